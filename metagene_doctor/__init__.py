@@ -1,0 +1,1 @@
+"""Everything that judges a run before and after it."""

@@ -1,0 +1,78 @@
+"""``metagene``: the command group, its lazy commands, and the exit codes they share."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from metagene_train import __version__
+from metagene_train.errors import MetageneError
+
+COMMANDS = {
+    "doctor": "Check data, labels, split, model, machine and config before the first GPU hour.",
+    "autotune": "Find the best settings that fit a GPU and write a recommended config.",
+    "estimate": "Memory, time and disk of one config, before it runs.",
+    "train": "Train a read classifier from a config.",
+    "evaluate": "Metric report and pictures of a trained run.",
+    "predict": "Classify reads with a trained run.",
+    "advise": "Explain what went wrong in a run and what to change.",
+    "rules": "The rule book, with a verdict on every claim.",
+    "config": "Write, check, show and compare configs.",
+    "demo": "The whole journey on bundled real data, on a CPU, in minutes.",
+}
+"""Command name -> one line of help, here so that ``--help`` imports no command."""
+
+
+class LazyGroup(click.Group):
+    """Imports ``metagene_doctor.cli.<name>`` only when ``<name>`` runs or is asked for help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"metagene_doctor.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="metagene")
+def group() -> None:
+    """Pre-flight diagnostics, tuning and training of METAGENE-1 read classifiers.
+
+    Exit codes: 0 fine, 1 findings or a failed run, 2 usage, config or missing input,
+    3 a check could not be finished, 130 interrupted.
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code; user errors become one message on stderr."""
+    try:
+        result = group.main(args=argv, prog_name="metagene", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except MetageneError as error:
+        click.echo(f"metagene: error: {error}", err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("metagene: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone: not an error, and nothing left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def entry_point() -> None:
+    sys.exit(main())
