@@ -1,0 +1,168 @@
+"""How good predictions are: the numbers that training watches and that an evaluation reports.
+
+One read has one true class and one predicted class, both contiguous label ids in ``0..K-1``. Nothing
+here is dense in classes x classes or loops over reads, so thousands of classes cost what they must.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+HEADLINE = ("macro_f1", "micro_f1", "mcc", "accuracy")
+"""The metrics that early stopping and the headline table know, in the order they are shown."""
+
+THRESHOLDS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Confidence thresholds of the coverage table."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All metrics of one set of predictions over K classes.
+
+    ``precision``, ``recall``, ``f1`` are float64 [K], NaN where undefined (a class without reads has no
+    recall, one never predicted no precision, one that is neither has no F1); ``support`` and
+    ``predicted`` are int64 [K], reads of the class and reads given to it; ``confusion`` is a sparse
+    int64 [K, K] of reads, rows true, columns predicted. ``auroc`` is None where it is undefined,
+    and ``auroc_note`` then says why.
+    """
+
+    reads: int
+    accuracy: float
+    macro_f1: float
+    micro_f1: float
+    mcc: float
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    predicted: np.ndarray
+    confusion: csr_array
+    auroc: float | None = None
+    auroc_note: str | None = None
+
+    @property
+    def headline(self) -> dict[str, float]:
+        return {name: float(getattr(self, name)) for name in HEADLINE}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a confidence threshold costs and gains: accuracy is None when no read reaches it."""
+
+    threshold: float
+    classified: int
+    fraction: float
+    accuracy: float | None
+
+
+def headline_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, float]:
+    """macro_f1, micro_f1, mcc and accuracy of int ``predictions`` [N] against ``labels`` [N], N > 0.
+
+    Macro-F1 is the mean F1 over the classes that occur in the labels or in the predictions: a class
+    that a small validation file happens not to contain neither helps nor hurts, one that is
+    predicted without being there counts as 0. With one class per read micro-F1 equals accuracy.
+    """
+    return prediction_metrics(labels, predictions, num_classes).headline
+
+
+def prediction_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> Metrics:
+    """Every metric that needs the predicted class only; see `classification_metrics`."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predictions, labels=np.arange(num_classes), average=None, zero_division=np.nan
+    )
+    confusion = confusion_counts(labels, predictions, num_classes)
+    accuracy = float(np.mean(labels == predictions))
+    return Metrics(
+        reads=len(labels),
+        accuracy=accuracy,
+        macro_f1=float(np.nanmean(f1)),
+        micro_f1=accuracy,
+        mcc=matthews_correlation(confusion),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support,
+        predicted=np.asarray(confusion.sum(axis=0)).ravel(),
+        confusion=confusion,
+    )
+
+
+def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> Metrics:
+    """All metrics of ``probabilities`` [N, K] against ``labels`` [N], N > 0.
+
+    The predicted class is the most probable one, the first of equals.
+    """
+    metrics = prediction_metrics(labels, np.argmax(probabilities, axis=1), num_classes)
+    auroc, note = area_under_roc(labels, probabilities)
+    return replace(metrics, auroc=auroc, auroc_note=note)
+
+
+def confusion_counts(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> csr_array:
+    """Reads by true (row) and predicted (column) class, a sparse int64 [K, K]."""
+    from scipy.sparse import coo_array
+
+    ones = np.ones(len(labels), dtype=np.int64)
+    return coo_array((ones, (labels, predictions)), shape=(num_classes, num_classes)).tocsr()
+
+
+def matthews_correlation(confusion: csr_array) -> float:
+    """Matthews correlation coefficient of K classes (R_K; Gorodkin 2004), 0 when undefined.
+
+    From the margins of the table alone: scikit-learn's version builds the dense K x K one.
+    """
+    true = np.asarray(confusion.sum(axis=1), dtype=np.float64).ravel()
+    predicted = np.asarray(confusion.sum(axis=0), dtype=np.float64).ravel()
+    reads = true.sum()
+    covariance = confusion.diagonal().sum() * reads - true @ predicted
+    spread = (reads**2 - true @ true) * (reads**2 - predicted @ predicted)
+    return float(covariance / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def area_under_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float | None, str | None]:
+    """One-versus-rest AUROC, the plain mean over the classes that have reads; or None and the reason."""
+    from sklearn.metrics import roc_auc_score
+
+    present = np.unique(labels)
+    if len(present) < 2:
+        return None, "AUROC needs reads of at least two classes"
+    areas = [roc_auc_score(labels == label, probabilities[:, label]) for label in present]
+    return float(np.mean(areas)), None
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599): mean |accuracy - confidence|.
+
+    ``confidence`` [N] is the probability of the predicted class, ``correct`` [N] is bool; reads are
+    grouped into ``bins`` equal ranges of confidence and groups weigh by their reads.
+    """
+    group = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gap = np.bincount(group, weights=correct.astype(np.float64) - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[Coverage, ...]:
+    """Reads that reach each of `THRESHOLDS`, and how many of those are right."""
+    rows = []
+    for threshold in THRESHOLDS:
+        kept = confidence >= threshold
+        classified = int(kept.sum())
+        accuracy = float(correct[kept].mean()) if classified else None
+        rows.append(Coverage(threshold, classified, classified / len(confidence), accuracy))
+    return tuple(rows)
+
+
+def confused_pairs(confusion: csr_array, limit: int = 20) -> list[tuple[int, int, int]]:
+    """The (true, predicted, reads) off the diagonal with most reads, most first."""
+    table = confusion.tocoo()
+    wrong = np.flatnonzero(table.row != table.col)
+    order = wrong[np.lexsort((table.col[wrong], table.row[wrong], -table.data[wrong]))][:limit]
+    return [(int(table.row[i]), int(table.col[i]), int(table.data[i])) for i in order]
