@@ -1,0 +1,284 @@
+"""The classifier: a causal encoder, LoRA adapters on it, masked pooling, and a linear head.
+
+Reads are padded on the right. In a causal encoder no token sees what follows it, so padding cannot
+reach a real token and no attention mask is needed: the encoder runs the plain causal kernel (flash
+attention where there is one, no B x 1 x L x L mask), and pooling is where padding is left out.
+The logits of a read therefore do not depend on the reads that share its batch.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from copy import deepcopy
+from importlib.resources import files
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metagene_train.config import METAGENE_1, ModelConfig, RunConfig
+from metagene_train.errors import ConfigError, InputError
+from metagene_train.precision import AUTOCAST_DTYPES, WEIGHT_DTYPES, autocast
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+CAUSAL_ATTENTION = "metagene_causal_sdpa"
+"""Name under which SDPA is registered without a mask builder: transformers then passes no mask."""
+
+
+class ClassifierOutput(NamedTuple):
+    loss: Tensor | None
+    """Scalar, mean over the reads of the batch; None without labels."""
+    logits: Tensor
+    """[B, K] fp32."""
+
+
+def encoder_architecture(encoder_path: str, revision: str | None = None) -> PretrainedConfig:
+    """Architecture (not weights) of an encoder.
+
+    METAGENE-1's is packaged with this module and needs no network; another hub id is looked up in
+    the hub cache and then on the hub. Raises InputError when there is no such encoder.
+    """
+    from transformers import AutoConfig
+
+    if encoder_path == METAGENE_1:
+        facts = json.loads((files("metagene_train") / "metagene1.json").read_text())
+        return AutoConfig.for_model(facts.pop("model_type"), **facts)
+    try:
+        return AutoConfig.from_pretrained(encoder_path, revision=revision)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"model.encoder_path: no encoder at {encoder_path!r} ({_first_line(error)}); "
+            "give a directory with config.json and weights, or a hub id"
+        ) from None
+
+
+def build_model(
+    config: RunConfig,
+    num_labels: int,
+    *,
+    encoder_config: PretrainedConfig | None = None,
+    weights: bool = True,
+    device: torch.device | str = "cpu",
+) -> ReadClassifier:
+    """The model of a run, with fresh adapters and head.
+
+    ``weights=False`` builds it on ``torch.device("meta")`` from the architecture alone, every
+    parameter in the dtype it would train in, and needs neither weights nor network; quantization
+    is then not applied (the packed weights exist on CUDA only). Otherwise the encoder is loaded
+    straight to ``device``. ``encoder_config`` overrides the architecture found at
+    ``model.encoder_path``. Raises InputError (no such encoder), ConfigError (quantization without
+    its package or a CUDA device, an architecture or target module that does not fit).
+    """
+    settings = config.model
+    if encoder_config is None:
+        encoder_config = encoder_architecture(settings.encoder_path, settings.revision)
+    else:
+        encoder_config = deepcopy(encoder_config)
+    if settings.encoder_layers is not None:
+        if settings.encoder_layers > encoder_config.num_hidden_layers:
+            raise ConfigError(
+                [
+                    f"model.encoder_layers: {settings.encoder_layers} layers asked for, "
+                    f"{settings.encoder_path} has {encoder_config.num_hidden_layers}"
+                ]
+            )
+        encoder_config.num_hidden_layers = settings.encoder_layers
+    encoder_config.use_cache = False
+
+    if weights:
+        encoder = _load_encoder(config, encoder_config, torch.device(device))
+    else:
+        encoder = _empty_encoder(config, encoder_config)
+    if not any(getattr(module, "is_causal", False) for module in encoder.modules()):
+        raise ConfigError(
+            [
+                f"model.encoder_path: {settings.encoder_path} ({encoder_config.model_type}) is not a causal "
+                "encoder; this trainer fine-tunes Llama-like ones such as METAGENE-1"
+            ]
+        )
+    with torch.device("meta" if not weights else device):
+        model = ReadClassifier(config, encoder, num_labels)
+    return model
+
+
+class ReadClassifier(nn.Module):
+    """Class logits of reads. Trainable: the adapters (or nothing, for a linear probe) and the head."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, config: RunConfig, encoder: PreTrainedModel, num_labels: int):
+        super().__init__()
+        self.run_config = config
+        self.num_labels = num_labels
+        self.encoder = _with_adapters(encoder, config) if config.model.lora.enabled else encoder
+        self.trains_encoder = config.model.lora.enabled
+        if not self.trains_encoder:
+            self.encoder.requires_grad_(False)
+        self.dropout = nn.Dropout(config.model.dropout)
+        self.head = nn.Linear(encoder.config.hidden_size, num_labels, dtype=torch.float32)
+        nn.init.normal_(self.head.weight, std=encoder.config.initializer_range)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("class_weights", None, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.head.weight.device
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
+    ) -> ClassifierOutput:
+        """``input_ids`` and ``attention_mask`` [B, L] int64, padded on the right; ``labels`` [B] int64."""
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_encoder),
+            autocast(self.run_config, input_ids.device),
+        ):
+            hidden = self.encoder(input_ids=input_ids).last_hidden_state
+        # fp32 from here on, also inside an autocast region of the caller.
+        with torch.autocast(input_ids.device.type, enabled=False):
+            pooled = pool(hidden, attention_mask, self.run_config.model.pooling)
+            logits = self.head(self.dropout(pooled))
+            if labels is None:
+                return ClassifierOutput(None, logits)
+            total = functional.cross_entropy(
+                logits,
+                labels,
+                weight=self.class_weights,
+                label_smoothing=self.run_config.loss.label_smoothing,
+                reduction="sum",
+            )
+        return ClassifierOutput(total / labels.shape[0], logits)
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """One fp32 vector per read, [B, H], of hidden states [B, L, H] over its real tokens only.
+
+    ``cls`` takes the last real token: in a causal encoder the only one that saw the whole read
+    (METAGENE-1 was trained without a first token that could summarise).
+    """
+    padding = attention_mask.eq(0)
+    if pooling == "mean":
+        # The reduction accumulates in fp32 without an fp32 copy of the hidden states.
+        total = hidden.masked_fill(padding.unsqueeze(-1), 0).sum(dim=1, dtype=torch.float32)
+        return total / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
+    if pooling == "max":
+        lowest = torch.finfo(hidden.dtype).min
+        return hidden.masked_fill(padding.unsqueeze(-1), lowest).max(dim=1).values.float()
+    last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
+    index = last.view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
+    return hidden.gather(1, index).squeeze(1).float()
+
+
+def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    settings = config.model.lora
+    adapter = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=settings.target_modules,
+        bias=settings.bias,
+        use_rslora=settings.use_rslora,
+        task_type="FEATURE_EXTRACTION",
+    )
+    mixed = config.training.precision in AUTOCAST_DTYPES
+    with warnings.catch_warnings():
+        # transformers 5.2x renames these methods; the old names are the ones every 5.x has.
+        warnings.simplefilter("ignore", FutureWarning)
+        if config.model.gradient_checkpointing:
+            encoder.enable_input_require_grads()
+            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        try:
+            model = get_peft_model(encoder, adapter, autocast_adapter_dtype=mixed)
+        except ValueError as error:
+            raise ConfigError([f"model.lora.target_modules: {_first_line(error)}"]) from None
+    for module in model.modules():
+        # PEFT copies each adapter's 16-bit input to the fp32 of its weights; autocast undoes that in
+        # the product, so the copy changes no gradient and costs up to a quarter of peak memory.
+        if mixed and isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+    return model
+
+
+def _empty_encoder(config: RunConfig, encoder_config: PretrainedConfig) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    _register_attention()
+    with torch.device("meta"):
+        return AutoModel.from_config(
+            encoder_config,
+            dtype=WEIGHT_DTYPES[config.training.precision],
+            attn_implementation=CAUSAL_ATTENTION,
+        )
+
+
+def _load_encoder(
+    config: RunConfig, encoder_config: PretrainedConfig, device: torch.device
+) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    _register_attention()
+    settings = config.model
+    try:
+        return AutoModel.from_pretrained(
+            settings.encoder_path,
+            revision=settings.revision,
+            config=encoder_config,
+            # Named, because the hub file of METAGENE-1 is fp32: 26 GB where 13 GB do.
+            dtype=WEIGHT_DTYPES[config.training.precision],
+            attn_implementation=CAUSAL_ATTENTION,
+            quantization_config=_quantization(settings, config, device),
+            device_map={"": device},
+        )
+    except OSError as error:
+        raise InputError(
+            f"model.encoder_path: the weights of {settings.encoder_path!r} cannot be loaded "
+            f"({_first_line(error)}); download them first, or give their directory"
+        ) from None
+
+
+def _quantization(settings: ModelConfig, config: RunConfig, device: torch.device) -> object | None:
+    if settings.quantization == "none":
+        return None
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            [
+                f"model.quantization: {settings.quantization} needs bitsandbytes: "
+                'pip install "metagene[quant]", or set it to none'
+            ]
+        )
+    if device.type != "cuda":
+        raise ConfigError(
+            [
+                f"model.quantization: {settings.quantization} needs a CUDA device, this run is on "
+                f"{device.type}; set it to none"
+            ]
+        )
+    if settings.quantization == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=WEIGHT_DTYPES[config.training.precision],
+    )
+
+
+def _register_attention() -> None:
+    from transformers import AttentionInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    AttentionInterface.register(CAUSAL_ATTENTION, sdpa_attention_forward)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
