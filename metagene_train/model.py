@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from importlib.resources import files
 from typing import TYPE_CHECKING, NamedTuple
@@ -101,8 +103,7 @@ def build_model(
             ]
         )
     with torch.device("meta" if not weights else device):
-        model = ReadClassifier(config, encoder, num_labels)
-    return model
+        return ReadClassifier(config, encoder, num_labels)
 
 
 class ReadClassifier(nn.Module):
@@ -179,7 +180,7 @@ def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
     settings = config.model.lora
     adapter = LoraConfig(
         r=settings.r,
-        lora_alpha=settings.alpha,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT divides it by r: any number will do
         lora_dropout=settings.dropout,
         target_modules=settings.target_modules,
         bias=settings.bias,
@@ -197,11 +198,17 @@ def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
             model = get_peft_model(encoder, adapter, autocast_adapter_dtype=mixed)
         except ValueError as error:
             raise ConfigError([f"model.lora.target_modules: {_first_line(error)}"]) from None
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            # PEFT leaves this to the dtype and device of the layer it wraps, and meta has no say there.
+            parameter.data = parameter.data.to(
+                torch.float32 if mixed else WEIGHT_DTYPES[config.training.precision]
+            )
     for module in model.modules():
         # PEFT copies each adapter's 16-bit input to the fp32 of its weights; autocast undoes that in
         # the product, so the copy changes no gradient and costs up to a quarter of peak memory.
         if mixed and isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return model
 
 
@@ -225,21 +232,46 @@ def _load_encoder(
     _register_attention()
     settings = config.model
     try:
-        return AutoModel.from_pretrained(
-            settings.encoder_path,
-            revision=settings.revision,
-            config=encoder_config,
-            # Named, because the hub file of METAGENE-1 is fp32: 26 GB where 13 GB do.
-            dtype=WEIGHT_DTYPES[config.training.precision],
-            attn_implementation=CAUSAL_ATTENTION,
-            quantization_config=_quantization(settings, config, device),
-            device_map={"": device},
-        )
+        with _quiet_transformers():
+            encoder, loading = AutoModel.from_pretrained(
+                settings.encoder_path,
+                revision=settings.revision,
+                config=encoder_config,
+                # Named, because the hub file of METAGENE-1 is fp32: 26 GB where 13 GB do.
+                dtype=WEIGHT_DTYPES[config.training.precision],
+                attn_implementation=CAUSAL_ATTENTION,
+                quantization_config=_quantization(settings, config, device),
+                device_map={"": device},
+                output_loading_info=True,
+            )
     except OSError as error:
         raise InputError(
             f"model.encoder_path: the weights of {settings.encoder_path!r} cannot be loaded "
             f"({_first_line(error)}); download them first, or give their directory"
         ) from None
+    if loading["missing_keys"]:
+        # transformers would go on with random numbers in their place.
+        raise InputError(
+            f"model.encoder_path: {settings.encoder_path!r} lacks {len(loading['missing_keys'])} weights of "
+            f"its architecture, such as {min(loading['missing_keys'])}; the download is incomplete"
+        )
+    return encoder
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without the loading bar and the report on the language-model head, which is left out on purpose."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _quantization(settings: ModelConfig, config: RunConfig, device: torch.device) -> object | None:
