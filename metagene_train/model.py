@@ -188,6 +188,7 @@ def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
         task_type="FEATURE_EXTRACTION",
     )
     mixed = config.training.precision in AUTOCAST_DTYPES
+    trained_dtype = torch.float32 if mixed else WEIGHT_DTYPES[config.training.precision]
     with warnings.catch_warnings():
         # transformers 5.2x renames these methods; the old names are the ones every 5.x has.
         warnings.simplefilter("ignore", FutureWarning)
@@ -201,9 +202,7 @@ def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
     for parameter in model.parameters():
         if parameter.requires_grad:
             # PEFT leaves this to the dtype and device of the layer it wraps, and meta has no say there.
-            parameter.data = parameter.data.to(
-                torch.float32 if mixed else WEIGHT_DTYPES[config.training.precision]
-            )
+            parameter.data = parameter.data.to(trained_dtype)
     for module in model.modules():
         # PEFT copies each adapter's 16-bit input to the fp32 of its weights; autocast undoes that in
         # the product, so the copy changes no gradient and costs up to a quarter of peak memory.
