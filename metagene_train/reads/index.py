@@ -1,0 +1,168 @@
+"""Random access to the reads of a file, for training: memory-mapped positions and one `pread`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metagene_train.errors import DataError
+from metagene_train.reads import index_files
+from metagene_train.reads.formats import sniff
+from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.index_files import COLUMNS, IndexKey, default_index_dir
+from metagene_train.reads.records import Read, parse_record
+from metagene_train.reads.scan import scan
+
+
+class ReadIndex:
+    """The accepted reads of a file, by position 0..N-1 in file order.
+
+    Safe to share between threads, forked processes and, by pickling, spawned ones: nothing but the
+    directory travels, arrays are mapped again, and reads are fetched with `os.pread`, which has no
+    file position to share.
+    """
+
+    def __init__(self, directory: Path, meta: dict[str, Any]):
+        self._directory = directory
+        self._meta = meta
+        self._accepted = int(meta["accepted"])
+        self._arrays: dict[str, np.ndarray] = {}
+        self._descriptor: int | None = None
+
+    @classmethod
+    def open_or_build(
+        cls,
+        path: str | Path,
+        *,
+        header: HeaderPattern | None,
+        index_dir: str | Path | None = None,
+        file_format: str = "auto",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ReadIndex:
+        """Open the index of a file, building it with one scan if there is none or the file changed.
+
+        ``header=None`` indexes reads of any header, all with class -1. ``index_dir=None`` is
+        ``$METAGENE_CACHE/index`` or ``~/.cache/metagene/index``. A compressed file is unpacked into
+        the index once. Raises DataError if the file is damaged or none of its records is usable,
+        InputError if there is no such file or the index cannot be written.
+        """
+        path = Path(path)
+        root = Path(index_dir) if index_dir else default_index_dir()
+        form = sniff(path, file_format)
+        directory = root / IndexKey.of(path, form, header).directory()
+        meta = index_files.load_meta(directory)
+        if meta is None:
+            found = scan(path, header=header, file_format=file_format, index_dir=root, progress=progress)
+            if found.problems:
+                raise DataError("\n".join(f"{path}: {_describe(problem)}" for problem in found.problems))
+            directory = root / IndexKey.of(path, form, header).directory()
+            meta = index_files.load_meta(directory)
+            if meta is None:
+                raise DataError(f"{path}: changed while its index was built; run again when it is complete")
+        index = cls(directory, meta)
+        if not len(index):
+            raise DataError(
+                f"{path}: none of its {index.records:,} records is usable; {index.rejection_summary}"
+            )
+        return index
+
+    def __len__(self) -> int:
+        return self._accepted
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"directory": self._directory}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        meta = index_files.load_meta(state["directory"])
+        if meta is None:
+            raise DataError(f"{state['directory']}: the read index is gone; was the reads file changed?")
+        self.__init__(state["directory"], meta)  # type: ignore[misc]
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    @property
+    def path(self) -> str:
+        """The reads file, as a real path."""
+        return str(self._meta["key"]["fingerprint"]["path"])
+
+    @property
+    def scan_summary(self) -> dict[str, Any]:
+        """What the scan that built the index found: `ReadScan.to_dict`."""
+        return dict(self._meta["scan"])
+
+    @property
+    def records(self) -> int:
+        """Records in the file, accepted and rejected."""
+        return self._accepted + int(self._meta["rejected"])
+
+    @property
+    def rejection_summary(self) -> str:
+        """Why records were rejected, in one line; empty if none was."""
+        return "; ".join(
+            f"{item['count']:,} records rejected ({item['kind']}: {item['reason']}; first at line "
+            f"{item['examples'][0]['line']:,}: {item['examples'][0]['text']})"
+            for item in self._meta["scan"]["rejected"]
+        )
+
+    @property
+    def class_ids(self) -> np.ndarray:
+        """Class of every read [N] int32; -1 without a header pattern."""
+        return self._array("class_ids")
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of every read in bases [N] int32."""
+        return self._array("lengths")
+
+    def read(self, position: int) -> Read:
+        """The read at a position. Its ``line`` is 0: positions do not know lines."""
+        if not -self._accepted <= position < self._accepted:
+            raise IndexError(f"read {position} of {self._accepted}")
+        position = int(position) % self._accepted
+        raw = os.pread(
+            self._file(), int(self._array("spans")[position]), int(self._array("offsets")[position])
+        )
+        rejected_before = 0
+        if self._meta["rejected"]:
+            rejected = self._array(index_files.REJECTED)
+            rejected_before = int(np.searchsorted(rejected, position, side="right"))
+        return parse_record(raw, self._meta["key"]["kind"], record=position + 1 + rejected_before)
+
+    def _array(self, name: str) -> np.ndarray:
+        array = self._arrays.get(name)
+        if array is None:
+            kind = COLUMNS.get(name, np.int64)
+            path = self._directory / name
+            empty = path.stat().st_size == 0
+            array = np.zeros(0, kind) if empty else np.memmap(path, kind, mode="r").view(np.ndarray)
+            self._arrays[name] = array
+        return array
+
+    def _file(self) -> int:
+        if self._descriptor is None:
+            key = self._meta["key"]
+            packed = key["compression"] != "none"
+            path = self._directory / index_files.UNPACKED if packed else Path(self.path)
+            descriptor = os.open(path, os.O_RDONLY)
+            state = os.fstat(descriptor)
+            expected = key["fingerprint"]
+            if not packed and (state.st_size, state.st_mtime_ns) != (expected["size"], expected["mtime_ns"]):
+                os.close(descriptor)
+                raise DataError(f"{path}: was changed after it was indexed; start again")
+            self._descriptor = descriptor
+        return self._descriptor
+
+
+def _describe(problem: Any) -> str:
+    place = [
+        f"line {problem.line:,}" if problem.line else "",
+        f"record {problem.record:,}" if problem.record else "",
+    ]
+    where = ", ".join(filter(None, place))
+    return f"{where}: {problem.message}" if where else problem.message

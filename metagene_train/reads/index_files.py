@@ -1,0 +1,267 @@
+"""The files of a read index: where they lie, when they are stale, and how they are written.
+
+An index is a directory named after the reads file and a key. The key covers the real path, size,
+modification time, a digest of both ends of the file, and the header pattern, so a changed file
+has another key and its old index is never opened. Arrays are written next to the scan and the
+directory is renamed into place when everything is on disk: a killed build leaves nothing that
+could be opened, and of several builders at once the first one to finish wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from metagene_train.errors import InputError
+from metagene_train.reads.formats import HEAD_BYTES, ReadFormat
+from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.source import ByteSource, open_source
+
+INDEX_VERSION = 1
+COLUMNS = {"offsets": np.int64, "spans": np.uint32, "lengths": np.int32, "class_ids": np.int32}
+"""Per accepted read: where its record starts in the unpacked file, how many bytes it spans, its
+length in bases and its class: 20 bytes."""
+
+REJECTED = "rejected"
+"""Per rejected record: how many accepted reads come before it (int64)."""
+
+UNPACKED = "reads"
+META = "index.json"
+_END_BYTES = 1 << 16
+_ABANDONED_AFTER_S = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What identifies the content of a file without reading all of it."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: Path) -> Fingerprint:
+        """Of a file as it is now; ``digest`` is SHA-256 over its first and last 64 KiB."""
+        real = path.resolve()
+        with real.open("rb") as file:
+            state = os.fstat(file.fileno())
+            digest = hashlib.sha256(file.read(_END_BYTES))
+            file.seek(max(0, state.st_size - _END_BYTES))
+            digest.update(file.read(_END_BYTES))
+        return cls(str(real), state.st_size, state.st_mtime_ns, digest.hexdigest())
+
+
+@dataclass(frozen=True)
+class IndexKey:
+    """Which index: of which file content, in which format, with which header pattern."""
+
+    fingerprint: Fingerprint
+    kind: str
+    compression: str
+    header_regex: str | None
+
+    @classmethod
+    def of(cls, path: Path, form: ReadFormat, header: HeaderPattern | None) -> IndexKey:
+        return cls(Fingerprint.of(path), form.kind, form.compression, header.regex if header else None)
+
+    def family(self) -> str:
+        """Directory prefix shared by the indexes of this path and pattern, whatever its content."""
+        source = json.dumps([self.fingerprint.path, self.header_regex])
+        return f"{Path(self.fingerprint.path).name[:64]}-{_short_digest(source)}-"
+
+    def directory(self) -> str:
+        return self.family() + _short_digest(json.dumps([INDEX_VERSION, asdict(self)]))
+
+
+def _short_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def default_index_dir() -> Path:
+    """``$METAGENE_CACHE/index``, or ``~/.cache/metagene/index``."""
+    cache = os.environ.get("METAGENE_CACHE")
+    return (Path(cache) if cache else Path.home() / ".cache" / "metagene") / "index"
+
+
+def load_meta(directory: Path) -> dict[str, Any] | None:
+    """The description of an index directory, None if it is not there or not whole."""
+    try:
+        meta = json.loads((directory / META).read_text(encoding="utf-8"))
+        counts = dict.fromkeys(COLUMNS, meta["accepted"]) | {REJECTED: meta["rejected"]}
+        widths = {name: np.dtype(kind).itemsize for name, kind in COLUMNS.items()} | {REJECTED: 8}
+        whole = all((directory / name).stat().st_size == counts[name] * widths[name] for name in counts)
+    except (OSError, ValueError, KeyError):
+        return None
+    return meta if whole else None
+
+
+class IndexWriter:
+    """Writes the arrays of an index while a file is scanned; nothing is visible until `publish`."""
+
+    def __init__(self, key: IndexKey, root: Path, partial: Path):
+        self._key = key
+        self._root = root
+        self._partial = partial
+        self._columns = {name: (partial / name).open("wb") for name in COLUMNS}
+        self._rejected = (partial / REJECTED).open("wb")
+        self._unpacked: BinaryIO | None = None
+        self._accepted_count = self._rejected_count = 0
+
+    @classmethod
+    def begin(cls, path: Path, form: ReadFormat, header: HeaderPattern | None, root: Path) -> IndexWriter:
+        """Raises InputError if ``root`` cannot be written or has too little space."""
+        key = IndexKey.of(path, form, header)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            _check_space(path, form, root)
+            _remove_abandoned(root)
+            partial = Path(tempfile.mkdtemp(prefix=f".{key.directory()}.", dir=root))
+            return cls(key, root, partial)
+        except OSError as error:
+            raise _cannot_write(root, error) from None
+
+    def tap(self, source: ByteSource) -> ByteSource:
+        """The source to scan: of a compressed file, one that also keeps what it unpacks."""
+        if self._key.compression == "none":
+            return source
+        self._unpacked = (self._partial / UNPACKED).open("wb")
+        return _KeepingSource(source, self._unpacked, self._root)
+
+    def append(
+        self, offsets: np.ndarray, spans: np.ndarray, lengths: np.ndarray, class_ids: np.ndarray
+    ) -> None:
+        """Accepted reads, in file order."""
+        given = {"offsets": offsets, "spans": spans, "lengths": lengths, "class_ids": class_ids}
+        try:
+            for name, values in given.items():
+                self._columns[name].write(np.ascontiguousarray(values, dtype=COLUMNS[name]).data)
+        except OSError as error:
+            raise _cannot_write(self._root, error) from None
+        self._accepted_count += len(offsets)
+
+    def skip(self, accepted_before: np.ndarray) -> None:
+        """Rejected records, by how many accepted reads come before each."""
+        self._rejected.write(np.ascontiguousarray(accepted_before, dtype=np.int64).data)
+        self._rejected_count += len(accepted_before)
+
+    def publish(self, summary: dict[str, Any]) -> None:
+        """Make the index visible, and remove indexes of earlier contents of the same file."""
+        meta = {
+            "version": INDEX_VERSION,
+            "accepted": self._accepted_count,
+            "rejected": self._rejected_count,
+            "key": asdict(self._key),
+            "scan": summary,
+        }
+        final = self._root / self._key.directory()
+        try:
+            self._close()
+            (self._partial / META).write_text(json.dumps(meta), encoding="utf-8")
+            if load_meta(final) is None:
+                shutil.rmtree(final, ignore_errors=True)
+                try:
+                    self._partial.rename(final)
+                except OSError:
+                    if load_meta(final) is None:
+                        raise
+        except OSError as error:
+            raise _cannot_write(self._root, error) from None
+        for other in self._root.glob(f"{_glob_escape(self._key.family())}*"):
+            if other != final:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Remove what was not published."""
+        self._close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _close(self) -> None:
+        for file in (*self._columns.values(), self._rejected, self._unpacked):
+            if file:
+                file.close()
+
+
+class _KeepingSource:
+    """A source that also writes every byte it hands out to a file."""
+
+    def __init__(self, source: ByteSource, file: BinaryIO, root: Path):
+        self._source = source
+        self._file = file
+        self._root = root
+        self.size = source.size
+        self.problems = source.problems
+
+    @property
+    def position(self) -> int:
+        return self._source.position
+
+    def readinto(self, view: memoryview) -> int:
+        count = self._source.readinto(view)
+        try:
+            self._file.write(view[:count])
+        except OSError as error:
+            raise _cannot_write(self._root, error) from None
+        return count
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def _check_space(path: Path, form: ReadFormat, root: Path) -> None:
+    """Compare free space with an estimate from the head of the file: records and unpacked size."""
+    source = open_source(path, form.compression)
+    head = bytearray(HEAD_BYTES * 16)
+    filled = 0
+    while count := source.readinto(memoryview(head)[filled:]):
+        filled += count
+    source.close()
+    unpacked = source.size * filled / max(1, source.position)
+    lines = head[:filled].splitlines()
+    records = sum(line.startswith(b">") for line in lines) if form.kind == "fasta" else len(lines) / 4
+    needed = (
+        unpacked
+        / max(1, filled)
+        * max(1, records)
+        * sum(np.dtype(kind).itemsize for kind in COLUMNS.values())
+    )
+    needed += 0 if form.compression == "none" else unpacked
+    free = shutil.disk_usage(root).free
+    if needed > free:
+        raise InputError(
+            f"{root}: the read index of {path} needs about {needed / 1e9:,.1f} GB, "
+            f"{free / 1e9:,.1f} GB are free; set dataset.index_dir or METAGENE_CACHE to a larger disk"
+        )
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Partial indexes that no build has touched for a day were left by one that was killed."""
+    for partial in root.glob(".*"):
+        try:
+            newest = max(
+                (entry.stat().st_mtime for entry in partial.iterdir()), default=partial.stat().st_mtime
+            )
+        except OSError:
+            continue
+        if time.time() - newest > _ABANDONED_AFTER_S:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _glob_escape(text: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)
+
+
+def _cannot_write(root: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{root}: cannot write the read index there ({error.strerror or error}); "
+        "set dataset.index_dir or METAGENE_CACHE to a directory that can be written"
+    )
