@@ -1,0 +1,71 @@
+"""``metagene evaluate``: metric report and pictures of a trained run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from metagene_doctor.cli.progress import progress_bar
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--fasta",
+    type=click.Path(path_type=Path),
+    help="Reads of known class  [default: the run's test, else validation reads].",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Reads in one batch  [default: as configured]."
+)
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print evaluation/metrics.json instead of the table.")
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no note of the files written.")
+def command(
+    run_dir: Path, fasta: Path | None, batch_size: int | None, device: str, as_json: bool, quiet: bool
+) -> int:
+    """Judge the model in RUN_DIR on reads of known class, beside chance and a k-mer baseline.
+
+    Writes RUN_DIR/evaluation/ (numbers, tables, pictures) and RUN_DIR/report.html.
+    """
+    from metagene_train.evaluate import evaluate
+    from metagene_train.evaluation_files import evaluation_record, write_evaluation
+    from metagene_train.run_report import write_report
+
+    with progress_bar("evaluating", quiet=quiet) as progress:
+        evaluation = evaluate(run_dir, fasta, device=device, batch_size=batch_size, progress=progress)
+    directory = write_evaluation(evaluation)
+    report = write_report(run_dir)
+    record = evaluation_record(evaluation)
+    if as_json:
+        click.echo(json.dumps(record, indent=1, ensure_ascii=False))
+    else:
+        _print_table(record)
+    if not quiet:
+        click.echo(f"wrote {directory}/ and {report}", err=True)
+    return 0
+
+
+def _print_table(record: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from metagene_train.run_report import METRIC_NAMES, headline_notes, headline_rows
+
+    table = Table(
+        title=f"{record['fasta']}: {record['reads']:,} reads, {record['classes_with_reads']:,} classes"
+    )
+    table.add_column("")
+    for title in METRIC_NAMES.values():
+        table.add_column(title, justify="right")
+    for who, values in headline_rows(record):
+        sign = "+" if who.startswith("model −") else ""
+        style = "bold" if who == "this model" else None
+        table.add_row(who, *(f"{values[name]:{sign}.3f}" for name in METRIC_NAMES), style=style)
+    console = Console()
+    console.print(table)
+    for note in headline_notes(record):
+        console.print(note, highlight=False)

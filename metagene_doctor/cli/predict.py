@@ -1,0 +1,84 @@
+"""``metagene predict``: classify the reads of a file with a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from metagene_doctor.cli.progress import progress_bar
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--fasta",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="FASTA or FASTQ, plain or gzip, any headers.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Table to write: .csv, .tsv (also .gz) or .parquet.",
+)
+@click.option(
+    "--per-sample", is_flag=True, help="Write reads and fraction per class instead of one row per read."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Leave reads with less confidence than this unclassified.",
+)
+@click.option(
+    "--probabilities",
+    type=click.Choice(["all", "top", "none"]),
+    help="Probability columns  [default: all for up to 50 classes, else top].",
+)
+@click.option(
+    "--top",
+    "top_k",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Classes that --probabilities top names.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Reads in one batch  [default: as configured]."
+)
+@click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+def command(
+    run_dir: Path,
+    fasta: Path,
+    output: Path,
+    per_sample: bool,
+    threshold: float | None,
+    probabilities: Literal["all", "top", "none"] | None,
+    top_k: int,
+    batch_size: int | None,
+    device: str,
+    quiet: bool,
+) -> int:
+    """Classify every read of a FASTA or FASTQ file with the model in RUN_DIR."""
+    from metagene_train.predict import predict
+
+    with progress_bar("predicting", quiet=quiet) as progress:
+        summary = predict(
+            run_dir,
+            fasta,
+            output,
+            per_sample=per_sample,
+            threshold=threshold,
+            batch_size=batch_size,
+            probabilities=probabilities,
+            top_k=top_k,
+            device=device,
+            progress=progress,
+        )
+    if not quiet:
+        click.echo(summary.text, err=True)
+    return 0

@@ -1,0 +1,236 @@
+"""Judge a trained run on reads of known class, beside chance and a k-mer baseline.
+
+`evaluate` computes; `metagene_train.evaluation_files` writes what it found.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metagene_train.baseline import Baseline, SequenceReader, kmer_baseline
+from metagene_train.errors import DataError, InputError, MetageneError
+from metagene_train.labels import LabelMap
+from metagene_train.metrics import (
+    Coverage,
+    Metrics,
+    area_under_roc,
+    calibration_error,
+    coverage,
+    prediction_metrics,
+)
+
+if TYPE_CHECKING:
+    from metagene_train.config import DatasetConfig, RunConfig
+    from metagene_train.inference import ReadScorer
+
+BUFFER_READS = 4096
+BUFFER_BASES = 1 << 26
+"""Reads and bases held at once, whichever is reached first."""
+
+AUROC_READS = 20_000
+AUROC_NUMBERS = 1 << 26
+"""AUROC needs all probabilities of its reads: at most so many reads, and probabilities, are kept."""
+
+Progress = Callable[[int, int], None]
+"""Told reads done and reads in all."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model did on the reads of ``fasta``.
+
+    ``reads_of_unknown_class`` are in the file but not in the labels of the model, and not judged.
+    ``log_loss`` is the mean negative log probability (nats) of the true class, without label
+    smoothing or class weights. ``auroc_reads`` is how many reads, sampled without replacement, the
+    AUROC is from. ``train_reads`` int64 [K] are the training reads by class; it and ``baseline``
+    are None, with the reason in ``baseline_note``, when the training reads cannot be read.
+    """
+
+    run_dir: Path
+    fasta: Path
+    labels: LabelMap
+    metrics: Metrics
+    auroc_reads: int
+    log_loss: float
+    calibration_error: float
+    coverage: tuple[Coverage, ...]
+    reads_of_unknown_class: int
+    reads_cut: int
+    train_reads: np.ndarray | None
+    baseline: Baseline | None
+    baseline_note: str | None
+    device: str
+    seconds: float
+
+    @property
+    def reads_per_s(self) -> float:
+        return self.metrics.reads / self.seconds
+
+
+@dataclass(frozen=True)
+class LabelledReads:
+    """Reads of one file: label ids int64 [N] (-1 unknown), lengths [N] in bases, and their sequences."""
+
+    labels: np.ndarray
+    lengths: np.ndarray
+    sequences: SequenceReader
+
+
+def evaluate(
+    run_dir: str | Path,
+    fasta: str | Path | None = None,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge the model of a run on ``fasta``, by default the run's test reads, else its validation reads.
+
+    Raises InputError (no finished run, no such file), DataError (damaged file, no reads to judge,
+    or with ``dataset.strict_classes`` reads of a class that the model does not have) and RunError
+    (out of memory).
+    """
+    from metagene_train.inference import ReadScorer
+    from metagene_train.model import load_model
+    from metagene_train.run_files import model_directory
+
+    run_dir = Path(run_dir)
+    model_dir = model_directory(run_dir)
+    config = _run_config(run_dir)
+    fasta = Path(fasta or config.dataset.test_fasta or config.dataset.val_fasta or "")
+    if not fasta.name:
+        raise InputError(f"{run_dir}: the run has no test or validation reads; name some with --fasta")
+    classifier = load_model(model_dir, device)
+    reads = _open_reads(fasta, config.dataset, classifier.labels)
+    unknown = int((reads.labels < 0).sum())
+    _check_classes(fasta, reads, unknown, config.dataset.strict_classes)
+
+    started = time.monotonic()
+    scorer = ReadScorer(classifier, batch_size)
+    metrics, scores = _judge(reads, scorer, config, progress)
+    seconds = time.monotonic() - started
+    train_reads, baseline, note = _baseline(config, classifier.labels, reads)
+    return Evaluation(
+        run_dir=run_dir,
+        fasta=fasta,
+        labels=classifier.labels,
+        metrics=metrics,
+        **scores,
+        reads_of_unknown_class=unknown,
+        reads_cut=scorer.reads_cut,
+        train_reads=train_reads,
+        baseline=baseline,
+        baseline_note=note,
+        device=str(classifier.model.device),
+        seconds=seconds,
+    )
+
+
+def _run_config(run_dir: Path) -> RunConfig:
+    from metagene_train.config_file import load_config
+
+    return load_config(run_dir / "config.yaml").config
+
+
+def _open_reads(fasta: Path, settings: DatasetConfig, labels: LabelMap) -> LabelledReads:
+    from metagene_train.reads.bases import normalise
+    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.index import ReadIndex
+
+    index = ReadIndex.open_or_build(
+        fasta,
+        header=HeaderPattern(settings.header_regex),
+        index_dir=Path(settings.index_dir) if settings.index_dir else None,
+        file_format=settings.file_format,
+    )
+
+    def sequences(positions: np.ndarray) -> list[bytes]:
+        return [normalise(index.read(int(i)).sequence) for i in positions]
+
+    return LabelledReads(labels.labels_of(index.class_ids), index.lengths, sequences)
+
+
+def _check_classes(fasta: Path, reads: LabelledReads, unknown: int, strict: bool) -> None:
+    if unknown and strict:
+        raise DataError(
+            f"{fasta}: {unknown} of {len(reads.labels)} reads have a class that the model does not know; "
+            "leave them out, or set dataset.strict_classes: false in the run's config.yaml to skip them"
+        )
+    if unknown == len(reads.labels):
+        raise DataError(f"{fasta}: none of its {unknown} reads has a class that the model knows")
+
+
+def _judge(
+    reads: LabelledReads, scorer: ReadScorer, config: RunConfig, progress: Progress | None
+) -> tuple[Metrics, dict[str, Any]]:
+    judged = np.flatnonzero(reads.labels >= 0)
+    truth = reads.labels[judged]
+    num_classes = len(scorer.classifier.labels)
+    predicted = np.empty(len(judged), dtype=np.int64)
+    confidence = np.empty(len(judged), dtype=np.float64)
+    log_loss = 0.0
+    sampled = _sample(len(judged), min(AUROC_READS, AUROC_NUMBERS // num_classes), config.seed)
+    kept = np.empty((len(sampled), num_classes), dtype=np.float32)
+    done = 0
+    for part in _by_length(reads.lengths[judged]):
+        probabilities = scorer.probabilities(reads.sequences(judged[part]))
+        predicted[part] = probabilities.argmax(axis=1)
+        confidence[part] = probabilities.max(axis=1)
+        of_truth = probabilities[np.arange(len(part)), truth[part]].astype(np.float64)
+        log_loss -= np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).sum()
+        place = np.searchsorted(sampled, part)
+        hit = sampled[np.minimum(place, len(sampled) - 1)] == part
+        kept[place[hit]] = probabilities[hit]
+        done += len(part)
+        if progress:
+            progress(done, len(judged))
+    metrics = prediction_metrics(truth, predicted, num_classes)
+    if config.metrics.compute_auroc:
+        auroc, note = area_under_roc(truth[sampled], kept)
+    else:
+        auroc, note = None, "not computed (metrics.compute_auroc: false)"
+    correct = predicted == truth
+    return replace(metrics, auroc=auroc, auroc_note=note), {
+        "auroc_reads": len(sampled),
+        "log_loss": float(log_loss / len(judged)),
+        "calibration_error": calibration_error(confidence, correct),
+        "coverage": coverage(confidence, correct),
+    }
+
+
+def _sample(total: int, size: int, seed: int) -> np.ndarray:
+    """Ascending positions of ``size`` of ``total`` reads, all of them when there are no more."""
+    if total <= size:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, size, replace=False))
+
+
+def _by_length(lengths: np.ndarray) -> list[np.ndarray]:
+    """Positions in buffers of bounded reads and bases, longest reads first."""
+    order = np.argsort(-lengths.astype(np.int64), kind="stable")
+    bases = np.cumsum(lengths[order], dtype=np.int64) // BUFFER_BASES
+    count = np.arange(len(order)) // BUFFER_READS
+    return np.split(order, np.flatnonzero(np.diff(bases) | np.diff(count)) + 1)
+
+
+def _baseline(
+    config: RunConfig, labels: LabelMap, reads: LabelledReads
+) -> tuple[np.ndarray | None, Baseline | None, str | None]:
+    """Training reads by class, the baseline, and why there is none."""
+    if config.dataset.train_fasta is None:
+        return None, None, "the run's configuration names no training reads"
+    try:
+        train = _open_reads(Path(config.dataset.train_fasta), config.dataset, labels)
+    except MetageneError as error:
+        return None, None, f"the training reads cannot be read: {error}"
+    train_reads = np.bincount(train.labels[train.labels >= 0], minlength=len(labels))
+    baseline = kmer_baseline(
+        train.labels, train.sequences, reads.labels, reads.sequences, len(labels), seed=config.seed
+    )
+    return train_reads, baseline, None
