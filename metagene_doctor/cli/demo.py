@@ -1,0 +1,40 @@
+"""``metagene demo``: the whole journey on bundled real data."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path("metagene-demo"))
+def command(directory: Path) -> int:
+    """Doctor, autotune, train, evaluate, predict and advise on bundled genomes, in minutes on a CPU.
+
+    Everything is written into DIRECTORY (default: metagene-demo), which must not exist or be empty.
+    """
+    from metagene_doctor.cli.main import main
+    from metagene_doctor.demo.inputs import write_demo_inputs
+    from metagene_doctor.demo.journey import Stage, run_journey, scores, stages
+    from metagene_train.errors import InputError
+
+    if directory.exists() and any(directory.iterdir()):
+        raise InputError(f"{directory} is not empty; remove it or name another directory")
+    began = time.monotonic()
+    inputs = write_demo_inputs(directory / "inputs")
+    journey = stages(directory, inputs)
+
+    def announce(number: int, stage: Stage) -> None:
+        click.secho(f"\n[{number}/{len(journey)}] {stage.purpose}", bold=True)
+        click.secho(f"$ {stage.typed}", fg="cyan")
+
+    if code := run_journey(journey, main, announce):
+        click.echo(f"metagene demo stopped: the command above ended with exit code {code}", err=True)
+        return code
+    click.secho(f"\nFrom reads to report in {time.monotonic() - began:.0f} s", bold=True)
+    for score in scores(directory / "run"):
+        click.echo(f"  {score.who:<32} macro-F1 {score.macro_f1:6.3f}   MCC {score.mcc:6.3f}")
+    click.echo(f"\nReport: {directory / 'run' / 'report.html'}")
+    return 0
