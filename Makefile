@@ -1,12 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_DIR ?= metagene-demo
 
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/installed
-	$(BIN)/metagene demo $(DEMO_DIR)
+	$(BIN)/metagene demo
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -m "not gpu"
@@ -31,4 +30,4 @@ $(VENV)/linters: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO_DIR) build *.egg-info
+	rm -rf $(VENV) build *.egg-info

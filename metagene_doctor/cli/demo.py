@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 
@@ -9,17 +10,23 @@ import click
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path("metagene-demo"))
-def command(directory: Path) -> int:
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), required=False)
+def command(directory: Path | None) -> int:
     """Doctor, autotune, train, evaluate, predict and advise on bundled genomes, in minutes on a CPU.
 
-    Everything is written into DIRECTORY (default: metagene-demo), which must not exist or be empty.
+    Everything is written into DIRECTORY, which must be new or empty (default: metagene-demo, or
+    metagene-demo-2 and so on when that exists).
     """
     from metagene_doctor.cli.main import main
     from metagene_doctor.demo.inputs import write_demo_inputs
     from metagene_doctor.demo.journey import Stage, run_journey, scores, stages
     from metagene_train.errors import InputError
 
+    if directory is None:
+        names = itertools.chain(
+            ["metagene-demo"], (f"metagene-demo-{number}" for number in itertools.count(2))
+        )
+        directory = next(path for path in map(Path, names) if not path.exists())
     if directory.exists() and any(directory.iterdir()):
         raise InputError(f"{directory} is not empty; remove it or name another directory")
     began = time.monotonic()
