@@ -12,9 +12,11 @@ import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
+from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +29,15 @@ from metagene_train.precision import AUTOCAST_DTYPES, WEIGHT_DTYPES, autocast
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from metagene_train.labels import LabelMap
+    from metagene_train.tokenizer import ReadTokenizer
+
 CAUSAL_ATTENTION = "metagene_causal_sdpa"
 """Name under which SDPA is registered without a mask builder: transformers then passes no mask."""
+
+
+HEAD_FILE = "head.safetensors"
+ADAPTER_FILE = "adapter_model.safetensors"
 
 
 class ClassifierOutput(NamedTuple):
@@ -106,10 +115,23 @@ def build_model(
         return ReadClassifier(config, encoder, num_labels)
 
 
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """A trained classifier as `load_model` finds it in a model directory."""
+
+    model: ReadClassifier
+    tokenizer: ReadTokenizer
+    labels: LabelMap
+    config: RunConfig
+
+
 class ReadClassifier(nn.Module):
     """Class logits of reads. Trainable: the adapters (or nothing, for a linear probe) and the head."""
 
+    encoder: Any
+    """The encoder, in PEFT's wrapper when it has adapters."""
     class_weights: Tensor | None
+    """Weight of each class in the training loss [K] fp32, or None."""
 
     def __init__(self, config: RunConfig, encoder: PreTrainedModel, num_labels: int):
         super().__init__()
@@ -171,6 +193,87 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     last = (attention_mask.sum(dim=1) - 1).clamp(min=0)
     index = last.view(-1, 1, 1).expand(-1, 1, hidden.shape[-1])
     return hidden.gather(1, index).squeeze(1).float()
+
+
+def save_trained(model: ReadClassifier, directory: Path) -> None:
+    """Write what was trained, megabytes beside the encoder's gigabytes: ``head.safetensors`` and, in
+    PEFT's own format, ``adapter_model.safetensors`` with ``adapter_config.json``."""
+    from safetensors.torch import save_file
+
+    head = {name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}
+    save_file(head, directory / HEAD_FILE)
+    if model.trains_encoder:
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in _adapter_state(model).items()},
+            directory / ADAPTER_FILE,
+            metadata={"format": "pt"},
+        )
+        settings = copy(model.encoder.peft_config["default"])
+        settings.inference_mode = True
+        settings.save_pretrained(str(directory))
+
+
+def _adapter_state(model: ReadClassifier) -> dict[str, Tensor]:
+    from peft import get_peft_model_state_dict
+
+    return get_peft_model_state_dict(model.encoder, save_embedding_layers=False)
+
+
+def load_trained(model: ReadClassifier, directory: Path) -> None:
+    """Read what `save_trained` wrote into a model of the same configuration.
+
+    Raises InputError when a file is missing or was written for another model.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        model.head.load_state_dict(load_file(directory / HEAD_FILE))
+        if model.trains_encoder:
+            adapter = load_file(directory / ADAPTER_FILE)
+            if adapter.keys() != _adapter_state(model).keys():
+                # PEFT itself would leave adapters that the file lacks at their fresh values.
+                raise RuntimeError(f"{ADAPTER_FILE} adapts other modules")
+            set_peft_model_state_dict(model.encoder, adapter)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise InputError(
+            f"{directory}: its weights do not load into this model ({_first_line(error)})"
+        ) from None
+
+
+def save_model(
+    model: ReadClassifier, tokenizer: ReadTokenizer, labels: LabelMap, config: RunConfig, directory: Path
+) -> None:
+    """Write a model directory: trained weights, ``tokenizer.json``, ``labels.json``, ``config.yaml``.
+
+    The frozen encoder is not in it; ``config.yaml`` names it.
+    """
+    from metagene_train.config_file import dump_config
+
+    directory.mkdir(parents=True, exist_ok=True)
+    save_trained(model, directory)
+    tokenizer.save(directory)
+    labels.save(directory / "labels.json")
+    (directory / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+
+
+def load_model(directory: str | Path, device: torch.device | str = "cpu") -> LoadedClassifier:
+    """A trained classifier, in evaluation mode. Raises InputError (not a model directory, no encoder)."""
+    from metagene_train.config_file import load_config
+    from metagene_train.labels import LabelMap
+    from metagene_train.tokenizer import load_tokenizer
+
+    directory = Path(directory)
+    if not (directory / HEAD_FILE).is_file():
+        raise InputError(f"{directory}: no trained model here ({HEAD_FILE} is missing)")
+    config = load_config(directory / "config.yaml").config
+    labels = LabelMap.load(directory / "labels.json")
+    saved = {"name_or_path": str(directory / "tokenizer.json"), "use_hf_tokenizer": True}
+    tokenizer = load_tokenizer(config.tokenizer.model_copy(update=saved))
+    model = build_model(config, len(labels), device=device)
+    load_trained(model, directory)
+    return LoadedClassifier(model.eval(), tokenizer, labels, config)
 
 
 def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:

@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from train_fixtures import change, random_batch, write_encoder
+from train_fixtures import change, random_batch, tiny_config, write_encoder
 from transformers import AutoModel
 
 from metagene_train.config import METAGENE_1, RunConfig
 from metagene_train.errors import ConfigError, InputError
-from metagene_train.model import build_model, encoder_architecture, pool
+from metagene_train.labels import LabelMap, read_mapping
+from metagene_train.model import (
+    build_model,
+    encoder_architecture,
+    load_model,
+    load_trained,
+    pool,
+    save_model,
+    save_trained,
+)
+from metagene_train.tokenizer import load_tokenizer
 
 
 @pytest.fixture
@@ -199,3 +210,55 @@ def test_incomplete_weights_are_an_error_not_random_numbers(config):
 def test_quantization_without_its_package_or_gpu_says_what_to_do(config, quantization):
     with pytest.raises(ConfigError, match=r"metagene\[quant\]|needs a CUDA device"):
         build_model(change(config, model__quantization=quantization), 3)
+
+
+@pytest.mark.parametrize("lora", [True, False])
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_a_saved_model_gives_the_same_logits(tmp_path, lora, precision):
+    config = change(
+        tiny_config(tmp_path),
+        model__lora__enabled=lora,
+        training__precision=precision,
+        tokenizer__max_length=40,
+    )
+    tokenizer = load_tokenizer(config.tokenizer)
+    labels = LabelMap.from_mapping(read_mapping(config.dataset.mapping_tsv))
+    model = build_model(config, 3).eval()
+    randomise_adapters(model)
+    save_model(model, tokenizer, labels, config, tmp_path / "model")
+    encoder_size = sum(file.stat().st_size for file in Path(config.model.encoder_path).iterdir())
+    assert (tmp_path / "model" / "head.safetensors").stat().st_size < encoder_size / 100
+
+    loaded = load_model(tmp_path / "model")
+    batch = random_batch(5, 9)
+    expected = model(batch["input_ids"], batch["attention_mask"]).logits
+    found = loaded.model(batch["input_ids"], batch["attention_mask"]).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not loaded.model.training
+    assert loaded.labels == labels
+    assert loaded.config.tokenizer.max_length == 40
+    assert loaded.tokenizer.encode(["ACGTN"]) == tokenizer.encode(["ACGTN"])
+
+
+def test_the_adapter_loads_with_plain_peft(tmp_path):
+    config = tiny_config(tmp_path)
+    model = build_model(config, 3).eval()
+    randomise_adapters(model)
+    labels = LabelMap.from_mapping(read_mapping(config.dataset.mapping_tsv))
+    save_model(model, load_tokenizer(config.tokenizer), labels, config, tmp_path / "model")
+    plain = PeftModel.from_pretrained(
+        AutoModel.from_pretrained(config.model.encoder_path), tmp_path / "model"
+    )
+    tokens = random_batch(9)["input_ids"]
+    expected = model.encoder(input_ids=tokens).last_hidden_state
+    torch.testing.assert_close(plain.eval()(input_ids=tokens).last_hidden_state, expected, rtol=0, atol=1e-6)
+
+
+def test_weights_of_another_configuration_are_refused(tmp_path):
+    config = tiny_config(tmp_path)
+    (tmp_path / "saved").mkdir()
+    save_trained(build_model(config, 3), tmp_path / "saved")
+    with pytest.raises(InputError, match="do not load into this model"):
+        load_trained(build_model(change(config, model__lora__r=4), 3), tmp_path / "saved")
+    with pytest.raises(InputError, match="no trained model here"):
+        load_model(tmp_path)

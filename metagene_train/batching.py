@@ -1,0 +1,182 @@
+"""Which reads form a batch, and the padded tensors of one.
+
+The order of a data set of any size is a keyed permutation computed where it is needed (a Feistel
+network, Luby and Rackoff 1988, with cycle walking), so that 10^8 reads are shuffled without an
+array of 10^8 numbers, and an epoch can be entered at any batch. Reads of similar length share a
+batch: they are sorted within windows of the shuffled order, and the batches of a window shuffled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+WINDOW_BATCHES = 50
+"""Batches per window at most: enough that the reads of a batch differ little in length."""
+
+_ROUNDS = 4
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # splitmix64's constants
+
+
+def collate(
+    examples: Sequence[Mapping[str, Any]],
+    pad_id: int,
+    padding: Literal["longest", "max_length"],
+    max_length: int,
+) -> dict[str, Tensor]:
+    """``input_ids`` and ``attention_mask`` [B, L] int64, padded on the right, and ``labels`` [B] int64.
+
+    L is the longest read of the batch, or ``max_length``.
+    """
+    longest = max(len(example["input_ids"]) for example in examples)
+    # A read without a single token (an empty one, without special tokens) still needs a column.
+    width = max_length if padding == "max_length" else max(longest, 1)
+    input_ids = torch.full((len(examples), width), pad_id, dtype=torch.int64)
+    attention_mask = torch.zeros((len(examples), width), dtype=torch.int64)
+    for row, example in enumerate(examples):
+        ids = example["input_ids"]
+        input_ids[row, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
+        attention_mask[row, : len(ids)] = 1
+    labels = torch.tensor([example["label"] for example in examples], dtype=torch.int64)
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+class BatchOrder:
+    """Batches of read numbers for training: a function of the seed and the epoch, nothing else.
+
+    ``lengths`` [N] (bases or tokens) None does not group by length. ``strands`` picks a strand for
+    each read in each epoch: ``~n`` is the reverse complement of read ``n``. With ``world_size``
+    processes each gets its share of every global batch, all the same number of batches. The window
+    with the longest read comes first and starts with its longest batch: an allocator that meets the
+    largest request first fragments least, and a batch that does not fit fails at once.
+    """
+
+    def __init__(
+        self,
+        reads: int,
+        batch_size: int,
+        *,
+        seed: int,
+        lengths: np.ndarray | None = None,
+        strands: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self._reads = reads
+        self.batch_size = batch_size
+        self._seed = seed
+        self._lengths = lengths
+        self._strands = strands
+        self._rank = rank
+        self._world_size = world_size
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self._reads // self._global_batch)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.batches(self.epoch)
+
+    @property
+    def _global_batch(self) -> int:
+        return self.batch_size * self._world_size
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
+        """This process's batches of an epoch, from batch ``start``; whole windows are skipped unread."""
+        permutation = Permutation(self._reads, self._seed, epoch)
+        per_window = max(1, min(WINDOW_BATCHES, self._reads // (4 * self._global_batch)))
+        windows = -(-len(self) // per_window)
+        first = 0
+        if self._lengths is not None:
+            longest = permutation.place_of(int(np.argmax(self._lengths)))
+            first = longest // (per_window * self._global_batch)
+        done = 0
+        for step in range(windows):
+            window = (first + step) % windows
+            begin = window * per_window * self._global_batch
+            end = min(begin + per_window * self._global_batch, self._reads)
+            count = -(-(end - begin) // self._global_batch)
+            if done + count > start:
+                numbers = permutation.numbers(begin, end)
+                yield from self._window(numbers, epoch, window, step == 0)[max(start - done, 0) :]
+            done += count
+
+    def _window(self, numbers: np.ndarray, epoch: int, window: int, is_first: bool) -> list[list[int]]:
+        generator = np.random.default_rng([self._seed, epoch, window])
+        if self._lengths is not None:
+            numbers = numbers[np.argsort(-self._lengths[numbers].astype(np.int64), kind="stable")]
+        batches = [
+            numbers[begin : begin + self._global_batch]
+            for begin in range(0, len(numbers), self._global_batch)
+        ]
+        if self._lengths is not None:
+            order = generator.permutation(np.arange(int(is_first), len(batches)))
+            batches = batches[: int(is_first)] + [batches[number] for number in order]
+        return [self._own_part(batch, epoch) for batch in batches]
+
+    def _own_part(self, batch: np.ndarray, epoch: int) -> list[int]:
+        if len(batch) < self._world_size:
+            # Every process must take part in every step: the last few reads are then seen twice.
+            batch = np.resize(batch, self._world_size)
+        own = np.array_split(batch, self._world_size)[self._rank]
+        if self._strands:
+            coins = _mixed(own.astype(np.uint64), np.uint64(_key(self._seed, epoch, _ROUNDS)))
+            own = np.where(coins & np.uint64(1), ~own, own)
+        return [int(number) for number in own]
+
+
+class Permutation:
+    """A shuffled order of 0..N-1 with random access both ways, from (seed, epoch)."""
+
+    def __init__(self, size: int, seed: int, epoch: int):
+        self.size = size
+        # The network permutes 2^(2 * half) >= N numbers, fewer than 4 N.
+        self._half = np.uint64(max(1, -(-(max(size - 1, 1)).bit_length() // 2)))
+        self._mask = np.uint64((1 << int(self._half)) - 1)
+        self._keys = [np.uint64(_key(seed, epoch, number)) for number in range(_ROUNDS)]
+
+    def numbers(self, begin: int, end: int) -> np.ndarray:
+        """The numbers at places begin..end-1, int64."""
+        return self._walk(np.arange(begin, end, dtype=np.uint64), self._forward)
+
+    def place_of(self, number: int) -> int:
+        return int(self._walk(np.array([number], dtype=np.uint64), self._backward)[0])
+
+    def _walk(self, values: np.ndarray, network: Any) -> np.ndarray:
+        values = network(values)
+        outside = values >= self.size
+        while outside.any():
+            values[outside] = network(values[outside])
+            outside = values >= self.size
+        return values.astype(np.int64)
+
+    def _forward(self, values: np.ndarray) -> np.ndarray:
+        left, right = values >> self._half, values & self._mask
+        for key in self._keys:
+            left, right = right, left ^ (_mixed(right, key) & self._mask)
+        return (left << self._half) | right
+
+    def _backward(self, values: np.ndarray) -> np.ndarray:
+        left, right = values >> self._half, values & self._mask
+        for key in reversed(self._keys):
+            left, right = right ^ (_mixed(left, key) & self._mask), left
+        return (left << self._half) | right
+
+
+def _key(seed: int, epoch: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch, number]).generate_state(1, np.uint64)[0])
+
+
+def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
+    """64 well-mixed bits of each value (the finaliser of splitmix64); wraps around on purpose."""
+    mixed = values ^ key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
+    return mixed ^ (mixed >> np.uint64(31))

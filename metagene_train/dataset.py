@@ -1,0 +1,128 @@
+"""Labelled reads as token ids, fetched one batch at a time from a read index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from metagene_train.config import RunConfig
+from metagene_train.errors import DataError
+from metagene_train.labels import LabelMap
+from metagene_train.reads.bases import normalise, reverse_complement
+from metagene_train.reads.index import ReadIndex
+from metagene_train.reads.records import Read
+from metagene_train.tokenizer import ReadTokenizer
+
+LENGTH_SAMPLE = 1000
+"""Reads tokenized to estimate bases per token."""
+
+
+class Example(TypedDict):
+    input_ids: list[int]
+    label: int
+    read: int
+    """Position in the index, so that a prediction or a loss can be traced to its record."""
+
+
+class ReadDataset:
+    """The reads of an index whose class has a label, 0..N-1 in file order.
+
+    ``excluded_reads`` counts the reads left out because their class is not in the mapping, which
+    only ``dataset.strict_classes: false`` allows. Raises DataError when strict and there are such
+    reads or records without a usable header, or when nothing is left.
+    """
+
+    def __init__(self, index: ReadIndex, labels: LabelMap, tokenizer: ReadTokenizer, config: RunConfig):
+        self.index = index
+        self._tokenizer = tokenizer
+        self._settings = config.tokenizer
+        every_label = labels.labels_of(index.class_ids)
+        known = every_label >= 0
+        self.excluded_reads = int(len(known) - known.sum())
+        if config.dataset.strict_classes:
+            _refuse_unusable(index, known)
+        if not known.any():
+            raise DataError(f"{index.path}: no read has a class of {config.dataset.mapping_tsv}")
+        # Positions only where reads are left out: at 10^8 reads this array would be 800 MB.
+        self._positions = np.flatnonzero(known) if self.excluded_reads else None
+        self.labels: np.ndarray = every_label[known].astype(np.int32)
+        """Label of every read [N] int32."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of every read in bases [N]."""
+        lengths = self.index.lengths
+        return lengths if self._positions is None else lengths[self._positions]
+
+    def token_lengths_estimate(self) -> np.ndarray:
+        """Length of every read in tokens [N], from bases per token of a sample, cut to max_length."""
+        chosen = np.linspace(0, len(self) - 1, min(LENGTH_SAMPLE, len(self))).astype(int)
+        sequences = [normalise(self._read(int(number)).sequence) for number in chosen]
+        tokens = sum(len(ids) for ids in self._tokenizer.encode(sequences))
+        own = tokens - self._tokenizer.adds_special_tokens * len(sequences)
+        tokens_per_base = own / max(sum(map(len, sequences)), 1)
+        estimate = np.ceil(self.lengths * tokens_per_base) + self._tokenizer.adds_special_tokens
+        return np.minimum(estimate, self._settings.max_length).astype(np.int32)
+
+    def __getitem__(self, number: int) -> Example:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Example]:
+        """Examples of a batch; ``~n`` stands for the reverse complement of read ``n``.
+
+        The strand travels in the number because worker processes hold copies of this data set that
+        would not learn of a new epoch.
+        """
+        chosen = [int(number) for number in numbers]
+        own = [number if number >= 0 else ~number for number in chosen]
+        sequences = [normalise(self._read(number).sequence) for number in own]
+        sequences = [
+            reverse_complement(sequence) if number < 0 else sequence
+            for number, sequence in zip(chosen, sequences, strict=True)
+        ]
+        limit = self._settings.max_length if self._settings.truncation else None
+        tokens = self._tokenizer.encode(sequences, limit)
+        if limit is None:
+            self._refuse_long(own, tokens)
+        return [
+            {"input_ids": ids, "label": int(self.labels[number]), "read": self._position(number)}
+            for number, ids in zip(own, tokens, strict=True)
+        ]
+
+    def _position(self, number: int) -> int:
+        return number if self._positions is None else int(self._positions[number])
+
+    def _read(self, number: int) -> Read:
+        return self.index.read(self._position(number))
+
+    def _refuse_long(self, numbers: list[int], tokens: list[list[int]]) -> None:
+        limit = self._settings.max_length
+        for number, ids in zip(numbers, tokens, strict=True):
+            if len(ids) > limit:
+                read = self._read(number)
+                raise DataError(
+                    f"{self.index.path}: record {read.record} ({read.header}) has {len(ids)} tokens, more "
+                    f"than tokenizer.max_length {limit}; raise it, or set tokenizer.truncation: true"
+                )
+
+
+def _refuse_unusable(index: ReadIndex, known: np.ndarray) -> None:
+    problems = []
+    if index.rejection_summary:
+        problems.append(f"{index.path}: {index.rejection_summary}")
+    if not known.all():
+        class_ids, counts = np.unique(index.class_ids[~known], return_counts=True)
+        listed = ", ".join(
+            f"{class_id} ({count:,} reads)"
+            for class_id, count in list(zip(class_ids, counts, strict=True))[:10]
+        )
+        more = f" and {len(class_ids) - 10} more" if len(class_ids) > 10 else ""
+        problems.append(f"{index.path}: classes that are not in the mapping: {listed}{more}")
+    if problems:
+        remedy = "correct the file or the mapping, or set dataset.strict_classes: false to leave them out"
+        raise DataError("\n".join([*problems, remedy]))

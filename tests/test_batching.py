@@ -1,0 +1,196 @@
+"""Batch order (complete, deterministic, resumable, grouped, sharded), padding, and the data set."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from itertools import chain, islice
+
+import numpy as np
+import pytest
+import torch
+from train_fixtures import change, tiny_config
+
+from metagene_train.batching import BatchOrder, Permutation, collate
+from metagene_train.dataset import ReadDataset
+from metagene_train.errors import DataError
+from metagene_train.labels import LabelMap, read_mapping
+from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.index import ReadIndex
+from metagene_train.tokenizer import load_tokenizer
+
+
+def flatten(batches) -> list[int]:
+    return list(chain.from_iterable(batches))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 64, 65, 1000, 4097])
+def test_a_permutation_holds_every_number_once_and_knows_their_places(size):
+    permutation = Permutation(size, seed=1, epoch=2)
+    numbers = permutation.numbers(0, size)
+    assert sorted(numbers) == list(range(size))
+    for place in (0, size // 2, size - 1):
+        assert permutation.place_of(int(numbers[place])) == place
+        assert permutation.numbers(place, place + 1)[0] == numbers[place]
+
+
+def test_a_permutation_is_shuffled():
+    numbers = Permutation(20_000, seed=0, epoch=0).numbers(0, 20_000)
+    assert abs(np.corrcoef(numbers, np.arange(20_000))[0, 1]) < 0.03
+    assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.03
+    # A uniform permutation has one fixed point on average.
+    assert (numbers == np.arange(20_000)).sum() < 8
+
+
+def test_a_billion_reads_are_ordered_without_an_array_of_them():
+    order = BatchOrder(10**9, 32, seed=0)
+    batches = list(islice(order.batches(0, start=20_000_000), 3))
+    assert [len(batch) for batch in batches] == [32, 32, 32]
+    assert len(set(flatten(batches))) == 96
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+@pytest.mark.parametrize(("reads", "batch_size"), [(1000, 8), (1001, 8), (7, 8), (1, 4), (3, 1)])
+def test_an_epoch_holds_every_read_once(reads, batch_size, grouped):
+    lengths = np.random.default_rng(0).integers(50, 300, reads) if grouped else None
+    order = BatchOrder(reads, batch_size, seed=3, lengths=lengths)
+    batches = list(order)
+    assert sorted(flatten(batches)) == list(range(reads))
+    assert len(batches) == len(order)
+    assert sum(len(batch) < batch_size for batch in batches) <= 1
+
+
+def test_seed_and_epoch_alone_decide_the_order():
+    lengths = np.random.default_rng(0).integers(50, 300, 500)
+    first = list(BatchOrder(500, 8, seed=3, lengths=lengths))
+    assert list(BatchOrder(500, 8, seed=3, lengths=lengths)) == first
+    assert list(BatchOrder(500, 8, seed=4, lengths=lengths)) != first
+    order = BatchOrder(500, 8, seed=3, lengths=lengths)
+    order.set_epoch(1)
+    assert list(order) != first
+
+
+@pytest.mark.parametrize("start", [0, 1, 49, 50, 51, 124, 125])
+def test_an_epoch_can_be_entered_at_any_batch(start):
+    lengths = np.random.default_rng(0).integers(50, 300, 1000)
+    order = BatchOrder(1000, 8, seed=3, lengths=lengths)
+    assert list(order.batches(2, start)) == list(order.batches(2))[start:]
+
+
+def test_grouping_by_length_reduces_padding_and_puts_the_longest_batch_first():
+    lengths = np.random.default_rng(0).integers(50, 300, 4000)
+
+    def padding(batches) -> float:
+        padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+        return 1 - lengths.sum() / padded
+
+    grouped = list(BatchOrder(4000, 16, seed=0, lengths=lengths))
+    assert padding(grouped) < 0.05 < 0.3 < padding(list(BatchOrder(4000, 16, seed=0)))
+    assert lengths[grouped[0]].max() == lengths.max()
+    # Grouped, but not sorted: the order of batches still has nothing to do with length.
+    means = [lengths[batch].mean() for batch in grouped]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("reads", [64, 61, 57, 33])
+def test_processes_share_every_batch(reads):
+    shares = [list(BatchOrder(reads, 4, seed=1, rank=rank, world_size=4)) for rank in range(4)]
+    assert len({len(share) for share in shares}) == 1
+    assert all(batch for share in shares for batch in share)
+    counts = Counter(flatten(flatten(shares)))
+    assert set(counts) == set(range(reads))
+    assert sum(counts.values()) - reads < 4
+
+
+def test_strands_change_between_epochs_and_are_even():
+    order = BatchOrder(2000, 8, seed=1, strands=True)
+    first, second = (
+        {number if number >= 0 else ~number: number < 0 for number in flatten(order.batches(epoch))}
+        for epoch in (0, 1)
+    )
+    assert len(first) == 2000
+    assert 900 < sum(first.values()) < 1100
+    assert 900 < sum(first[number] != second[number] for number in first) < 1100
+
+
+def test_collate_pads_on_the_right_to_the_longest_read():
+    examples = [{"input_ids": [5, 6, 7], "label": 1}, {"input_ids": [8], "label": 0}]
+    batch = collate(examples, pad_id=9, padding="longest", max_length=10)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, 9, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [1, 0]
+    assert all(tensor.dtype == torch.int64 for tensor in batch.values())
+    assert collate(examples, 9, "max_length", 10)["input_ids"].shape == (2, 10)
+
+
+def open_dataset(config, path: str | None = None, labels: LabelMap | None = None) -> ReadDataset:
+    index = ReadIndex.open_or_build(
+        path or config.dataset.train_fasta,
+        header=HeaderPattern(config.dataset.header_regex),
+        index_dir=config.dataset.index_dir,
+    )
+    labels = labels or LabelMap.from_mapping(read_mapping(config.dataset.mapping_tsv))
+    return ReadDataset(index, labels, load_tokenizer(config.tokenizer), config)
+
+
+def test_examples_are_tokens_label_and_position(tmp_path):
+    config = tiny_config(tmp_path)
+    dataset = open_dataset(config)
+    assert len(dataset) == 48
+    read = dataset.index.read(4)
+    assert dataset[4] == {
+        "input_ids": load_tokenizer(config.tokenizer).encode([read.sequence])[0],
+        "label": 1,
+        "read": 4,
+    }
+    assert pickle.loads(pickle.dumps(dataset))[4] == dataset[4]
+
+
+def test_the_complement_of_a_number_is_the_other_strand(tmp_path):
+    config = tiny_config(tmp_path)
+    (tmp_path / "one.fa").write_text(">lbl|10|562|6|a/1\nAACCGN\n")
+    dataset = open_dataset(config, str(tmp_path / "one.fa"))
+    forward, backward = dataset.__getitems__([0, ~0])
+    encode = load_tokenizer(config.tokenizer).encode
+    assert forward["input_ids"] == encode(["AACCGN"])[0]
+    assert backward["input_ids"] == encode(["NCGGTT"])[0]
+    assert backward["read"] == 0
+
+
+def test_reads_of_unknown_classes_are_an_error_or_counted(tmp_path):
+    config = tiny_config(tmp_path)
+    labels = LabelMap((10, 12), ("a", "b"), (None, None))
+    with pytest.raises(DataError, match=r"not in the mapping: 11 \(16 reads\)"):
+        open_dataset(config, labels=labels)
+    dataset = open_dataset(change(config, dataset__strict_classes=False), labels=labels)
+    assert (len(dataset), dataset.excluded_reads) == (32, 16)
+    assert [dataset[number]["read"] for number in range(4)] == [0, 2, 3, 5]
+    assert [dataset[number]["label"] for number in range(4)] == [0, 1, 0, 1]
+    assert len(dataset.lengths) == 32
+
+
+def test_records_without_a_usable_header_are_an_error_when_strict(tmp_path):
+    config = tiny_config(tmp_path)
+    path = tmp_path / "mixed.fa"
+    path.write_text(">lbl|10|562|4|a/1\nACGT\n>nonsense\nACGT\n")
+    with pytest.raises(DataError, match="1 records rejected"):
+        open_dataset(config, str(path))
+    assert len(open_dataset(change(config, dataset__strict_classes=False), str(path))) == 1
+
+
+def test_a_long_read_is_cut_or_an_error(tmp_path):
+    config = change(tiny_config(tmp_path), tokenizer__max_length=8)
+    path = tmp_path / "long.fa"
+    path.write_text(">lbl|10|562|4|a/1\nACGT\n>lbl|11|563|40|b/1\n" + "AN" * 20 + "\n")
+    assert len(open_dataset(config, str(path))[1]["input_ids"]) == 8
+    strict = open_dataset(change(config, tokenizer__truncation=False), str(path))
+    with pytest.raises(DataError, match=r"record 2 .* has 42 tokens, more than tokenizer\.max_length 8"):
+        strict[1]
+
+
+def test_token_lengths_are_estimated_from_a_sample(tmp_path):
+    dataset = open_dataset(tiny_config(tmp_path))
+    true = np.array([len(dataset[number]["input_ids"]) for number in range(len(dataset))])
+    estimate = dataset.token_lengths_estimate()
+    assert abs(estimate.mean() - true.mean()) < 2
+    assert estimate.max() <= 64
