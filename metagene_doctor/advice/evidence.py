@@ -18,6 +18,7 @@ from metagene_doctor.advice.memory_failures import HostMemoryFailure, OutOfMemor
 from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config
 from metagene_train.errors import DataError, InputError
+from metagene_train.labels import LabelMap
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def read_run(run_dir: Path) -> Evidence:
         raise InputError(f"{run_dir}: not a run directory (neither config.yaml nor metrics.jsonl in it)")
     training, evaluations = read_metrics(metrics) if metrics.exists() else ((), ())
     summary = _read_json(run_dir / "run.json") or {}
-    labels = _read_json(run_dir / "labels.json")
+    labels = run_dir / "labels.json"
     error = summary.get("error")
     failures = list(find_failures(str(error).splitlines())) if error else []
     doctor = _read_json(run_dir / "doctor.json")
@@ -108,7 +109,7 @@ def read_run(run_dir: Path) -> Evidence:
         error=str(error) if error else None,
         seconds=summary.get("seconds"),
         total_steps=summary.get("total_steps") or summary.get("max_steps"),
-        num_labels=_count_labels(labels),
+        num_labels=len(LabelMap.load(labels)) if labels.exists() else None,
         longest_read_tokens=longest_tokens(doctor),
         predicted=_read_json(run_dir / "predicted.json"),
         doctor=doctor,
@@ -182,14 +183,6 @@ def longest_tokens(doctor: Mapping[str, Any] | None) -> int | None:
 
 def _broken(value: float | None) -> bool:
     return value is not None and not math.isfinite(value)
-
-
-def _count_labels(labels: Any) -> int | None:
-    if isinstance(labels, Mapping):
-        for key in ("class_ids", "names", "labels"):
-            if isinstance(labels.get(key), (list, Mapping)):
-                return len(labels[key])
-    return None
 
 
 def _read_json(path: Path) -> Any:

@@ -1,0 +1,172 @@
+"""From a run directory, a log or just the name of a symptom to findings and a changed configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from metagene_doctor.advice.changes import ConfigChange, shown
+from metagene_doctor.advice.dry_run import Predictor, predictor
+from metagene_doctor.advice.evidence import Evidence, read_run
+from metagene_doctor.advice.explain import explain_memory
+from metagene_doctor.advice.findings import healthy, remedy_findings, symptom_finding
+from metagene_doctor.advice.logs import read_log
+from metagene_doctor.advice.remedies import Budget, Plan, bias, plan, usable_after_failure
+from metagene_doctor.advice.symptom import Symptom, gib
+from metagene_doctor.advice.symptoms import detect
+from metagene_doctor.finding import Finding, Severity
+from metagene_doctor.rule_schema import Gpu
+from metagene_doctor.rulebook import Rulebook
+from metagene_train.config import RunConfig
+from metagene_train.config_file import load_config, set_keys
+from metagene_train.errors import InputError, MetageneError
+
+MEMORY_MATTERS = {"oom", "slow", "underfitting"}
+"""Symptoms whose fixes move memory; the dry run takes seconds, so it is run for these only."""
+ORDER = ("oom", "instability", "overfitting", "underfitting", "slow")
+"""Gravest first: a run that does not fit or does not converge has no speed to improve."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the run shows, what to do about it, and the sentence that sums it up."""
+
+    findings: tuple[Finding, ...]
+    verdict: str
+    plan: Plan | None = None
+
+
+def collect(run_dir: Path | None, log: Path | None, config: Path | None) -> Evidence:
+    """The evidence of a run directory or a log, with the configuration in ``config`` if it is given."""
+    if run_dir is not None and log is not None:
+        raise InputError("give --run or --log, not both")
+    evidence = Evidence(source="")
+    if run_dir is not None:
+        evidence = read_run(run_dir)
+    elif log is not None:
+        evidence = read_log(log)
+    if config is not None:
+        evidence = dataclasses.replace(evidence, config=load_config(config).config)
+    if evidence.num_labels is None and evidence.config and evidence.config.model.num_classes != "auto":
+        evidence = dataclasses.replace(evidence, num_labels=evidence.config.model.num_classes)
+    return evidence
+
+
+def advise(
+    evidence: Evidence,
+    rulebook: Rulebook,
+    *,
+    symptom: str | None = None,
+    gpu: Gpu | None = None,
+    predict: Predictor | None = None,
+) -> Advice:
+    """Findings and a plan for what the evidence shows, or for the named ``symptom``.
+
+    ``gpu`` is the card the run is for; without it an out-of-memory message says what the card had.
+    ``predict`` stands in for the dry run. Without a configuration the fixes are those for an unchanged
+    one, and nothing can be said about memory or about what is set already.
+    """
+    config = evidence.config
+    usable = usable_after_failure(evidence, gpu.usable_gib if gpu else None)
+    detected = [found for found in detect(evidence, usable) if _asked_for(found, symptom)]
+    named = [name for name in ORDER if name == symptom or any(found.symptom == name for found in detected)]
+    findings = [symptom_finding(found) for found in detected]
+    if evidence.source and not findings:
+        findings.append(healthy(evidence))
+    budget, unknown = None, ()
+    if config and MEMORY_MATTERS & set(named):
+        budget, unknown = _budget(evidence, config, usable, predict or predictor(evidence, gpu))
+    findings += explain_memory(evidence, usable, budget.predict(config) if budget and config else None)
+    findings += unknown
+    if not named:
+        return Advice(tuple(findings), _nothing_found(evidence, findings))
+    processors = len(os.sched_getaffinity(0))
+    made = plan(named, config or RunConfig(), evidence, rulebook, budget, processors)
+    findings += remedy_findings(made)
+    return Advice(tuple(findings), _verdict(made, named, has_config=config is not None), made)
+
+
+def card(rulebook: Rulebook, gpu: str | None, gpu_mem: float | None) -> Gpu | None:
+    """The card by name, or the smallest sold with ``gpu_mem`` GB. Raises InputError if unknown."""
+    if gpu is not None:
+        return rulebook.gpu(gpu)
+    return rulebook.smallest_gpu(gpu_mem)[0] if gpu_mem is not None else None
+
+
+def _asked_for(found: Symptom, symptom: str | None) -> bool:
+    return symptom is None or found.symptom in (symptom, "host-memory", "drift")
+
+
+def _budget(
+    evidence: Evidence, config: RunConfig, usable: float | None, predict: Predictor
+) -> tuple[Budget | None, tuple[Finding, ...]]:
+    """What the device has and the run needs; a finding instead, when the dry run cannot tell."""
+    try:
+        predicted = predict(config)
+    except MetageneError as error:
+        return None, (
+            Finding(
+                id="A03.prediction",
+                title="Memory could not be predicted",
+                severity=Severity.SKIP,
+                scope="model",
+                why=str(error),
+            ),
+        )
+    return Budget(usable, predict, bias(evidence, predicted)), ()
+
+
+def rewritten(advice: Advice, run_dir: Path | None, config: Path | None) -> str:
+    """The configuration that was judged, as it is written, with the plan's changes.
+
+    Raises InputError when there is no configuration to change or nothing to change in it.
+    """
+    source = config or (run_dir / "config.yaml" if run_dir is not None else None)
+    if source is None or not source.exists():
+        raise InputError("-o writes a changed config, so it needs one: give --config, or --run with one")
+    if advice.plan is None or not advice.plan.changes:
+        raise InputError(f"{source}: nothing to change, so no config was written")
+    return changed_config(source.read_text(encoding="utf-8"), advice.plan)
+
+
+def changed_config(text: str, made: Plan) -> str:
+    """The YAML text with the plan's changes and a comment on each; everything else stays as it was."""
+    changes: dict[str, ConfigChange] = {change.key: change for change in made.changes}
+    return set_keys(
+        text,
+        {key: change.new for key, change in changes.items()},
+        {key: f"was {shown(change.old)}: {_reason(made, key)}" for key, change in changes.items()},
+    )
+
+
+def _reason(made: Plan, key: str) -> str:
+    return next(
+        f"metagene advise, {item.fix.id}"
+        for item in reversed(made.advised)
+        if any(change.key == key for change in item.changes)
+    )
+
+
+def _nothing_found(evidence: Evidence, findings: list[Finding]) -> str:
+    if any(finding.severity in (Severity.ERROR, Severity.WARN) for finding in findings):
+        return "See above: no change of the configuration helps here."
+    if not evidence.training and not evidence.evaluations:
+        return f"{evidence.source}: nothing to judge: no losses, speeds or memory failures found."
+    return "Healthy: none of the five symptoms shows."
+
+
+def _verdict(made: Plan, named: list[str], has_config: bool) -> str:
+    count = len(made.advised)
+    parts = [f"{', '.join(named)}: {count} {'fix' if count == 1 else 'fixes'} to make, in this order"]
+    if not count:
+        parts = [f"{', '.join(named)}: nothing to change"]
+    if made.need_gib is not None and "oom" in named:
+        room = f" of {gib(made.usable_gib)} usable" if made.usable_gib is not None else ""
+        parts.append(f"predicted need {'with them ' if count else ''}{gib(made.need_gib)}{room}")
+        if made.usable_gib is not None and made.need_gib > made.usable_gib:
+            parts.append("that still does not fit: a larger card, or fewer layers (model.encoder_layers)")
+    if not has_config:
+        parts.append("give --config (or --run) to leave out what is set already")
+    return "; ".join(parts) + "."

@@ -1,0 +1,132 @@
+"""Symptoms, remedies and what was set aside, as findings for the reports."""
+
+from __future__ import annotations
+
+import math
+
+from metagene_doctor.advice.changes import ConfigChange, shown
+from metagene_doctor.advice.evidence import Evidence, finite
+from metagene_doctor.advice.remedies import Advised, Plan, SetAside
+from metagene_doctor.advice.symptom import Symptom, gib
+from metagene_doctor.finding import Finding, Remedy, Severity
+
+NAMES = {
+    "oom": "out of memory",
+    "slow": "speed",
+    "overfitting": "overfitting",
+    "underfitting": "underfitting",
+    "instability": "stability",
+}
+VERIFY = {
+    "oom": "Verify with `metagene estimate` before the run.",
+    "slow": "Verify after 50 steps: reads_per_s in metrics.jsonl should be higher.",
+    "overfitting": "Verify: the lowest validation loss should come later, and be lower.",
+    "underfitting": "Verify: validation loss at the same step should be lower.",
+    "instability": "Verify: grad_norm and loss in the first few hundred steps should not jump.",
+}
+
+
+def symptom_finding(symptom: Symptom) -> Finding:
+    return Finding(
+        id=symptom.id,
+        title=symptom.title,
+        severity=symptom.severity,
+        scope="host" if symptom.symptom == "host-memory" else "run",
+        measured=_finite(symptom.measured),
+        threshold=_finite(symptom.threshold),
+        unit=symptom.unit,
+        why=symptom.why,
+    )
+
+
+def remedy_findings(plan: Plan) -> list[Finding]:
+    """Numbered per symptom, in the order to try them; then what is not advised, and why."""
+    findings: list[Finding] = []
+    numbers: dict[str, int] = {}
+    for advised in plan.advised:
+        numbers[advised.symptom] = numbers.get(advised.symptom, 0) + 1
+        findings.append(_advised(advised, numbers[advised.symptom], plan.usable_gib))
+    findings += [_set_aside(item) for item in plan.set_aside]
+    return findings
+
+
+def override(change: ConfigChange) -> str:
+    """The change as ``metagene train`` takes it: ``key=value``, quoted for a shell where needed."""
+    value = shown(change.new).replace(" ", "")
+    return f"'{change.key}={value}'" if value.startswith("[") else f"{change.key}={value}"
+
+
+def healthy(evidence: Evidence) -> Finding:
+    """A run that shows none of the symptoms, with the numbers that say so."""
+    parts = []
+    losses = finite(evidence.training, lambda point: point.loss)
+    if losses:
+        parts.append(f"training loss {losses[0][1]:.4g} to {losses[-1][1]:.4g} in {losses[-1][0]:,} steps")
+    evaluated = finite(evidence.evaluations, lambda evaluation: evaluation.loss)
+    if evaluated:
+        best_step, best = min(evaluated, key=lambda item: item[1])
+        parts.append(f"validation loss {evaluated[-1][1]:.4g} (lowest {best:.4g} at step {best_step:,})")
+    if evidence.evaluations and (score := evidence.evaluations[-1].macro_f1) is not None:
+        parts.append(f"macro-F1 {score:.4g}")
+    for name, text in (
+        ("grad_norm", "gradient norm {:.3g}"),
+        ("reads_per_s", "{:,.3g} reads/s"),
+        ("padding_fraction", "{:.1%} padding"),
+        ("data_wait_fraction", "{:.1%} waiting for data"),
+    ):
+        if (value := evidence.typical(name)) is not None:
+            parts.append(text.format(value))
+    if evidence.peak_reserved_gib:
+        parts.append(f"peak {gib(evidence.peak_reserved_gib)} reserved")
+    return Finding(
+        id="A00",
+        title="No symptom found",
+        severity=Severity.INFO,
+        scope="run",
+        why="; ".join(parts) + "." if parts else "",
+    )
+
+
+def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
+    sentences = [item.fix.text, _sentence(item.reason), _sentence(item.fix.why)]
+    if item.before_gib is not None and item.after_gib is not None:
+        room = f" of {gib(usable_gib)} usable" if usable_gib is not None else ""
+        sentences.append(f"Predicted: {gib(item.before_gib)} → {gib(item.after_gib)}{room}.")
+    else:
+        sentences.append(_sentence(item.fix.evidence))
+    sentences.append(f"[{item.fix.verdict}; {item.fix.source}]")
+    return Finding(
+        id=item.fix.id,
+        title=f"Fix {number} for {NAMES[item.symptom]}: {', '.join(map(str, item.changes))}",
+        severity=Severity.INFO,
+        scope="config",
+        measured=None if item.after_gib is None else round(item.after_gib, 2),
+        threshold=None if item.after_gib is None or usable_gib is None else round(usable_gib, 2),
+        unit=None if item.after_gib is None else "GiB",
+        why=" ".join(sentence for sentence in sentences if sentence),
+        remedy=Remedy(text=VERIFY[item.symptom], commands=tuple(map(override, item.changes))),
+        confidence="estimated",
+        rule=item.fix.id,
+    )
+
+
+def _set_aside(item: SetAside) -> Finding:
+    contradicted = item.fix.verdict == "contradicted" and not item.already
+    return Finding(
+        id=item.fix.id,
+        title=f"Not advised for {NAMES[item.symptom]}: {item.fix.action} {item.fix.key}",
+        severity=Severity.INFO if contradicted else Severity.PASS,
+        scope="config",
+        why=_sentence(item.reason),
+        rule=item.fix.id,
+    )
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".") if text else ""
+
+
+def _finite(value: float | int | str | None) -> float | int | str | None:
+    """JSON has no NaN: a number that is none is written out."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,301 @@
+"""Symptoms -> remedies: the rule book's fixes that this run can use, in the order to try them.
+
+Each remedy is applied on top of those before it, so that old values and predicted memory are those of
+the configuration as it then stands. A fix that the configuration has already, that evidence contradicts
+or that the run's own numbers rule out is set aside with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from metagene_doctor.advice.changes import (
+    ConfigChange,
+    Impossible,
+    merged,
+    micro_batches,
+    propose,
+    with_changes,
+    with_micro_batch,
+)
+from metagene_doctor.advice.evidence import Evidence
+from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, is_fragmented, needed_gib
+from metagene_doctor.advice.relevance import Relevance, relevance
+from metagene_doctor.advice.speed_symptoms import SPARE_MEMORY
+from metagene_doctor.advice.symptom import gib
+from metagene_doctor.rule_schema import Fix
+from metagene_doctor.rulebook import Rulebook
+from metagene_train.config import RunConfig
+
+TAKES_MEMORY = ("slow", "underfitting")
+"""Symptoms whose fixes may need more memory, so that it is predicted before they are advised."""
+
+UNSEEN_BY_PREDICTION = ("training.group_by_length", "memory_optimization.expandable_segments")
+"""Keys that change how the allocator fares, not what one step of the longest batch needs."""
+NEGLIGIBLE_GIB = 0.01
+"""Predicted differences below this are rounding."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The device memory there is (None: no card is known), and what a configuration would need, in GiB.
+
+    ``predict`` gives device memory with its margin, or None where it cannot tell. ``bias_gib`` is what
+    this run was seen to need beyond the prediction of its own configuration.
+    """
+
+    usable_gib: float | None
+    predict: Callable[[RunConfig], float | None]
+    bias_gib: float = 0.0
+
+    def need(self, config: RunConfig) -> float | None:
+        predicted = self.predict(config)
+        return None if predicted is None else predicted + self.bias_gib
+
+    def fits(self, config: RunConfig) -> bool | None:
+        need = self.need(config)
+        return None if need is None or self.usable_gib is None else need <= self.usable_gib
+
+
+@dataclass(frozen=True)
+class Advised:
+    """A fix to make. ``before_gib`` and ``after_gib``: predicted device memory without and with it."""
+
+    symptom: str
+    fix: Fix
+    changes: tuple[ConfigChange, ...]
+    reason: str = ""
+    before_gib: float | None = None
+    after_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A fix not to make, and why not. ``already``: the configuration has it."""
+
+    symptom: str
+    fix: Fix
+    reason: str
+    already: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Remedies for all symptoms of a run in order, and the configuration that has them all."""
+
+    config: RunConfig
+    advised: tuple[Advised, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    usable_gib: float | None = None
+    need_gib: float | None = None
+
+    @property
+    def changes(self) -> tuple[ConfigChange, ...]:
+        return merged(change for item in self.advised for change in item.changes)
+
+
+def plan(
+    symptoms: list[str],
+    config: RunConfig,
+    evidence: Evidence,
+    rulebook: Rulebook,
+    budget: Budget | None = None,
+    processors: int | None = None,
+) -> Plan:
+    """Remedies for the named symptoms, on one configuration that they change in turn.
+
+    A key that an earlier remedy changed is not changed again for another symptom: out of memory comes
+    first, stability before fit, fit before speed. ``processors`` bounds the number of workers.
+    """
+    advised: list[Advised] = []
+    set_aside: list[SetAside] = []
+    current = config
+    for name in symptoms:
+        taken = {change.key for item in advised for change in item.changes}
+        for fix, weight in _in_order(name, config, evidence, rulebook):
+            outcome = _one(name, fix, weight, current, evidence, budget, processors)
+            if isinstance(outcome, Advised) and (clash := taken & {c.key for c in outcome.changes}):
+                outcome = SetAside(name, fix, f"{min(clash)} is changed for a graver symptom already")
+            if isinstance(outcome, SetAside):
+                set_aside.append(outcome)
+                continue
+            advised.append(outcome)
+            current = with_changes(current, outcome.changes)
+    need = budget.need(current) if budget else None
+    return Plan(current, tuple(advised), tuple(set_aside), budget.usable_gib if budget else None, need)
+
+
+def bias(evidence: Evidence, predicted_gib: float | None) -> float:
+    """GiB that a run which ran out of memory needed beyond its prediction, at least: what it held plus
+    what it asked for in vain, less the prediction."""
+    if not evidence.device_failures or predicted_gib is None:
+        return 0.0
+    needed = needed_gib(evidence)
+    return max(0.0, needed - predicted_gib) if needed is not None else 0.0
+
+
+def usable_after_failure(evidence: Evidence, usable_gib: float | None) -> float | None:
+    """GiB this run may count on, by its failure message: not what others hold, nor above a set limit."""
+    if not evidence.device_failures:
+        return usable_gib
+    failure = evidence.device_failures[-1]
+    if failure.capacity_gib is None:
+        return usable_gib
+    foreign = failure.foreign_gib or 0.0
+    seen = failure.capacity_gib - (foreign if foreign > FOREIGN_GIB else 0.0)
+    return min(value for value in (seen, usable_gib, failure.limit_gib) if value is not None)
+
+
+def _in_order(
+    symptom: str, config: RunConfig, evidence: Evidence, rulebook: Rulebook
+) -> Iterator[tuple[Fix, Relevance]]:
+    """The rule book's order, with what the evidence points at first."""
+    fixes = list(rulebook.symptom(symptom).fixes)
+    if symptom == "oom" and config.training.precision == "32":
+        # Holding the weights in 16 bits is a remedy for speed in the rule book; with fp32 weights it
+        # is also the largest saving of memory there is.
+        fixes = [fix for fix in rulebook.symptom("slow").fixes if fix.key == "training.precision"] + fixes
+    weighed = [(fix, relevance(symptom, fix, config, evidence)) for fix in fixes]
+    yield from sorted(weighed, key=lambda item: not item[1].shown_by_run)
+
+
+def _one(
+    symptom: str,
+    fix: Fix,
+    weight: Relevance,
+    config: RunConfig,
+    evidence: Evidence,
+    budget: Budget | None,
+    processors: int | None,
+) -> Advised | SetAside:
+    before = budget.need(config) if budget and symptom in ("oom", *TAKES_MEMORY) else None
+    usable = budget.usable_gib if budget else None
+    if symptom == "oom" and before is not None and usable is not None and before <= usable:
+        return SetAside(
+            symptom, fix, f"not needed: {gib(before)} of {gib(usable)} predicted without it", True
+        )
+    proposal = propose(fix, config)
+    if isinstance(proposal, Impossible):
+        return SetAside(symptom, fix, proposal.reason, proposal.already)
+    if fix.verdict == "contradicted" and not weight.shown_by_run:
+        saving = _saving(proposal, config, budget, before)
+        return SetAside(symptom, fix, f"contradicted: {saving or fix.evidence}; {fix.why}")
+    if weight.excluded:
+        return SetAside(symptom, fix, weight.reason)
+    if fix.key == "training.batch_size" and budget and before is not None and usable is not None:
+        proposal = _fitting_micro_batch(fix, config, budget) or proposal
+    if fix.key == "training.num_workers" and processors is not None:
+        proposal = _bounded_workers(proposal, processors)
+        if not proposal:
+            return SetAside(symptom, fix, f"{processors} processors have no room for more workers")
+    if fix.key == "tokenizer.max_length" and evidence.longest_read_tokens:
+        proposal = _whole_reads(proposal, evidence.longest_read_tokens)
+        if not proposal:
+            return SetAside(
+                symptom,
+                fix,
+                f"the longest read has {evidence.longest_read_tokens} tokens: shorter cuts reads",
+            )
+    if fix.key == "training.max_epochs" and fix.action == "lower":
+        proposal = _until_best(proposal, evidence)
+    after_config = with_changes(config, proposal)
+    after = budget.need(after_config) if budget and before is not None else None
+    if fix.key in UNSEEN_BY_PREDICTION or (
+        fix.key == "tokenizer.padding" and evidence.longest_read_tokens is None
+    ):
+        after = None
+    if symptom in TAKES_MEMORY and _grows(fix, before, after):
+        if after is not None and usable is not None and after > usable:
+            return SetAside(symptom, fix, f"would need {gib(after)} of the {gib(usable)} that are usable")
+        if (after is None or usable is None) and not _has_room(evidence, budget):
+            return SetAside(symptom, fix, "takes more memory, and how much is free is not known (give --gpu)")
+    if symptom == "oom" and before is not None and after is not None and after >= before - NEGLIGIBLE_GIB:
+        return SetAside(symptom, fix, f"saves nothing here: {gib(before)} before, {gib(after)} after")
+    return Advised(symptom, fix, proposal, weight.reason, before, after)
+
+
+def _fitting_micro_batch(fix: Fix, config: RunConfig, budget: Budget) -> tuple[ConfigChange, ...] | None:
+    """The largest micro-batch that fits (below the present one to save memory, above it for speed)."""
+    now = config.training.batch_size
+    limit = fix.limit or math.inf
+    if fix.action == "lower":
+        sizes = [size for size in micro_batches(config) if size < now]
+    else:
+        sizes = [size for size in micro_batches(config) if now < size <= limit]
+    low, high, best = 0, len(sizes) - 1, None
+    while low <= high:
+        middle = (low + high) // 2
+        if budget.fits(with_changes(config, with_micro_batch(config, sizes[middle]))):
+            best, low = sizes[middle], middle + 1
+        else:
+            high = middle - 1
+    if best is None:
+        # Not even one read fits: the smallest saves most, and the remedies after it have to do the rest.
+        return with_micro_batch(config, sizes[0]) if sizes and fix.action == "lower" else None
+    return with_micro_batch(config, best)
+
+
+def _saving(
+    proposal: tuple[ConfigChange, ...], config: RunConfig, budget: Budget | None, before: float | None
+) -> str:
+    if budget is None or before is None:
+        return ""
+    after = budget.need(with_changes(config, proposal))
+    if after is None:
+        return ""
+    changes = ", ".join(str(change) for change in proposal)
+    return f"{changes} would change {gib(before)} to {gib(after)} (predicted)"
+
+
+def _bounded_workers(proposal: tuple[ConfigChange, ...], processors: int) -> tuple[ConfigChange, ...]:
+    bounded = (dataclasses.replace(change, new=min(change.new, processors)) for change in proposal)
+    return tuple(change for change in bounded if change.new > change.old)
+
+
+def _whole_reads(proposal: tuple[ConfigChange, ...], longest: int) -> tuple[ConfigChange, ...]:
+    """A length between the longest read and the present one: never one that cuts reads."""
+    kept = (dataclasses.replace(change, new=max(change.new, longest)) for change in proposal)
+    return tuple(change for change in kept if change.new != change.old)
+
+
+def _until_best(proposal: tuple[ConfigChange, ...], evidence: Evidence) -> tuple[ConfigChange, ...]:
+    """Epochs up to the best evaluation, where the run shows it, instead of the rule's number."""
+    scored = [e for e in evidence.evaluations if e.loss is not None and e.epoch and math.isfinite(e.loss)]
+    if not scored:
+        return proposal
+    best = math.ceil(min(scored, key=lambda e: e.loss or 0.0).epoch or 1)
+    return tuple(
+        dataclasses.replace(change, new=best)
+        if change.key == "training.max_epochs" and 1 <= best < change.old
+        else change
+        for change in proposal
+    )
+
+
+def _grows(fix: Fix, before: float | None, after: float | None) -> bool:
+    """The change takes more memory: as predicted, or by its nature when nothing is predicted."""
+    if before is not None and after is not None:
+        return after > before + NEGLIGIBLE_GIB
+    return (fix.key, fix.action) == ("training.batch_size", "raise") or (
+        fix.key == "model.gradient_checkpointing" and fix.value is False
+    )
+
+
+def _has_room(evidence: Evidence, budget: Budget | None) -> bool:
+    """Without a prediction: the run itself left much of the card unused."""
+    reserved = evidence.peak_reserved_gib
+    usable = budget.usable_gib if budget else None
+    return usable is not None and reserved is not None and reserved < SPARE_MEMORY * usable
+
+
+def fragmentation_note(evidence: Evidence) -> str:
+    """What to do beyond the configuration when the memory was there but in pieces."""
+    if not is_fragmented(evidence):
+        return ""
+    return (
+        "The memory was there, but in pieces: group_by_length with the longest batch first and "
+        "expandable segments are what helps"
+    )

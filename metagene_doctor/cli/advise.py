@@ -1,0 +1,76 @@
+"""``metagene advise``: what went wrong in a run, and what to change."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+SYMPTOMS = ["oom", "slow", "overfitting", "underfitting", "instability"]
+
+
+@click.command()
+@click.argument("symptom", required=False, type=click.Choice(SYMPTOMS))
+@click.option("--run", "run_dir", type=click.Path(path_type=Path), help="Run directory to judge.")
+@click.option("--log", type=click.Path(path_type=Path), help="Text log of any trainer to judge instead.")
+@click.option("--config", type=click.Path(path_type=Path), help="Config of the run  [default: RUN's own].")
+@click.option("--gpu", help="Card the run is for, e.g. rtx4090.")
+@click.option("--gpu-mem", type=float, help="Its size in GB as sold, instead of its name.")
+@click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the changed config here.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--fail-on", type=click.Choice(["info", "warn", "error"]), default="error", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("-v", "--verbose", is_flag=True, help="Show also what is set already or ruled out.")
+@click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")
+def command(
+    symptom: str | None,
+    run_dir: Path | None,
+    log: Path | None,
+    config: Path | None,
+    gpu: str | None,
+    gpu_mem: float | None,
+    rules: Path | None,
+    output: Path | None,
+    force: bool,
+    fail_on: str,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> int:
+    """Find the symptoms of a run and the fixes for them, in the order to try them.
+
+    With SYMPTOM alone: its fixes for --config, without looking at a run. Exit code 1 when the run ran
+    out of memory or its loss is not a number; the other symptoms are warnings.
+    """
+    from metagene_doctor import rulebook
+    from metagene_doctor.advice.advise import advise, card, collect, rewritten
+    from metagene_doctor.advice.text import lines
+    from metagene_doctor.config_views import write_new
+    from metagene_doctor.finding import Examined, Report, Severity, exit_code
+    from metagene_train import __version__
+
+    if symptom is None and run_dir is None and log is None:
+        raise click.UsageError("name a SYMPTOM, or give --run or --log")
+    book = rulebook.load(rules)
+    evidence = collect(run_dir, log, config)
+    advice = advise(evidence, book, symptom=symptom, gpu=card(book, gpu, gpu_mem))
+    if output is not None:
+        write_new(output, rewritten(advice, run_dir, config), force=force)
+    if as_json:
+        report = Report(
+            tool_version=__version__,
+            argv=tuple(sys.argv[1:]),
+            complete=True,
+            examined=Examined(),
+            findings=advice.findings,
+            verdict=advice.verdict,
+        )
+        click.echo(report.model_dump_json(indent=1))
+    else:
+        for line in [advice.verdict] if quiet else lines(advice.findings, advice.verdict, verbose=verbose):
+            click.echo(line)
+    if output is not None and not quiet:
+        click.echo(f"wrote {output}; next: metagene doctor --config {output}", err=True)
+    return exit_code(advice.findings, Severity(fail_on))
