@@ -79,8 +79,15 @@ class OneOf(Entry):
     one_of: tuple[Scalar, ...]
 
 
-Recommended = Band | OneOf | Scalar | tuple[Scalar, ...]
-"""A value, a list that is the value, a span of values, or alternatives."""
+class Multiple(Entry):
+    """``times`` the value of another key."""
+
+    times: float
+    of: str
+
+
+Recommended = Band | OneOf | Multiple | Scalar | tuple[Scalar, ...]
+"""A value, a list that is the value, a span of values, alternatives, or a multiple of another key."""
 
 
 class Where(Entry):
@@ -95,8 +102,15 @@ class Where(Entry):
     reads_below: int | None = None
     bases_from: int = 0
     bases_below: int | None = None
-    goal: str | None = None
     note: str = ""
+
+    def holds(self, *, gpu_gb: int | None, reads: int | None, bases: float) -> bool:
+        """Whether the rule applies; an unknown number of reads meets no condition on it."""
+        return (
+            (not self.gpu_gb or gpu_gb in self.gpu_gb)
+            and (self.reads(reads) if reads is not None else not self.reads_from and self.reads_below is None)
+            and self.read_bases(bases)
+        )
 
     def reads(self, count: int) -> bool:
         return self.reads_from <= count and (self.reads_below is None or count < self.reads_below)
@@ -118,6 +132,8 @@ class Rule(Entry):
     verdict: Verdict
     evidence: str = ""
     """The number or fact behind the verdict and where it comes from."""
+    policy: Policy | None = None
+    """The autotune policy that applies it; None is for reading only."""
 
 
 class Advice(Entry):
@@ -166,10 +182,9 @@ class Change(Entry):
 
 
 class Goal(Rule):
-    """A training goal of the guide and the changes it asks for."""
+    """A training goal and the changes it asks for under one policy."""
 
     name: str
-    policy: Policy
     changes: tuple[Change, ...]
 
 

@@ -1,0 +1,139 @@
+"""What a run is tuned for: a named card, the card found, or this machine's processor and memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from metagene_doctor.rulebook import Gpu, Rulebook
+from metagene_train.errors import InputError
+
+GIB = 2**30
+CPU_PROCESS_GIB = 1.0
+"""Resident memory of Python with torch, transformers and PEFT imported, before any tensor: 0.7-0.9
+GiB measured on Linux with torch 2.13 (CPU build), rounded up."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """``usable_gib`` is what one process may use; rates as in `metagene_doctor.rulebook.Gpu`."""
+
+    kind: Literal["cuda", "cpu"]
+    title: str
+    usable_gib: float
+    tflops: float
+    """Rate of the matrix products of the precision in use, 10^12 per second."""
+    bandwidth_gbs: float
+    bf16: bool
+    origin: str
+    """How the device was chosen, in a sentence."""
+    gpu: Gpu | None = None
+
+    @property
+    def outside_gib(self) -> float:
+        """Memory that a prediction for this device lacks: nothing on a GPU, whose context is predicted."""
+        return CPU_PROCESS_GIB if self.kind == "cpu" else 0.0
+
+
+def of_gpu(card: Gpu, origin: str) -> Device:
+    return Device(
+        kind="cuda",
+        title=card.title,
+        usable_gib=card.usable_gib,
+        tflops=card.bf16_tflops,
+        bandwidth_gbs=card.bandwidth_gbs,
+        bf16=card.bf16,
+        origin=origin,
+        gpu=card,
+    )
+
+
+def choose(
+    book: Rulebook, *, gpu: str | None = None, gpu_mem: float | None = None, cpu: bool = False
+) -> Device:
+    """The named card, the smallest card of a size, the card of this machine, or its processor.
+
+    Raises InputError for an unknown card.
+    """
+    if gpu is not None:
+        card = book.gpu(gpu)
+        return of_gpu(
+            card,
+            f"{card.title}: {card.visible_mib:,} MiB visible ({card.visible}), "
+            f"{card.usable_gib:.2f} GiB usable when nothing else runs on it",
+        )
+    if gpu_mem is not None:
+        return of_gpu(*book.smallest_gpu(gpu_mem))
+    return host() if cpu else found(book) or host()
+
+
+def found(book: Rulebook) -> Device | None:
+    """The GPU of this machine with most free memory, as the driver reports it; None without one."""
+    from metagene_doctor.facts import gpu as gpu_facts
+
+    devices = gpu_facts.collect().devices
+    if not devices:
+        return None
+    best = max(devices, key=lambda device: device.free_bytes)
+    total_mib, free_mib = best.total_bytes // 2**20, best.free_bytes // 2**20
+    try:
+        card = book.gpu(best.name)
+        known = ""
+    except InputError:
+        card, _ = book.smallest_gpu(round(best.total_bytes / 1e9))
+        known = f"; the rule book does not know it, its speed is taken from {card.title}"
+    reserve_mib = total_mib - min(free_mib, total_mib - book.reserve.of(total_mib))
+    card = card.model_copy(
+        update={
+            "title": best.name,
+            "visible_mib": total_mib,
+            "visible": "reported",
+            "reserve_mib": reserve_mib,
+        }
+    )
+    return of_gpu(
+        card,
+        f"{best.name} (GPU {best.index} of this machine): {total_mib:,} MiB, {free_mib:,} MiB free now, "
+        f"{card.usable_gib:.2f} GiB usable{known}",
+    )
+
+
+def host() -> Device:
+    """This machine without a GPU: its free memory, and rates measured in half a second."""
+    from metagene_doctor.facts import host as host_facts
+
+    facts = host_facts.collect()
+    tflops, bandwidth_gbs = _measured_rates()
+    free = facts.memory_free_bytes / GIB
+    return Device(
+        kind="cpu",
+        title=f"CPU ({facts.cpus_usable} cores)",
+        usable_gib=free,
+        tflops=tflops,
+        bandwidth_gbs=bandwidth_gbs,
+        bf16=False,
+        origin=f"no GPU: this machine's processor and {free:.1f} GiB of free host memory "
+        f"({tflops * 1000:.0f} GFLOP/s in fp32, measured)",
+    )
+
+
+def _measured_rates() -> tuple[float, float]:
+    """fp32 matrix products per second (10^12) and memory copied per second (10^9 bytes)."""
+    import torch
+
+    left = torch.ones(512, 512)
+    product = left @ left
+    rounds, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.25:
+        torch.matmul(left, left, out=product)
+        rounds += 1
+    flops = 2 * 512**3 * rounds / (time.perf_counter() - start)
+    block = torch.ones(32 * 2**20 // 4)
+    copy = block.clone()
+    rounds, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.25:
+        copy.copy_(block)
+        rounds += 1
+    moved = 2 * block.numel() * 4 * rounds / (time.perf_counter() - start)
+    return flops / 1e12, moved / 1e9

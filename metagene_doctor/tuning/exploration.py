@@ -1,0 +1,246 @@
+"""Around a recommendation: what each knob would cost, memory over lengths, batches and ranks, and the
+guide's row for the same card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metagene_doctor.tuning.plan import make
+from metagene_doctor.tuning.search import Candidate, Predict, Recommendation, configured, judge, with_values
+from metagene_train.config import ATTENTION_PROJECTIONS, RunConfig
+
+LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
+MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+RANKS = (4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """The recommendation with one knob turned: what that adds in GiB and does to the speed."""
+
+    knob: str
+    was: Any
+    value: Any
+    candidate: Candidate
+    delta_gib: float
+    speed_ratio: float
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Device memory with margin in GiB, ``gib[row][column]``, all other settings as recommended."""
+
+    title: str
+    row_name: str
+    rows: tuple[int, ...]
+    column_name: str
+    columns: tuple[int, ...]
+    gib: tuple[tuple[float, ...], ...]
+    usable_gib: float
+    recommended: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class GuideRow:
+    """The guide's configuration for the same card and reads, and why it was or was not taken."""
+
+    rule: str
+    title: str
+    candidate: Candidate
+    taken: bool
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Exploration:
+    neighbours: tuple[Neighbour, ...]
+    heat_maps: tuple[HeatMap, ...]
+    guide: GuideRow | None
+    """None on a CPU, for which the guide has no row."""
+
+
+def explore(recommendation: Recommendation, predict: Predict) -> Exploration:
+    return Exploration(
+        neighbours=neighbours(recommendation, predict),
+        heat_maps=heat_maps(recommendation, predict),
+        guide=guide_row(recommendation, predict) if recommendation.request.device.gpu else None,
+    )
+
+
+def neighbours(recommendation: Recommendation, predict: Predict) -> tuple[Neighbour, ...]:
+    """One knob at a time; the micro-batch moves with accumulation, so the effective batch stays."""
+    best, request = recommendation.best, recommendation.request
+    turns = list(_turns(best.config, recommendation))
+    found = judge(request, [with_values(best.config, values) for *_, values in turns], predict)
+    return tuple(
+        Neighbour(
+            knob=knob,
+            was=was,
+            value=value,
+            candidate=candidate,
+            delta_gib=candidate.needed_gib - best.needed_gib,
+            speed_ratio=candidate.speed.reads_per_s / best.speed.reads_per_s,
+        )
+        for (knob, was, value, _), candidate in zip(turns, found, strict=True)
+    )
+
+
+def _turns(
+    config: RunConfig, recommendation: Recommendation
+) -> Iterator[tuple[str, Any, Any, dict[str, Any]]]:
+    """Knob, value now, new value, and the keys that change."""
+    training, lora, model = config.training, config.model.lora, config.model
+    request = recommendation.request
+    # Without evaluation's own batch, which is sized for the recommendation.
+    plain = {"training.eval_batch_size": None}
+    effective = training.effective_batch
+    for size in (training.batch_size // 2, training.batch_size * 2):
+        if size >= 1 and effective % size == 0:
+            sizes = {"training.batch_size": size, "training.grad_accum_steps": effective // size}
+            yield "training.batch_size", training.batch_size, size, sizes | plain
+    length = config.tokenizer.max_length
+    for other in (length // 2, length * 2):
+        if 8 <= other <= request.architecture.context:
+            yield "tokenizer.max_length", length, other, {"tokenizer.max_length": other}
+    if lora.enabled:
+        key, on = "model.gradient_checkpointing", model.gradient_checkpointing
+        yield key, on, not on, {key: not on}
+        for rank in (lora.r // 2, lora.r * 2):
+            if rank >= 1:
+                values = {"model.lora.r": rank, "model.lora.alpha": lora.alpha * rank / lora.r}
+                yield "model.lora.r", lora.r, rank, values
+        for targets in ("all-linear", list(ATTENTION_PROJECTIONS), ["q_proj", "v_proj"], ["q_proj"]):
+            if targets != lora.target_modules:
+                key = "model.lora.target_modules"
+                yield key, lora.target_modules, targets, {key: targets}
+    if request.device.kind == "cuda":
+        for quantization in ("none", "int8", "nf4"):
+            if quantization != model.quantization:
+                key = "model.quantization"
+                yield key, model.quantization, quantization, {key: quantization}
+        if lora.enabled and config.optimizer.name != "adamw_8bit":
+            yield "optimizer.name", config.optimizer.name, "adamw_8bit", {"optimizer.name": "adamw_8bit"}
+        if training.precision != "32":
+            yield "training.precision", training.precision, "32", {"training.precision": "32"}
+
+
+def heat_maps(recommendation: Recommendation, predict: Predict) -> tuple[HeatMap, ...]:
+    """Length x micro-batch and length x rank."""
+    config, context = recommendation.config, recommendation.request.architecture.context
+    length, micro_batch = config.tokenizer.max_length, config.training.batch_size
+    lengths = tuple(sorted({value for value in LENGTHS if value <= context} | {length}))
+    maps = [
+        _heat_map(
+            recommendation,
+            predict,
+            "Memory over length and micro-batch",
+            ("reads per micro-batch", "training.batch_size", tuple(sorted({*MICRO_BATCHES, micro_batch}))),
+            lengths,
+        )
+    ]
+    if config.model.lora.enabled:
+        ranks = ("adapter rank", "model.lora.r", tuple(sorted({*RANKS, config.model.lora.r})))
+        maps.append(_heat_map(recommendation, predict, "Memory over length and rank", ranks, lengths))
+    return tuple(maps)
+
+
+def _heat_map(
+    recommendation: Recommendation,
+    predict: Predict,
+    title: str,
+    rows: tuple[str, str, tuple[int, ...]],
+    lengths: Sequence[int],
+) -> HeatMap:
+    row_name, key, values = rows
+    request, config = recommendation.request, recommendation.config
+    grid = [
+        with_values(config, {key: value, "tokenizer.max_length": length, "training.eval_batch_size": None})
+        for value in values
+        for length in lengths
+    ]
+    needed = [memory.device_gib + memory.margin_gib + request.device.outside_gib for memory in predict(grid)]
+    width = len(lengths)
+    return HeatMap(
+        title=title,
+        row_name=row_name,
+        rows=values,
+        column_name="max_length (tokens)",
+        columns=tuple(lengths),
+        gib=tuple(tuple(needed[start : start + width]) for start in range(0, len(needed), width)),
+        usable_gib=request.device.usable_gib,
+        recommended=(
+            config.training.batch_size if key == "training.batch_size" else config.model.lora.r,
+            config.tokenizer.max_length,
+        ),
+    )
+
+
+def guide_row(recommendation: Recommendation, predict: Predict) -> GuideRow:
+    """What ``--policy guide`` would give here, judged by the same memory and speed."""
+    request, best = recommendation.request, recommendation.best
+    card = request.device.gpu
+    assert card is not None
+    plan = make(
+        "guide",
+        request.book,
+        request.base,
+        request.reads,
+        goal="balanced",
+        gpu_gb=card.marketed_gb,
+        context=request.architecture.context,
+    )
+    config = configured(request, plan, {"training.eval_batch_size": None})
+    (row,) = judge(request, [config], predict)
+    tier = request.book.rule(plan.settings["training.batch_size"].rule)
+    if request.policy == "guide":
+        return GuideRow(tier.id, getattr(tier, "title", tier.id), row, True, ("asked for (--policy guide)",))
+    return GuideRow(
+        rule=tier.id,
+        title=getattr(tier, "title", tier.id),
+        candidate=row,
+        taken=False,
+        reasons=tuple(_against(recommendation, row, replace(best))),
+    )
+
+
+def _against(recommendation: Recommendation, row: Candidate, best: Candidate) -> Iterator[str]:
+    request, device = recommendation.request, recommendation.request.device
+    if not row.fits:
+        yield (
+            f"it does not fit: {row.needed_gib:.1f} GiB with margin, {device.usable_gib:.1f} GiB usable "
+            "(predicted)"
+        )
+    else:
+        yield f"it leaves {device.usable_gib - row.needed_gib:.1f} of {device.usable_gib:.1f} GiB unused"
+        ratio = best.speed.reads_per_s / row.speed.reads_per_s
+        if ratio > 1.05:
+            yield f"the recommendation should run {ratio:.1f} times as many reads per second (estimate)"
+        elif ratio < 0.95:
+            yield f"it would run {1 / ratio:.1f} times as many reads per second (estimate)"
+    theirs, ours = row.config, best.config
+    if theirs.model.lora.target_modules != ours.model.lora.target_modules:
+        shape = request.architecture
+        cost = (
+            16
+            / 2**30
+            * (
+                shape.adapter_parameters(ours.model.lora.r, ours.model.lora.target_modules)
+                - shape.adapter_parameters(theirs.model.lora.r, theirs.model.lora.target_modules)
+            )
+        )
+        yield (
+            f"adapters on {_names(ours.model.lora.target_modules)} at rank {ours.model.lora.r} cost "
+            f"{cost:.2f} GiB more than on {_names(theirs.model.lora.target_modules)} at rank "
+            f"{theirs.model.lora.r}, and are better (EV-TARGETS)"
+        )
+    if theirs.training.max_epochs > ours.training.max_epochs:
+        yield (
+            f"{theirs.training.max_epochs:g} epochs are {theirs.training.max_epochs / ours.training.max_epochs:.1f} "
+            f"times as long as {ours.training.max_epochs:g}, which METAGENE-1's authors found enough"
+        )
+
+
+def _names(targets: Sequence[str] | str) -> str:
+    return targets if isinstance(targets, str) else ",".join(name.removesuffix("_proj") for name in targets)

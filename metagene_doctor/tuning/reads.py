@@ -1,0 +1,170 @@
+"""Statistics of the user's reads that decide a configuration: how many, and how long in tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from metagene_train.config import RunConfig
+from metagene_train.errors import InputError
+
+SAMPLE = 20_000
+"""Reads that are tokenized; a file with fewer is tokenized whole."""
+LONGEST = 200
+"""Of them, the longest reads of the file in bases, so that the tail is seen."""
+FEWEST_BASES_PER_TOKEN = 3.4
+"""Without a tokenizer at hand. METAGENE-1's makes 3.88 bases per token of uniform random sequence and
+4.29 of wastewater reads; its longest encoding of 150 random bases is 43 tokens, 3.49 each."""
+MULTIPLE = 8
+"""max_length is a multiple of 8 tokens, which tensor cores want (NVIDIA, mixed-precision guide)."""
+
+
+@dataclass(frozen=True)
+class ReadStatistics:
+    """``token_counts[n]`` is the share of reads with ``n`` tokens, special ones included."""
+
+    reads: int | None
+    """Training reads; None when no file was given."""
+    classes: int
+    bases: float
+    """Median read length in bases."""
+    token_counts: np.ndarray
+    origin: str
+    """Where the numbers come from, in a sentence."""
+    tokenized: int
+    """Reads that were tokenized; 0 for an assumption or an estimate."""
+
+    @property
+    def longest(self) -> int:
+        return int(np.flatnonzero(self.token_counts)[-1])
+
+    @property
+    def mean_tokens(self) -> float:
+        return float(np.arange(len(self.token_counts)) @ self.token_counts)
+
+    def cut(self, max_length: int) -> float:
+        """Share of reads longer than ``max_length`` tokens."""
+        return float(self.token_counts[max_length + 1 :].sum())
+
+    def kept_tokens(self, max_length: int) -> float:
+        """Mean tokens per read after cutting."""
+        lengths = np.minimum(np.arange(len(self.token_counts)), max_length)
+        return float(lengths @ self.token_counts)
+
+    def shortest_length(self, max_truncation: float, context: int) -> int:
+        """Smallest multiple of 8 tokens that cuts at most ``max_truncation`` of the reads, or the context."""
+        for length in range(MULTIPLE, context, MULTIPLE):
+            if self.cut(length) <= max_truncation:
+                return length
+        return context
+
+    def padded_tokens(self, max_length: int, micro_batch: int, *, grouped: bool, seed: int = 0) -> float:
+        """Mean tokens per read with padding to the longest of a micro-batch.
+
+        Drawn from the histogram: 50 micro-batches of reads, sorted by length first when batches are
+        grouped by length, as the trainer does.
+        """
+        draw = np.random.default_rng(seed).choice(
+            len(self.token_counts), size=(50, micro_batch), p=self.token_counts
+        )
+        lengths = np.minimum(draw, max_length)
+        if grouped:
+            lengths = np.sort(lengths, axis=None).reshape(lengths.shape)
+        return float(lengths.max(axis=1).mean())
+
+
+def assumed(classes: int | None) -> ReadStatistics:
+    """150-base reads, when no file is given: 36 tokens each on average, 64 planned for.
+
+    150 bases are 36 tokens on wastewater reads and at most 44 on random sequence; 64 tokens hold any
+    read up to about 215 bases, so that slightly longer reads are not cut unseen.
+    """
+    counts = np.zeros(65)
+    counts[36] = 0.99
+    counts[64] = 0.01
+    return ReadStatistics(
+        reads=None,
+        classes=classes or 1000,
+        bases=150,
+        token_counts=counts,
+        origin="no reads given: reads of 150 bases assumed, 36 tokens each (METAGENE-1's tokenizer makes one "
+        "token of 4.29 bases of wastewater reads), with room for 64"
+        + ("" if classes else "; 1,000 classes assumed"),
+        tokenized=0,
+    )
+
+
+def measure(
+    config: RunConfig, classes: int | None, progress: Callable[[int, int], None] | None = None
+) -> ReadStatistics:
+    """Statistics of ``config.dataset.train_fasta``: every read is counted, up to 20,000 are tokenized.
+
+    Raises what the read index and the tokenizer raise; a tokenizer that is not on this machine is
+    replaced by an estimate from the bases, and ``origin`` says so.
+    """
+    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.index import ReadIndex
+
+    dataset = config.dataset
+    assert dataset.train_fasta is not None
+    index = ReadIndex.open_or_build(
+        dataset.train_fasta,
+        header=HeaderPattern(dataset.header_regex),
+        index_dir=dataset.index_dir,
+        file_format=dataset.file_format,
+        progress=progress,
+    )
+    positions = _sample(np.asarray(index.lengths))
+    lengths = np.asarray(index.lengths)
+    name = Path(dataset.train_fasta).name
+    tokens, how = _token_lengths(config, index, positions)
+    weights = _weights(lengths, positions)
+    counts = np.bincount(tokens, weights=weights)
+    return ReadStatistics(
+        reads=len(index),
+        classes=classes or len(np.unique(index.class_ids)),
+        bases=float(np.median(lengths)),
+        token_counts=counts / counts.sum(),
+        origin=f"{name}: {len(index):,} reads, median {np.median(lengths):g} bases; {how}",
+        tokenized=len(positions) if "tokenized" in how else 0,
+    )
+
+
+def _sample(lengths: np.ndarray) -> np.ndarray:
+    """Positions to tokenize: all reads, or the longest 200 and a random draw of the others."""
+    if len(lengths) <= SAMPLE:
+        return np.arange(len(lengths))
+    longest = np.argpartition(lengths, -LONGEST)[-LONGEST:]
+    others = np.random.default_rng(0).choice(len(lengths), SAMPLE - LONGEST, replace=False)
+    return np.union1d(longest, others)
+
+
+def _weights(lengths: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """What each sampled read stands for: itself among the longest, its share of the rest otherwise."""
+    if len(positions) == len(lengths):
+        return np.ones(len(positions))
+    longest = np.argpartition(lengths, -LONGEST)[-LONGEST:]
+    is_longest = np.isin(positions, longest)
+    return np.where(is_longest, 1.0, (len(lengths) - LONGEST) / (~is_longest).sum())
+
+
+def _token_lengths(config: RunConfig, index: object, positions: np.ndarray) -> tuple[np.ndarray, str]:
+    from metagene_train.reads.bases import normalise
+    from metagene_train.tokenizer import load_tokenizer
+
+    try:
+        tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
+    except InputError:
+        bases = np.asarray(index.lengths)[positions]  # type: ignore[attr-defined]
+        estimate = np.ceil(bases / FEWEST_BASES_PER_TOKEN).astype(int) + 1
+        return estimate, (
+            f"token lengths estimated at {FEWEST_BASES_PER_TOKEN} bases per token, because the tokenizer "
+            f"{config.tokenizer.name_or_path} is not on this machine"
+        )
+    sequences = [normalise(index.read(int(position)).sequence) for position in positions]  # type: ignore[attr-defined]
+    tokens = np.array([len(ids) for ids in tokenizer.encode(sequences)])
+    share = "all" if len(positions) == len(index) else f"{len(positions):,}"  # type: ignore[arg-type]
+    return tokens, f"{share} of them tokenized: mean {tokens.mean():.1f}, longest {tokens.max()} tokens"

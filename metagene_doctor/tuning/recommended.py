@@ -1,0 +1,65 @@
+"""The recommendation as a configuration file: value, reason and source on each line."""
+
+from __future__ import annotations
+
+from metagene_doctor.report import quantities
+from metagene_doctor.tuning.search import Recommendation
+from metagene_train import __version__
+from metagene_train.config import RunConfig
+from metagene_train.config_file import dump_config, flatten
+
+
+def to_yaml(recommendation: Recommendation, given: frozenset[str] = frozenset()) -> str:
+    """YAML text that `metagene train` runs as it is. ``given`` are keys the user set."""
+    return dump_config(
+        recommendation.config, comments(recommendation, given), header("metagene autotune", recommendation)
+    )
+
+
+def comments(recommendation: Recommendation, given: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Dotted key -> why it has its value."""
+    defaults, values = flatten(RunConfig()), flatten(recommendation.config)
+    lines = {}
+    for key, value in values.items():
+        setting = recommendation.settings.get(key)
+        if setting is not None and setting.rule:
+            lines[key] = setting.comment
+            if key in given and flatten(recommendation.request.base)[key] != value:
+                lines[key] += f" (given as {flatten(recommendation.request.base)[key]})"
+        elif setting is not None and setting.why != "as given":
+            lines[key] = setting.comment
+        else:
+            lines[key] = "given" if key in given or value != defaults[key] else "default"
+    return lines
+
+
+def header(command: str, recommendation: Recommendation) -> str:
+    """What the configuration is for and what it is predicted to take."""
+    request, best = recommendation.request, recommendation.best
+    memory, rate = best.memory, best.speed
+    lines = [
+        f"{command} {__version__}: {request.policy} policy, goal {request.goal}",
+        f"Device: {request.device.origin}" + (f"; {request.devices} of them" if request.devices > 1 else ""),
+        f"Reads: {request.reads.origin}",
+        f"Predicted peak: {memory.device_gib:.2f} GiB on the device ({memory.reserved_gib:.2f} reserved, "
+        f"{memory.live_gib:.2f} live) in {memory.phase}, margin {memory.margin_gib:.2f} GiB; "
+        f"{'fits' if best.fits else 'DOES NOT FIT'} {request.device.usable_gib:.2f} GiB usable",
+        f"Predicted speed: {rate.reads_per_s:,.0f} reads/s (range {rate.slow:,.0f}-{rate.fast:,.0f}), "
+        f"{duration_of(recommendation)}",
+        "Memory is a dry run under fake tensors and speed an estimate from the device's rates; "
+        "neither was measured on this device.",
+        *(f"Note: {note}" for note in recommendation.notes),
+    ]
+    return "\n".join(lines)
+
+
+def duration_of(recommendation: Recommendation) -> str:
+    """``4 h 10 min for 3 epochs (3 h ... 6 h)``, per million reads when their number is not known."""
+    request, rate = recommendation.request, recommendation.best.speed
+    epochs = recommendation.config.training.max_epochs
+    reads = request.reads.reads
+    expected, best, worst = (
+        quantities.duration(hours * 3600) for hours in rate.hours(reads or 1e6, epochs if reads else 1)
+    )
+    what = f"{epochs:g} epochs of {reads:,} reads" if reads else "each pass over a million reads"
+    return f"{expected} for {what} (range {best} to {worst}), without evaluations"

@@ -1,0 +1,357 @@
+"""The search: which micro-batch, accumulation, checkpointing, precision and quantisation fit a
+device and run fastest, for what the rules have decided already.
+
+`recommend` is the entry. Memory comes from a function given to it (`metagene_doctor.tuning.memory`
+in production), so that the search itself knows neither fake tensors nor allocators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from metagene_doctor.rule_schema import Policy
+from metagene_doctor.rulebook import Rulebook
+from metagene_doctor.tuning import speed
+from metagene_doctor.tuning.device import Device
+from metagene_doctor.tuning.plan import EFFECTIVE_BATCH, MAX_TRUNCATION, Plan, Setting, make
+from metagene_doctor.tuning.reads import ReadStatistics
+from metagene_doctor.tuning.speed import Architecture, Speed
+from metagene_train.config import RunConfig
+from metagene_train.config_file import flatten
+
+SMALLEST_RANK = 8
+"""The search does not go below it: it would save tenths of a GiB (see GM-OOM-4)."""
+AS_FAST = 0.97
+"""A candidate at 97 % of the best speed counts as equally fast; then the smaller one is taken."""
+EVALUATION_BATCHES = (256, 128, 64, 32)
+
+
+class Memory(Protocol):
+    """Peak memory of one configuration on one device, in GiB."""
+
+    @property
+    def live_gib(self) -> float: ...
+    @property
+    def reserved_gib(self) -> float: ...
+    @property
+    def device_gib(self) -> float: ...
+    @property
+    def margin_gib(self) -> float: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def breakdown(self) -> Mapping[str, float]: ...
+
+
+Predict = Callable[[Sequence[RunConfig]], Sequence[Memory]]
+"""Memory of each configuration, for the request's device and number of classes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be tuned. ``base`` holds what the user has fixed: paths, encoder, tokenizer."""
+
+    base: RunConfig
+    book: Rulebook
+    device: Device
+    architecture: Architecture
+    reads: ReadStatistics
+    goal: str = "balanced"
+    policy: Policy = "evidence"
+    devices: int = 1
+    max_truncation: float | None = None
+    epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration with its predicted memory and speed on the request's device."""
+
+    config: RunConfig
+    memory: Memory
+    speed: Speed
+    needed_gib: float
+    """Device memory with the prediction's margin."""
+    fits: bool
+
+    @property
+    def reads_per_gpu(self) -> int:
+        return self.config.training.batch_size
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """``best`` is what to run when ``fits``; otherwise it is the tightest candidate there is."""
+
+    request: Request
+    plan: Plan
+    best: Candidate
+    candidates: tuple[Candidate, ...]
+    """Everything that was searched, best first; those that do not fit last."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Configuration key -> value with its reason."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return self.best.fits
+
+    @property
+    def config(self) -> RunConfig:
+        return self.best.config
+
+
+def recommend(request: Request, predict: Predict) -> Recommendation:
+    """The best configuration for the request under its policy and goal."""
+    card = request.device.gpu
+    plan = make(
+        request.policy,
+        request.book,
+        request.base,
+        request.reads,
+        goal=request.goal,
+        gpu_gb=card.marketed_gb if card else None,
+        context=request.architecture.context,
+        max_truncation=request.max_truncation,
+        epochs=request.epochs,
+    )
+    if request.policy == "guide":
+        return _follow_guide(request, plan, predict)
+    tried: list[Candidate] = []
+    for relaxed, notes in _relaxations(request, plan):
+        configs = [configured(request, relaxed, choice) for choice in _choices(request, relaxed)]
+        found = judge(request, configs, predict)
+        tried += found
+        feasible = [candidate for candidate in found if candidate.fits]
+        if feasible:
+            best = _best(feasible, request.goal)
+            best = _with_evaluation_batch(request, best, predict)
+            ranked = _ranked(tried, best, request.goal)
+            settings = _explained(request, relaxed, best.config, feasible)
+            return Recommendation(request, relaxed, best, ranked, settings, (*plan.notes, *notes))
+    tightest = min(tried, key=lambda candidate: candidate.needed_gib)
+    ranked = tuple(sorted(tried, key=lambda candidate: candidate.needed_gib))
+    return Recommendation(request, plan, tightest, ranked, plan.settings, plan.notes)
+
+
+def judge(request: Request, configs: Sequence[RunConfig], predict: Predict) -> list[Candidate]:
+    """Memory and speed of each configuration on the request's device."""
+    judged = []
+    for config, memory in zip(configs, predict(configs), strict=True):
+        padded = request.reads.padded_tokens(
+            config.tokenizer.max_length,
+            config.training.batch_size,
+            grouped=config.training.group_by_length,
+        )
+        if config.tokenizer.padding == "max_length":
+            padded = float(config.tokenizer.max_length)
+        rate = speed.estimate(config, request.architecture, request.device, padded, request.devices)
+        needed = memory.device_gib + memory.margin_gib + request.device.outside_gib
+        judged.append(Candidate(config, memory, rate, needed, needed <= request.device.usable_gib))
+    return judged
+
+
+def configured(request: Request, plan: Plan, choice: Mapping[str, Any]) -> RunConfig:
+    """The base configuration with the plan's values and then those of ``choice``."""
+    values = {key: setting.value for key, setting in plan.settings.items()} | dict(choice)
+    return with_values(
+        request.base, {k: v for k, v in values.items() if k not in (EFFECTIVE_BATCH, MAX_TRUNCATION)}
+    )
+
+
+def with_values(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """A copy of ``base`` with dotted keys set, validated as a whole."""
+    tree = base.model_dump()
+    for dotted, value in values.items():
+        *parents, leaf = dotted.split(".")
+        node = tree
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = value
+    return RunConfig.model_validate(tree)
+
+
+def _choices(request: Request, plan: Plan) -> Iterator[dict[str, Any]]:
+    """Every micro-batch that divides the effective batch of one device, with and without checkpointing."""
+    per_device = max(1, round(plan.value(EFFECTIVE_BATCH) / request.devices))
+    trains_encoder = plan.value("model.lora.enabled")
+    for micro_batch in (size for size in range(1, per_device + 1) if per_device % size == 0):
+        for checkpointing in (False, True) if trains_encoder else (False,):
+            yield {
+                "training.batch_size": micro_batch,
+                "training.grad_accum_steps": per_device // micro_batch,
+                "training.eval_batch_size": None,
+                "model.gradient_checkpointing": checkpointing,
+            }
+
+
+def _relaxations(request: Request, plan: Plan) -> Iterator[tuple[Plan, tuple[str, ...]]]:
+    """The plan as it is, then with one concession after another until something may fit."""
+    book, device = request.book, request.device
+    rule = book.rule("EV-PRECISION")
+    if device.kind == "cpu":
+        precision, why = "32", "a CPU computes fastest and exactly in fp32"
+    elif device.bf16:
+        precision, why = "bf16-mixed", f"{device.title} has bf16: {rule.why}"
+    else:
+        precision, why = "fp16-mixed", f"{device.title} has no bf16 arithmetic; fp16 with a loss scaler"
+    plan = plan.with_setting("training.precision", Setting(precision, why, rule.id, rule.source))
+    for key, value, rule_id in (
+        ("model.quantization", "none", "EV-QUANTIZATION"),
+        ("optimizer.name", "adamw", "EV-OPTIMIZER"),
+    ):
+        reason = book.rule(rule_id)
+        plan = plan.with_setting(key, Setting(value, reason.why, reason.id, reason.source))
+    yield plan, ()
+    for rank in _smaller_ranks(plan.value("model.lora.r")):
+        yield _concession(plan, {"model.lora.r": rank}, f"rank {rank}, because a higher one does not fit")
+    smallest = min([plan.value("model.lora.r"), SMALLEST_RANK])
+    if device.kind == "cpu":
+        changes = {"training.precision": "bf16-true", "model.lora.r": smallest}
+        yield _concession(plan, changes, "bf16 weights, because fp32 does not fit; slow on many processors")
+        return
+    changes = {"optimizer.name": "adamw_8bit", "model.lora.r": smallest}
+    yield _concession(plan, changes, "optimizer state in 8 bits (extra quant), because 32 do not fit")
+    for quantization, bits in (("int8", 8), ("nf4", 4)):
+        for rank in dict.fromkeys((plan.value("model.lora.r"), smallest)):
+            yield _concession(
+                plan,
+                {"model.quantization": quantization, "model.lora.r": rank},
+                f"the frozen encoder in {bits} bits (extra quant), because 16 do not fit: every product "
+                "unpacks weights first, and quality can suffer",
+            )
+
+
+def _concession(plan: Plan, changes: Mapping[str, Any], why: str) -> tuple[Plan, tuple[str, ...]]:
+    rank_was = plan.value("model.lora.r")
+    for key, value in changes.items():
+        if value != plan.value(key):
+            plan = plan.with_setting(key, replace(plan.settings[key], value=value, why=why))
+    rank = plan.value("model.lora.r")
+    if rank != rank_was:
+        alpha = plan.settings["model.lora.alpha"]
+        plan = plan.with_setting("model.lora.alpha", replace(alpha, value=alpha.value * rank / rank_was))
+    return plan, (why,)
+
+
+def _smaller_ranks(rank: int) -> Iterator[int]:
+    while rank // 2 >= SMALLEST_RANK:
+        rank //= 2
+        yield rank
+
+
+def _best(feasible: Sequence[Candidate], goal: str) -> Candidate:
+    if goal == "min-memory":
+        least = min(candidate.needed_gib for candidate in feasible)
+        near = [candidate for candidate in feasible if candidate.needed_gib <= least + 0.05]
+        return max(near, key=lambda candidate: candidate.speed.reads_per_s)
+    fastest = max(candidate.speed.reads_per_s for candidate in feasible)
+    if goal == "max-speed":
+        return max(feasible, key=lambda candidate: candidate.speed.reads_per_s)
+    near = [candidate for candidate in feasible if candidate.speed.reads_per_s >= AS_FAST * fastest]
+    return min(near, key=lambda candidate: candidate.needed_gib)
+
+
+def _ranked(tried: Sequence[Candidate], best: Candidate, goal: str) -> tuple[Candidate, ...]:
+    """Best first, then the rest that fits by the goal, then what does not fit."""
+    by_goal: Callable[[Candidate], float] = (
+        (lambda candidate: candidate.needed_gib)
+        if goal == "min-memory"
+        else (lambda candidate: -candidate.speed.reads_per_s)
+    )
+    others = [c for c in tried if _choice_of(c) != _choice_of(best)]
+    fitting = sorted((c for c in others if c.fits), key=by_goal)
+    return (best, *fitting, *sorted((c for c in others if not c.fits), key=lambda c: c.needed_gib))
+
+
+def _choice_of(candidate: Candidate) -> tuple[object, ...]:
+    config = candidate.config
+    return (
+        config.training.batch_size,
+        config.model.gradient_checkpointing,
+        config.model.lora.r,
+        config.model.quantization,
+        config.optimizer.name,
+        config.training.precision,
+    )
+
+
+def _with_evaluation_batch(request: Request, best: Candidate, predict: Predict) -> Candidate:
+    """The largest evaluation batch that does not raise the peak of training."""
+    for size in EVALUATION_BATCHES:
+        if size <= best.config.training.batch_size:
+            break
+        config = with_values(best.config, {"training.eval_batch_size": size})
+        (found,) = judge(request, [config], predict)
+        if found.needed_gib <= best.needed_gib + 0.01:
+            return found
+    return best
+
+
+def _explained(
+    request: Request, plan: Plan, config: RunConfig, feasible: Sequence[Candidate]
+) -> dict[str, Setting]:
+    """The plan's settings and those of the search, each with its reason."""
+    book, training = request.book, config.training
+    checkpointing = config.model.gradient_checkpointing
+    fits_without = [c for c in feasible if not c.config.model.gradient_checkpointing]
+    largest_without = max((c.reads_per_gpu for c in fits_without), default=0)
+    if not checkpointing:
+        why = f"activations of {training.batch_size} reads fit, so nothing is computed twice"
+    elif largest_without:
+        why = (
+            f"without it only {largest_without} reads fit, which is slower than {training.batch_size} with it"
+            if largest_without < training.batch_size
+            else "takes the least memory"
+        )
+    else:
+        why = "activations of one read do not fit without it"
+    effective = plan.settings[EFFECTIVE_BATCH]
+    on_devices = f" x {request.devices} devices" if request.devices > 1 else ""
+    product = f"{training.batch_size} x {training.grad_accum_steps}{on_devices}"
+    total = training.effective_batch * request.devices
+    objective = {
+        "min-memory": "least memory of those that fit",
+        "max-speed": "fastest that fits (estimate)",
+    }.get(request.goal, f"least memory within {1 - AS_FAST:.0%} of the fastest that fits (estimate)")
+    micro = Setting(training.batch_size, f"micro-batch: {objective}", "EV-EFFECTIVE-BATCH")
+    decided = {
+        "training.batch_size": micro,
+        "training.grad_accum_steps": Setting(
+            training.grad_accum_steps,
+            f"{product} = effective batch {total}: {effective.why}",
+            effective.rule,
+            effective.source,
+        ),
+        "training.eval_batch_size": Setting(
+            training.eval_batch_size,
+            "largest that keeps evaluation below the peak of training (dry run)"
+            if training.eval_batch_size
+            else "as in training",
+        ),
+        "model.gradient_checkpointing": Setting(
+            checkpointing, why, "EV-CHECKPOINTING", book.rule("EV-CHECKPOINTING").source
+        ),
+    }
+    return {**plan.settings, **decided}
+
+
+def _follow_guide(request: Request, plan: Plan, predict: Predict) -> Recommendation:
+    """The guide's row for the card as it stands, whether it fits or not."""
+    config = configured(request, plan, {"training.eval_batch_size": None})
+    (candidate,) = judge(request, [config], predict)
+    notes = list(plan.notes)
+    if not request.device.bf16 and config.training.precision.startswith("bf16"):
+        notes.append(f"{request.device.title} has no bf16 arithmetic; the guide does not mention it")
+    cut = request.reads.cut(config.tokenizer.max_length)
+    if cut:
+        notes.append(f"the guide's max_length cuts {cut:.2%} of the reads")
+    return Recommendation(request, plan, candidate, (candidate,), plan.settings, tuple(notes))
+
+
+def changed_keys(base: RunConfig, config: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Keys whose value differs: key -> (before, after)."""
+    before, after = flatten(base), flatten(config)
+    return {key: (before[key], after[key]) for key in after if before[key] != after[key]}
