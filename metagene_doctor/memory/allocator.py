@@ -198,8 +198,8 @@ class CachingAllocator:
     def _grow_expandable(self, pool: Pool, size: int) -> Block | None:
         """Map pages behind a free block, or at the end (``try_allocate_expandable_block``)."""
         first = self._expandable_start(pool, size)
-        missing, block = size, first
-        pages = 0
+        missing, pages = size, 0
+        block: Block | None = first
         while missing > 0:
             assert block is not None
             if not block.mapped:

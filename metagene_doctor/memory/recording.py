@@ -1,0 +1,86 @@
+"""What a dry run records: storages and the order in which they come and go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+NO_LAYER = -1
+"""Of a storage or event that belongs to no repeated layer."""
+
+
+class Category(IntEnum):
+    """What a storage is for, the split that every memory answer gives."""
+
+    WEIGHTS = 0
+    """Parameters that are not trained, and buffers."""
+    ADAPTERS = 1
+    """Trained parameters: LoRA adapters and the head, or all of them in full fine-tuning."""
+    GRADIENTS = 2
+    OPTIMIZER = 3
+    """Optimizer state."""
+    ACTIVATIONS = 4
+    """Results of the forward pass (or of its recomputation) kept for the backward pass."""
+    TEMPORARIES = 5
+    """Everything else, kernel workspaces included."""
+
+
+class Phase(IntEnum):
+    """Where in a run an event happens."""
+
+    LOAD = 0
+    FORWARD = 1
+    BACKWARD = 2
+    OPTIMIZER = 3
+    EVALUATION = 4
+    SAVE = 5
+
+
+class Event(NamedTuple):
+    """``storage >= 0`` is allocated; ``~storage`` (negative) is freed."""
+
+    storage: int
+    phase: Phase
+    step: int
+    layer: int
+    """Repeated layer whose forward or backward pass runs, NO_LAYER outside them."""
+
+
+class Operation(NamedTuple):
+    """A kernel launch: floating-point operations, bytes of each tensor it reads or writes."""
+
+    phase: Phase
+    layer: int
+    flops: int
+    tensors: tuple[int, ...]
+
+
+@dataclass
+class Recording:
+    """The raw result of a dry run. Lists with one entry per storage, and one per event.
+
+    ``operations`` counts the kernel launches of the last step.
+    """
+
+    sizes: list[int] = field(default_factory=list)
+    categories: list[Category] = field(default_factory=list)
+    layers: list[int] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    operations: Counter[Operation] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Allocations of a whole run at full depth: what is replayed and summed.
+
+    ``events`` as `metagene_doctor.memory.allocator.replay` takes them; ``origin[i]`` is the storage
+    of the recording that storage ``i`` is a copy of; ``phases`` and ``steps`` have one entry per event.
+    """
+
+    origin: Sequence[int]
+    events: Sequence[int]
+    phases: Sequence[Phase]
+    steps: Sequence[int]

@@ -1,0 +1,340 @@
+"""Recording a training step under fake tensors: no GPU, no weights, every allocation.
+
+A fake tensor has a shape, a dtype and a storage, and no data. `record` builds the model on the meta
+device, puts fake CPU tensors in place of its parameters, runs real training steps, and notes each
+storage when an operation creates it and when the last reference to it goes.
+
+The model is built outside the fake mode (moving modules inside it fails once weak references
+exist), storages rather than tensors are counted (views share them), and their end is seen through
+weak references.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from metagene_doctor.memory.cuda_semantics import CudaSemantics, attention_workspace
+from metagene_doctor.memory.recording import NO_LAYER, Category, Event, Operation, Phase, Recording
+from metagene_train.errors import ConfigError
+
+Build = Callable[[], tuple[nn.Module, torch.optim.Optimizer]]
+Step = Callable[[nn.Module, torch.optim.Optimizer], object]
+
+
+def record(
+    build: Build,
+    step: Step,
+    *,
+    steps: int = 2,
+    repeated_layers: str | None = None,
+    keep_layers: int | None = None,
+    compute_capability: tuple[int, int] = (8, 0),
+    evaluate: Step | None = None,
+) -> Recording:
+    """Run ``steps`` training steps (and then ``evaluate`` once) and record every allocation.
+
+    ``repeated_layers`` is the dotted name of the ``nn.ModuleList`` of identical layers; events inside
+    them carry the layer's index, and with ``keep_layers`` the list is cut to that many. Raises
+    ConfigError when the name is not a ModuleList, or when the step looks at values, which fake
+    tensors do not have.
+    """
+    with torch.device("meta"):
+        module, optimizer = build()
+    layers = None if repeated_layers is None else _layer_list(module, repeated_layers)
+    if layers is not None and keep_layers is not None:
+        del layers[keep_layers:]
+    fake = FakeTensorMode()
+    recorder = Recorder()
+    with fake, _without_garbage_collection():
+        with recorder:
+            _materialise(module, optimizer)
+        recorder.parameters(module, layers)
+        _follow_cuda_defaults(optimizer)
+        try:
+            with _hooks(module, layers, recorder), CudaSemantics(compute_capability).everywhere(), recorder:
+                for number in range(1, steps + 1):
+                    recorder.start(number)
+                    step(module, optimizer)
+                    recorder.optimizer_state(optimizer)
+                if evaluate is not None:
+                    recorder.start(steps, Phase.EVALUATION)
+                    evaluate(module, optimizer)
+                recorder.start(steps, Phase.SAVE)
+        except torch._subclasses.fake_tensor.DataDependentOutputException as error:
+            raise ConfigError(
+                [
+                    f"the step looks at a value ({error.func}), and a dry run has only shapes: "
+                    "leave out .item(), printing of losses and branches on tensors"
+                ]
+            ) from error
+    recorder.close()
+    return recorder.recording
+
+
+class Recorder(TorchDispatchMode):
+    """Notes storages as operations create them and as they are released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recording = Recording()
+        self.phase = Phase.LOAD
+        self.step = 0
+        self.layer = NO_LAYER
+        self.leaving = False
+        """The layer's forward pass is over: it ends with the next operation, because the caller
+        releases the layer's input (its last reference) only after the layer has returned."""
+        self._numbers: dict[int, int] = {}
+        self._references: dict[int, weakref.ref[Any]] = {}
+        self._made_with_grad: list[bool] = []
+        self._closed = False
+
+    def start(self, step: int, phase: Phase = Phase.FORWARD) -> None:
+        self.step, self.phase, self.layer = step, phase, NO_LAYER
+        if phase is Phase.FORWARD:
+            self.recording.operations.clear()
+
+    def close(self) -> None:
+        """Storages that die with the fake model afterwards are no part of the recording."""
+        self._closed = True
+
+    def parameters(self, module: nn.Module, layers: nn.ModuleList | None) -> None:
+        """Say what the storages of parameters are, and which repeated layer they belong to."""
+        for parameter in module.parameters():
+            number = self._number(parameter)
+            if parameter.requires_grad:
+                self.recording.categories[number] = Category.ADAPTERS
+                parameter.register_post_accumulate_grad_hook(self._gradient)
+            else:
+                self.recording.categories[number] = Category.WEIGHTS
+        for buffer in module.buffers():
+            self.recording.categories[self._number(buffer)] = Category.WEIGHTS
+        for index, layer in enumerate(layers or ()):
+            for tensor in (*layer.parameters(), *layer.buffers()):
+                self.recording.layers[self._number(tensor)] = index
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
+        """Say which storages are optimizer state, and of which layer."""
+        for parameter, state in optimizer.state.items():
+            for tensor in state.values():
+                if isinstance(tensor, Tensor):
+                    number = self._number(tensor)
+                    self.recording.categories[number] = Category.OPTIMIZER
+                    self.recording.layers[number] = self.recording.layers[self._number(parameter)]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.leaving:
+            self.layer, self.leaving = NO_LAYER, False
+        if torch._C._current_graph_task_id() != -1:
+            self.phase = Phase.BACKWARD
+        elif self.phase is Phase.BACKWARD:
+            self.phase, self.layer = Phase.OPTIMIZER, NO_LAYER
+        workspace = [self._allocate(size) for size in attention_workspace(func, args)]
+        result = func(*args, **(kwargs or {}))
+        for number in workspace:
+            self._free(number)
+        if isinstance(result, Tensor):
+            self._see(result, self._layer_of(args))
+        elif isinstance(result, tuple | list):
+            sources = args[0] if args and isinstance(args[0], tuple | list) else ()
+            for index, item in enumerate(result):
+                if isinstance(item, Tensor):
+                    source = sources[index : index + 1] if len(sources) == len(result) else args
+                    self._see(item, self._layer_of(source))
+        if self.phase is not Phase.EVALUATION:
+            self._count(func, args, result)
+        return result
+
+    def _layer_of(self, args: Any) -> int:
+        """In the optimizer a result belongs to the layer of the tensor it is computed from."""
+        if self.layer != NO_LAYER or self.phase is not Phase.OPTIMIZER:
+            return self.layer
+        for item in args:
+            if isinstance(item, Tensor):
+                number = self._numbers.get(item.untyped_storage()._cdata)
+                return NO_LAYER if number is None else self.recording.layers[number]
+        return NO_LAYER
+
+    def _see(self, tensor: Tensor, layer: int) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._numbers:
+            return
+        size = storage.nbytes()
+        if size == 0:
+            return
+        number = self._allocate(size, layer)
+        self._numbers[key] = number
+
+        def released(_: object) -> None:
+            del self._numbers[key], self._references[key]
+            self._free(number)
+
+        self._references[key] = weakref.ref(storage, released)
+
+    def _allocate(self, size: int, layer: int | None = None) -> int:
+        recording = self.recording
+        number = len(recording.sizes)
+        recording.sizes.append(size)
+        recording.categories.append(Category.TEMPORARIES)
+        recording.layers.append(self.layer if layer is None else layer)
+        recording.events.append(Event(number, self.phase, self.step, self.layer))
+        self._made_with_grad.append(torch.is_grad_enabled())
+        return number
+
+    def _free(self, number: int) -> None:
+        if self._closed:
+            return
+        recording = self.recording
+        recording.events.append(Event(~number, self.phase, self.step, self.layer))
+        # Made by the forward pass (or its recomputation), which runs with gradients on, and
+        # released by the backward pass, which runs without: it was saved for backward.
+        saved = self._made_with_grad[number] and self.phase is Phase.BACKWARD and not torch.is_grad_enabled()
+        if saved and recording.categories[number] is Category.TEMPORARIES:
+            recording.categories[number] = Category.ACTIVATIONS
+
+    def _number(self, tensor: Tensor) -> int:
+        return self._numbers[tensor.untyped_storage()._cdata]
+
+    def _gradient(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self.recording.categories[self._number(parameter.grad)] = Category.GRADIENTS
+
+    def _count(self, func: Any, args: Any, result: Any) -> None:
+        if _is_view(func):
+            return
+        counter = flop_registry.get(func._overloadpacket)
+        flops = 0 if counter is None else int(counter(*args, out_val=result))
+        tensors = tuple(
+            tensor.numel() * tensor.itemsize
+            for group in (args, (result,))
+            for tensor in _tensors(group)
+            if tensor.numel()
+        )
+        self.recording.operations[Operation(self.phase, self.layer, flops, tensors)] += 1
+
+
+_VIEWS: dict[Any, bool] = {}
+
+
+def _is_view(func: Any) -> bool:
+    """An operation that only looks at its input in another way launches nothing."""
+    known = _VIEWS.get(func)
+    if known is None:
+        returns = func._schema.returns
+        alias = returns[0].alias_info if returns else None
+        known = (alias is not None and not alias.is_write) or func._schema.name == "aten::_unsafe_view"
+        _VIEWS[func] = known
+    return known
+
+
+def _tensors(group: Any) -> Iterator[Tensor]:
+    for item in group:
+        if isinstance(item, Tensor):
+            yield item
+        elif isinstance(item, tuple | list):
+            yield from _tensors(item)
+
+
+def _layer_list(module: nn.Module, name: str) -> nn.ModuleList:
+    try:
+        found = module.get_submodule(name)
+    except AttributeError:
+        found = None
+    if not isinstance(found, nn.ModuleList):
+        lists = [path for path, child in module.named_modules() if isinstance(child, nn.ModuleList)]
+        raise ConfigError([f"repeated_layers: {name!r} is no ModuleList of the model; it has {lists}"])
+    return found
+
+
+def _materialise(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put a fake CPU tensor in place of every meta tensor of the model and of the optimizer."""
+    new: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in new:
+            # Allocated through the active modes: this is the event of loading the tensor.
+            empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+            is_parameter = isinstance(tensor, nn.Parameter)
+            new[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+        return new[id(tensor)]
+
+    for child in module.modules():
+        named: Any
+        for named in (child._parameters, child._buffers, child.__dict__):
+            for name, tensor in list(named.items()):
+                if isinstance(tensor, Tensor) and tensor.is_meta:
+                    named[name] = fake(tensor)
+    for group in optimizer.param_groups:
+        # Parameters of layers that were cut off are no longer in the model.
+        group["params"] = [new[id(parameter)] for parameter in group["params"] if id(parameter) in new]
+
+
+def _follow_cuda_defaults(optimizer: torch.optim.Optimizer) -> None:
+    """On CUDA torch.optim takes the for-each implementation unless told otherwise; on a CPU it does not."""
+    for group in optimizer.param_groups:
+        if "foreach" in group and group["foreach"] is None and not group.get("fused"):
+            group["foreach"] = True
+
+
+@contextmanager
+def _hooks(module: nn.Module, layers: nn.ModuleList | None, recorder: Recorder) -> Iterator[None]:
+    """Tell the recorder which phase and which repeated layer is running, forwards and backwards."""
+
+    def model_starts(*_: Any) -> None:
+        if recorder.phase is not Phase.EVALUATION:
+            recorder.phase = Phase.FORWARD
+
+    def optimizer_starts(*_: Any) -> None:
+        recorder.phase, recorder.layer = Phase.OPTIMIZER, NO_LAYER
+
+    def enter(index: int) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            recorder.layer, recorder.leaving = index, False
+
+        return hook
+
+    def leave(index: int) -> Callable[..., None]:
+        def backward_starts(*_: Any) -> None:
+            recorder.layer = index
+
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            recorder.leaving = True
+            first = next(_tensors((output,)), None)
+            if first is not None and first.grad_fn is not None:
+                first.grad_fn.register_prehook(backward_starts)
+
+        return hook
+
+    handles: list[Any] = [module.register_forward_pre_hook(model_starts)]
+    for index, layer in enumerate(layers or ()):
+        handles += [
+            layer.register_forward_pre_hook(enter(index)),
+            layer.register_forward_hook(leave(index)),
+        ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """The cyclic collector would free at arbitrary moments; what waits for it is held in a real run too."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
