@@ -1,0 +1,162 @@
+"""Does the configuration fit the GPU and the data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.checks.sizes import steps_per_epoch, total_steps
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import GIB, count
+
+config_finding = partial(Finding, scope="config")
+
+LONG_WARMUP = 0.2
+"""Share of all steps: the authors of METAGENE-1 warm up for 50 steps, common practice is 1-5 %."""
+
+LARGE_BATCH = 128
+"""Effective batch from which LoRA is known to learn less per read: the authors' own tasks used
+16-32 reads, where 8 beat 32 (run_GUE.sh of metagene-serve); LoRA Without Regret finds the same."""
+
+
+def config_read(facts: Facts) -> Iterator[Finding]:
+    """The config file is valid (else doctor stops with exit code 2), and every key in it is used."""
+    if facts.run.warnings:
+        yield config_finding(
+            id="C01",
+            severity=Severity.WARN,
+            title=f"{facts.run.path}: {count(len(facts.run.warnings), 'key')} without effect, or written in an old way",
+            count=len(facts.run.warnings),
+            examples=tuple(_example(warning) for warning in facts.run.warnings),
+            why=" ".join(
+                f"{re.sub(r'^.*?:(?=[0-9]+:)', 'Line ', warning)}." for warning in facts.run.warnings[:3]
+            ),
+            remedy=Remedy(
+                text="See the effective config.", commands=(f"metagene config show {facts.run.path}",)
+            ),
+        )
+
+
+def _example(warning: str) -> Example:
+    path, line, text = (re.match(r"(.*?):(\d+): (.*)", warning) or ["", "", "0", warning])[1:4]
+    return Example(file=path or None, line=int(line) or None, text=text)
+
+
+def fits_gpu(facts: Facts) -> Iterator[Finding]:
+    """The dry run's peak (device memory, as nvidia-smi shows it) plus its margin fits the card."""
+    memory, target = facts.memory, facts.target
+    assert memory and target
+    usable = target.usable_bytes / GIB
+    needed = memory.device_gib + memory.margin_gib
+    fits = needed <= usable
+    parts = ", ".join(
+        f"{name} {size:.1f}"
+        for name, size in sorted(memory.breakdown.items(), key=lambda part: -part[1])
+        if size >= 0.05
+    )
+    option = (
+        f"--gpu-mem {target.usable_bytes / 1e9:.0f}" if target.origin == "this machine" else target.option
+    )
+    yield config_finding(
+        id="C02",
+        severity=Severity.INFO if fits else Severity.ERROR,
+        title=f"Predicted peak {memory.device_gib:.1f} GiB (+{memory.margin_gib:.1f} margin), {target.title} has "
+        f"{usable:.1f} GiB usable",
+        measured=round(needed, 2),
+        threshold=round(usable, 2),
+        unit="GiB",
+        why=f"Peak in the {memory.phase} phase at {memory.length} tokens per read: {parts} GiB."
+        + (f" {target.note}." if target.note else ""),
+        remedy=None
+        if fits
+        else Remedy(
+            text="Find settings that fit.",
+            commands=(f"metagene autotune {option} -o recommended.yaml",),
+        ),
+        confidence="estimated",
+    )
+
+
+def schedule(facts: Facts) -> Iterator[Finding]:
+    """Warm-up, evaluations and effective batch against the number of optimizer steps of this data."""
+    train, config = facts.train, facts.config
+    assert train
+    if not train.accepted or train.partial:
+        return
+    steps, per_epoch = total_steps(train.accepted, config), steps_per_epoch(train.accepted, config)
+    warmup = config.scheduler.warmup(steps)
+    if warmup > LONG_WARMUP * steps:
+        yield config_finding(
+            id="C03",
+            severity=Severity.ERROR if warmup >= steps else Severity.WARN,
+            title=f"Warm-up takes {count(warmup, 'step')} of {count(steps, 'optimizer step')}",
+            measured=warmup / steps,
+            threshold=LONG_WARMUP,
+            unit="fraction of steps",
+            why="The learning rate never reaches its value."
+            if warmup >= steps
+            else "For much of the run the learning rate is below its value.",
+            remedy=Remedy(text="Warm up for a few percent.", commands=("scheduler.warmup_ratio: 0.03",)),
+        )
+    if config.training.eval_steps is not None and config.training.eval_steps > steps:
+        yield config_finding(
+            id="C03",
+            severity=Severity.WARN,
+            title=f"An evaluation every {count(config.training.eval_steps, 'step')}, but the run has {steps:,}",
+            measured=config.training.eval_steps,
+            threshold=steps,
+            unit="steps",
+            why="There would be no evaluation before the end, and early stopping never acts.",
+            remedy=Remedy(
+                text="Evaluate more often.", commands=(f"training.eval_steps: {max(1, steps // 10)}",)
+            ),
+        )
+    elif config.training.eval_steps is None and config.training.evals_per_epoch > per_epoch:
+        yield config_finding(
+            id="C03",
+            severity=Severity.WARN,
+            title=f"{config.training.evals_per_epoch} evaluations per epoch of {count(per_epoch, 'step')}",
+            measured=config.training.evals_per_epoch,
+            threshold=per_epoch,
+            unit="per epoch",
+            why="There cannot be more evaluations than steps.",
+            remedy=Remedy(text="Evaluate once per epoch.", commands=("training.evals_per_epoch: 1",)),
+        )
+    if config.training.effective_batch > train.accepted:
+        yield config_finding(
+            id="C03",
+            severity=Severity.WARN,
+            title=f"The effective batch ({config.training.effective_batch:,}) is larger than the training set "
+            f"({count(train.accepted, 'read')})",
+            measured=config.training.effective_batch,
+            threshold=train.accepted,
+            unit="reads",
+            why=f"An epoch is one step; the whole run has {count(steps, 'step')}.",
+            remedy=Remedy(text="Use a smaller effective batch.", commands=("training.grad_accum_steps: 1",)),
+        )
+    elif config.training.effective_batch > LARGE_BATCH:
+        yield config_finding(
+            id="C03",
+            severity=Severity.INFO,
+            title=f"Effective batch {config.training.effective_batch:,} is large for LoRA",
+            measured=config.training.effective_batch,
+            threshold=LARGE_BATCH,
+            unit="reads",
+            why=f"{count(steps, 'optimizer step')} in all. The authors of METAGENE-1 trained with 16-32.",
+        )
+
+
+def held_out(facts: Facts) -> Iterator[Finding]:
+    """Early stopping and the choice of the best checkpoint need validation reads."""
+    stopping = facts.config.training.early_stopping
+    if facts.train is not None and facts.config.dataset.val_fasta is None:
+        yield config_finding(
+            id="C05",
+            severity=Severity.WARN,
+            title="No validation reads",
+            why=f"Without them neither early stopping (patience {stopping.patience}) nor the best checkpoint "
+            "has anything to go by, and nothing shows when the model starts to memorise.",
+            remedy=Remedy(text="Hold some reads out.", commands=("metagene doctor ... --val val.fa",)),
+        )

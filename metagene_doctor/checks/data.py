@@ -1,0 +1,404 @@
+"""Are the read files whole, and do they hold what training expects of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.reads import Damage, ReadsFacts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import base_count, count, duration, file_size, percent
+from metagene_train.config import HEADER_REGEX
+
+data_finding = partial(Finding, scope="data")
+
+HEADER_TEMPLATES = (
+    (
+        r"^lbl\|(?P<class_id>\d+)\|(?P<tax_id>\d+)?\|(?P<readlen>\d+)?\|(?P<name>.+?)(?:/(?P<mate>\d+))?$",
+        "the guide's template with blanks in the name",
+    ),
+    (
+        r"^lbl\|(?P<class_id>\d+)\|(?P<tax_id>\d+)\|(?P<name>.+?)(?:/(?P<mate>\d+))?$",
+        "lbl|class_id|tax_id|name",
+    ),
+    (r"^lbl\|(?P<class_id>\d+)\|(?P<name>.+?)(?:/(?P<mate>\d+))?$", "lbl|class_id|name"),
+    (r"kraken:taxid\|(?P<class_id>\d+)", "Kraken's taxonomy tag, the taxon as class"),
+    (r"(?:^|[\s|;])(?:label|class|class_id)=(?P<class_id>\d+)", "a class=N field"),
+    (r"(?:^|[\s|;])tax(?:id|_id)?=(?P<class_id>\d+)", "a taxid=N field, the taxon as class"),
+    (r"\|(?P<class_id>\d+)$", "the class as the last field after |"),
+    (r"^(?P<class_id>\d+)[|_ ](?P<name>.+?)(?:/(?P<mate>\d+))?$", "the class as the first field"),
+)
+"""Header layouts to try when the configured one does not match, most specific first."""
+
+SHORT_READ = 30
+"""Bases below which a read says little: about seven tokens of METAGENE-1."""
+
+
+NOT_DNA = 0.2
+"""Share of letters that are no base and no N above which a file does not hold nucleotides."""
+
+
+def file_type(facts: Facts) -> Iterator[Finding]:
+    """A reads file is FASTA or FASTQ, plain or gzip, by its content; names and suffixes do not count."""
+    for file in facts.files:
+        if file.refused is not None:
+            yield data_finding(
+                id="F01",
+                severity=Severity.ERROR,
+                title=file.refused,
+                examples=(Example(file=file.path),),
+                why="Nothing could be read from it.",
+                remedy=Remedy(text="Give a FASTA or FASTQ file, plain or compressed with gzip."),
+            )
+
+
+def compression_whole(facts: Facts) -> Iterator[Finding]:
+    """The gzip stream is whole: every member ends, and its length and CRC-32 agree with its data.
+
+    Common readers stop without an error where a truncated file ends.
+    """
+    for reads in facts.reads:
+        for damage in _damage(reads, "gzip"):
+            yield _compression_finding("F02", reads, damage)
+
+
+def blocks_whole(facts: Facts) -> Iterator[Finding]:
+    """A BGZF file ends with its 28-byte end block; one cut between two blocks passes ``gzip -t``."""
+    for reads in facts.reads:
+        for damage in _damage(reads, "bgzf"):
+            yield _compression_finding("F03", reads, damage)
+
+
+def _damage(reads: ReadsFacts, kind: str) -> list[Damage]:
+    return [damage for damage in reads.damage if damage.kind.startswith(kind)]
+
+
+def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Finding:
+    return data_finding(
+        id=check,
+        severity=Severity.ERROR,
+        title=f"{reads.name} is damaged: {damage.message}",
+        measured=damage.byte_offset,
+        threshold=reads.bytes,
+        unit="bytes",
+        examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
+        why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
+        "counts below are of the readable part. Most readers would report no error.",
+        remedy=Remedy(
+            text="Fetch the file again and compare its checksum.", commands=(f"gzip -tv {reads.path}",)
+        ),
+    )
+
+
+def text_encoding(facts: Facts) -> Iterator[Finding]:
+    """Bytes that do not belong in a reads file: NUL bytes are damage; CRLF line ends and header
+    letters outside ASCII are read correctly here, and break other tools."""
+    for reads in facts.reads:
+        for damage in reads.damage:
+            if not damage.kind.startswith(("gzip", "bgzf", "fastq")):
+                yield data_finding(
+                    id="F05",
+                    severity=Severity.ERROR,
+                    title=f"{reads.name} is damaged: {damage.message}",
+                    count=damage.count,
+                    examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
+                    why="Part of the file was overwritten or never written.",
+                    remedy=Remedy(text="Fetch or write the file again."),
+                )
+        if reads.crlf_lines:
+            yield data_finding(
+                id="F05",
+                severity=Severity.INFO,
+                title=f"{reads.name}: {count(reads.crlf_lines, 'line')} of {reads.lines:,} end with CRLF",
+                count=reads.crlf_lines,
+                measured=reads.crlf_lines,
+                why="Read correctly here; tools that keep the CR see one letter more per line.",
+                remedy=Remedy(
+                    text="For other tools, write a copy.", commands=(f"tr -d '\\r' < {reads.path} > lf.fa",)
+                )
+                if reads.compression == "none"
+                else None,
+            )
+        if reads.non_ascii_headers:
+            yield data_finding(
+                id="F05",
+                severity=Severity.INFO,
+                title=f"{reads.name}: {count(reads.non_ascii_headers, 'header')} with letters outside ASCII",
+                count=reads.non_ascii_headers,
+                why="Read as UTF-8, else as Latin-1; other readers may stop there.",
+            )
+
+
+def fastq_structure(facts: Facts) -> Iterator[Finding]:
+    """Every FASTQ record has a header, a sequence, a + line and as many qualities as bases."""
+    for reads in facts.reads:
+        for rejected in reads.rejected:
+            if rejected.kind == "fastq":
+                first = rejected.examples[0]
+                yield data_finding(
+                    id="F06",
+                    severity=Severity.ERROR,
+                    title=f"{reads.name}: {count(rejected.count, 'broken record')}: {rejected.reason}"
+                    + (
+                        f" (first: line {first.line:,}, record {first.record:,})"
+                        if first.line and first.record
+                        else ""
+                    ),
+                    count=rejected.count,
+                    examples=rejected.examples,
+                    why="Training refuses the file. Common readers return nothing, or wrong reads, without an error.",
+                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
+                )
+        if reads.kind == "fastq" and not any(rejected.kind == "fastq" for rejected in reads.rejected):
+            for damage in _damage(reads, "fastq"):
+                yield data_finding(
+                    id="F06",
+                    severity=Severity.ERROR,
+                    title=f"{reads.name}: {damage.message}",
+                    examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
+                    why="Training refuses the file.",
+                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
+                )
+
+
+def header_matches(facts: Facts) -> Iterator[Finding]:
+    """The header of every read matches ``dataset.header_regex``, which gives the read its class."""
+    regex = facts.config.dataset.header_regex
+    for reads in facts.reads:
+        unmatched = [rejected for rejected in reads.rejected if rejected.kind == "header"]
+        total = sum(rejected.count for rejected in unmatched)
+        if not total:
+            continue
+        suggestion = suggest_header(reads.rejected_headers, regex) if total == reads.records else None
+        if suggestion:
+            remedy = Remedy(
+                text=f"They look like {suggestion[1]}:",
+                commands=(f"dataset.header_regex: '{suggestion[0]}'",),
+            )
+        else:
+            remedy = Remedy(
+                text="Set dataset.header_regex to a pattern with a group (?P<class_id>...), or mend the headers."
+            )
+        share = total / reads.records
+        reasons = "; ".join(f"{rejected.count:,} {rejected.reason}" for rejected in unmatched[:3])
+        first = unmatched[0].examples[0] if unmatched[0].examples else None
+        yield data_finding(
+            id="F07",
+            severity=Severity.ERROR if share >= 0.001 else Severity.WARN,
+            title=f"{reads.name}: {count(total, 'read')} ({percent(share)}) have a header that does not match",
+            count=total,
+            measured=share,
+            threshold=0.001,
+            unit="fraction of reads",
+            examples=tuple(example for rejected in unmatched for example in rejected.examples)[:5],
+            why=f"They have no class and are left out: {reasons}."
+            + (f" First: line {first.line:,}: {first.text!r}" if first and first.line else ""),
+            remedy=remedy,
+        )
+
+
+def suggest_header(headers: tuple[str, ...], configured: str) -> tuple[str, str] | None:
+    """A (regular expression, description) that matches all of these headers, when a known one does."""
+    for regex, description in ((HEADER_REGEX, "the guide's template"), *HEADER_TEMPLATES):
+        if headers and regex != configured and all(re.search(regex, header) for header in headers):
+            return regex, description
+    return None
+
+
+def letter_case(facts: Facts) -> Iterator[Finding]:
+    """Lower-case (soft-masked) bases are read as upper case. Without that, METAGENE-1's tokenizer
+    makes one [UNK] of each of them."""
+    for reads in facts.reads:
+        if reads.bases.lower:
+            share = reads.bases.lower / reads.bases.total
+            yield data_finding(
+                id="F09",
+                severity=Severity.INFO,
+                title=f"{reads.name}: {percent(share)} of the bases are lower-case, read as upper-case",
+                count=reads.bases.lower,
+                measured=share,
+                unit="fraction of bases",
+                why="A trainer that does not do so turns each of them into an unknown token"
+                + _unknown_without_normalising(facts, reads)
+                + ".",
+            )
+
+
+def _unknown_without_normalising(facts: Facts, reads: ReadsFacts) -> str:
+    tokens = facts.tokens
+    if reads.role != "train" or tokens is None or not tokens.raw_unknown_tokens:
+        return ""
+    return f": {percent(tokens.raw_unknown_tokens / tokens.raw_tokens)} of all tokens here"
+
+
+def uracil(facts: Facts) -> Iterator[Finding]:
+    """U (RNA) is read as T; METAGENE-1's tokenizer does not know U."""
+    for reads in facts.reads:
+        if reads.bases.u:
+            share = reads.bases.u / reads.bases.total
+            yield data_finding(
+                id="F10",
+                severity=Severity.INFO,
+                title=f"{reads.name}: {percent(share)} of the bases are U, read as T",
+                count=reads.bases.u,
+                measured=share,
+                unit="fraction of bases",
+                why="The reads are RNA; METAGENE-1 was trained on T, and its tokenizer does not know U.",
+            )
+
+
+def other_letters(facts: Facts) -> Iterator[Finding]:
+    """Ambiguity codes, gaps and other letters are read as N; blanks inside a sequence are removed."""
+    for reads in facts.reads:
+        bases = reads.bases
+        replaced = bases.iupac + bases.other
+        if not replaced + bases.whitespace:
+            continue
+        share = replaced / bases.total
+        kinds = (("ambiguity code", bases.iupac), ("other letter", bases.other), ("blank", bases.whitespace))
+        found = ", ".join(count(number, kind) for kind, number in kinds if number)
+        if share > NOT_DNA:
+            severity, remedy = (
+                Severity.ERROR,
+                Remedy(text="Give nucleotide reads; these look like protein or text."),
+            )
+        elif share > 0.001:
+            severity, remedy = (
+                Severity.WARN,
+                Remedy(text="Find out where they come from; masked or aligned reads?"),
+            )
+        else:
+            severity, remedy = Severity.INFO, None
+        yield data_finding(
+            id="F11",
+            severity=severity,
+            title=f"{reads.name}: {found} ({percent((replaced + bases.whitespace) / bases.total)} of all letters)",
+            count=replaced + bases.whitespace,
+            measured=share,
+            threshold=0.001,
+            unit="fraction of letters",
+            why="Codes and other letters are read as N, blanks are removed: METAGENE-1 knows A, C, G, T and N only.",
+            remedy=remedy,
+        )
+
+
+def unknown_bases(facts: Facts) -> Iterator[Finding]:
+    """N says nothing about the read, and takes one token each where four bases share one."""
+    for reads in facts.reads:
+        share = reads.bases.n / reads.bases.total if reads.bases.total else 0.0
+        if share >= 0.01:
+            yield data_finding(
+                id="F12",
+                severity=Severity.WARN,
+                title=f"{reads.name}: {percent(share)} of the bases are N",
+                count=reads.bases.n,
+                measured=share,
+                threshold=0.01,
+                unit="fraction of bases",
+                why="Each N is a token of its own: such reads are longer in tokens and say less.",
+                remedy=Remedy(
+                    text="Leave out reads with many N before training.",
+                    commands=(f"fastp --n_base_limit 5 -i {reads.path} -o filtered.fq",)
+                    if reads.kind == "fastq"
+                    else (),
+                ),
+            )
+
+
+def read_lengths(facts: Facts) -> Iterator[Finding]:
+    """Reads have bases, enough of them to say something, and as many as their header declares."""
+    for reads in facts.reads:
+        for rejected in reads.rejected:
+            if rejected.kind == "empty":
+                yield data_finding(
+                    id="F13",
+                    severity=Severity.WARN,
+                    title=f"{reads.name}: {count(rejected.count, 'read')} without any bases",
+                    count=rejected.count,
+                    examples=rejected.examples,
+                    why="They are left out of training.",
+                    remedy=Remedy(text="Find out which step trims reads to nothing."),
+                )
+        short = sum(number for length, number in reads.lengths.items() if length < SHORT_READ)
+        if short:
+            yield data_finding(
+                id="F13",
+                severity=Severity.WARN if short >= 0.01 * reads.accepted else Severity.INFO,
+                title=f"{reads.name}: {count(short, 'read')} ({percent(short / reads.accepted)}) "
+                f"shorter than {SHORT_READ} bases",
+                count=short,
+                measured=min(reads.lengths),
+                threshold=SHORT_READ,
+                unit="bases",
+                why="That is about seven tokens: too little to tell many classes apart.",
+            )
+        if reads.readlen_mismatches:
+            share = reads.readlen_mismatches / reads.accepted
+            yield data_finding(
+                id="F13",
+                severity=Severity.WARN,
+                title=f"{reads.name}: {count(reads.readlen_mismatches, 'read')} ({percent(share)}) "
+                "are not as long as their header says",
+                count=reads.readlen_mismatches,
+                measured=share,
+                threshold=0,
+                unit="fraction of reads",
+                examples=reads.readlen_examples,
+                why="The headers are older than the sequences (trimmed since?), or the file was cut and joined.",
+                remedy=Remedy(text="The real length is used; check that sequences belong to their headers."),
+            )
+
+
+def duplicate_names(facts: Facts) -> Iterator[Finding]:
+    """Names that occur twice cannot tell mates apart, nor join predictions back to reads."""
+    for reads in facts.reads:
+        if reads.duplicate_headers:
+            share = reads.duplicate_headers / reads.records
+            yield data_finding(
+                id="F14",
+                severity=Severity.WARN,
+                title=f"{reads.name}: {count(reads.duplicate_headers, 'read')} ({percent(share)}) repeat an earlier header",
+                count=reads.duplicate_headers,
+                measured=share,
+                threshold=0,
+                unit="fraction of reads",
+                why="Predictions are joined to reads by name, and mates are found by name.",
+                remedy=Remedy(text="Make names unique, for instance by a running number."),
+            )
+
+
+def plan(facts: Facts) -> Iterator[Finding]:
+    """What there is: reads, bases, lengths, classes, steps per epoch, and what the pass over it cost."""
+    for reads in facts.reads:
+        bases = sum(length * number for length, number in reads.lengths.items())
+        lengths = f"{min(reads.lengths)}-{max(reads.lengths)} bases" if reads.lengths else "no bases"
+        steps = steps_per_epoch(reads.accepted, facts.config)
+        index = f"index {file_size(reads.accepted * INDEX_BYTES_PER_READ)}" + (
+            " written" if reads.indexed else ""
+        )
+        parts = [
+            "at least " * reads.partial + count(reads.accepted, "read"),
+            lengths,
+            count(len(reads.class_counts), "class"),
+            base_count(bases) + " in all",
+            index,
+        ]
+        if reads.role == "train":
+            parts.append(f"{count(steps, 'optimizer step')} per epoch")
+        yield data_finding(
+            id="F18",
+            severity=Severity.INFO,
+            title=f"{reads.name}: " + ", ".join(parts),
+            measured=reads.accepted,
+            unit="reads",
+            why=(
+                f"Only the first {count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at; "
+                "level standard reads all."
+                if reads.partial
+                else f"Read in {duration(reads.seconds)} ({file_size(reads.bytes_examined / max(reads.seconds, 1e-9))}/s)."
+            ),
+            confidence="sampled" if reads.partial else "exact",
+        )

@@ -1,0 +1,186 @@
+"""Is there room for the encoder, the read index and the checkpoints, on disks fit for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.checks.sizes import (
+    INDEX_BYTES_PER_READ,
+    checkpoint_bytes,
+    run_directory_bytes,
+    trainable_parameters,
+)
+from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, file_size
+from metagene_train.config import METAGENE_1
+
+disk_finding = partial(Finding, scope="host")
+
+NETWORK_FILESYSTEMS = {
+    "9p",
+    "afs",
+    "beegfs",
+    "ceph",
+    "cifs",
+    "fuse.glusterfs",
+    "fuse.sshfs",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "nfs4",
+    "smb3",
+    "smbfs",
+}
+
+CLASSES_WHEN_UNKNOWN = 4000
+"""For sizes that grow with the head while no mapping is given: about the 3,507 of the guide's authors."""
+
+
+def room_for_encoder(facts: Facts) -> Iterator[Finding]:
+    """The hub cache must hold what is still to be downloaded of the encoder."""
+    disk, encoder = facts.disk, facts.encoder
+    assert disk and encoder
+    if encoder.location is not None or encoder.name != METAGENE_1:
+        return
+    place = disk.place("hub cache")
+    needed = METAGENE_1_DOWNLOAD_BYTES - encoder.incomplete_bytes
+    if place.free_bytes < needed:
+        yield disk_finding(
+            id="S01",
+            severity=Severity.ERROR,
+            title=f"{METAGENE_1} needs {file_size(needed)}, {file_size(place.free_bytes)} are free for the hub cache",
+            measured=place.free_bytes,
+            threshold=needed,
+            unit="bytes free",
+            examples=(Example(file=place.path),),
+            why=f"The cache is at {place.path}; the download would stop when the disk is full.",
+            remedy=Remedy(
+                text="Put the cache on a larger disk.", commands=("export HF_HOME=/path/with/room",)
+            ),
+        )
+
+
+def network_filesystems(facts: Facts) -> Iterator[Finding]:
+    """Reads are drawn at random and the index is memory-mapped: both are slow over a network, and
+    tmpfs takes its space from memory."""
+    disk = facts.disk
+    assert disk
+    for place in disk.places:
+        remote = place.filesystem in NETWORK_FILESYSTEMS
+        in_memory = place.filesystem in ("tmpfs", "ramfs") and place.role in (
+            "index directory",
+            "output directory",
+        )
+        if remote and place.role in ("index directory", "training reads"):
+            yield disk_finding(
+                id="S02",
+                severity=Severity.WARN,
+                title=f"The {place.role} lies on a network file system ({place.filesystem})",
+                measured=place.filesystem,
+                examples=(Example(file=place.path),),
+                why="Training draws reads in random order, and each one would cross the network.",
+                remedy=Remedy(
+                    text="Copy the reads to a local disk."
+                    if place.role == "training reads"
+                    else "Use a local directory.",
+                    commands=(f"cp {place.path} /local/disk/",)
+                    if place.role == "training reads"
+                    else ("metagene doctor --index-dir /local/disk/metagene",),
+                ),
+            )
+        elif in_memory:
+            yield disk_finding(
+                id="S02",
+                severity=Severity.WARN,
+                title=f"The {place.role} lies in memory ({place.filesystem})",
+                measured=place.filesystem,
+                examples=(Example(file=place.path),),
+                why="What is written there takes host memory, and is gone after a reboot.",
+                remedy=Remedy(text="Use a directory on a disk."),
+            )
+
+
+def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
+    """The output directory must be writable and hold the checkpoints the config keeps.
+
+    A checkpoint is 12 bytes per trained parameter (fp32 weight and two AdamW moments); the frozen
+    encoder is not saved. Counted: kept checkpoints, the best one, one being written, the model.
+    """
+    disk, encoder = facts.disk, facts.encoder
+    assert disk and encoder
+    place = disk.place("output directory")
+    if not place.writable:
+        yield disk_finding(
+            id="S03",
+            severity=Severity.ERROR,
+            title=f"The output directory cannot be written: {place.checked}",
+            examples=(Example(file=place.path),),
+            why="Nothing of the run could be saved.",
+            remedy=Remedy(text="Choose another one.", commands=("training.output_dir: /path/of/yours",)),
+        )
+        return
+    if encoder.architecture is None:
+        return
+    classes = len(facts.classes) or CLASSES_WHEN_UNKNOWN
+    trainable = trainable_parameters(encoder.architecture, facts.config, classes)
+    needed = run_directory_bytes(trainable, facts.config)
+    enough = needed <= place.free_bytes
+    keep = facts.config.training.checkpoint.keep
+    yield disk_finding(
+        id="S03",
+        severity=Severity.PASS if enough else Severity.ERROR,
+        title=f"Checkpoints need up to {file_size(needed)}, {file_size(place.free_bytes)} are free",
+        measured=place.free_bytes,
+        threshold=needed,
+        unit="bytes free",
+        examples=(Example(file=place.path),),
+        why=f"{count(trainable, 'trained parameter')} make {file_size(checkpoint_bytes(trainable))} a checkpoint, "
+        f"of which up to {keep + 2} exist at once.",
+        remedy=None
+        if enough
+        else Remedy(text="Keep fewer, or write to a larger disk.", commands=("training.checkpoint.keep: 1",))
+        if keep > 1
+        else Remedy(text="Write to a larger disk.", commands=("training.output_dir: /path/with/room",)),
+        confidence="estimated",
+    )
+
+
+def room_for_index(facts: Facts) -> Iterator[Finding]:
+    """The index takes 16 bytes per read, and compressed reads are unpacked beside it once."""
+    disk = facts.disk
+    assert disk
+    place = disk.place("index directory")
+    if not place.writable:
+        yield disk_finding(
+            id="S06",
+            severity=Severity.ERROR,
+            title=f"The index directory cannot be written: {place.checked}",
+            examples=(Example(file=place.path),),
+            why="Training keeps where each read lies in an index.",
+            remedy=Remedy(
+                text="Choose another one.", commands=("metagene doctor --index-dir /path/of/yours",)
+            ),
+        )
+        return
+    needed = sum(
+        reads.records * INDEX_BYTES_PER_READ + (0 if reads.compression == "none" else reads.bytes_unpacked)
+        for reads in facts.reads
+        if not reads.indexed
+    )
+    if needed > place.free_bytes:
+        yield disk_finding(
+            id="S06",
+            severity=Severity.ERROR,
+            title=f"The read index needs {file_size(needed)}, {file_size(place.free_bytes)} are free",
+            measured=place.free_bytes,
+            threshold=needed,
+            unit="bytes free",
+            examples=(Example(file=place.path),),
+            why="16 bytes per read, and compressed files are unpacked once for random access.",
+            remedy=Remedy(
+                text="Put it on a larger disk.", commands=("metagene doctor --index-dir /path/with/room",)
+            ),
+        )

@@ -1,0 +1,327 @@
+"""Is the software able to use the GPU: torch build, driver, kernels, precision, variables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+
+environment_finding = partial(Finding, scope="environment")
+
+DRIVER_FAULTS = {
+    "driver not loaded": ("The NVIDIA kernel driver is not loaded", "sudo modprobe nvidia"),
+    "version mismatch": (
+        "The NVIDIA library and the loaded kernel driver have different versions",
+        "sudo reboot",
+    ),
+    "gpu lost": ("The driver has lost a GPU (it fell off the bus)", "sudo reboot"),
+    "no permission": ("This user may not talk to the NVIDIA driver", "ls -l /dev/nvidia*"),
+    "failed": ("The NVIDIA driver does not answer", "nvidia-smi"),
+}
+"""NVML state -> what it means, and the command to start with."""
+
+DEBUGGING_VARIABLES = {
+    "CUDA_LAUNCH_BLOCKING": "makes every kernel launch wait",
+    "CUDA_INJECTION32_PATH": "loads a profiler into every process",
+    "CUDA_INJECTION64_PATH": "loads a profiler into every process",
+    "CUDA_AUTO_BOOST": "overrides the clock policy",
+    "CUDA_ENABLE_COREDUMP_ON_EXCEPTION": "writes GPU core dumps",
+    "CUDA_COREDUMP_FILE": "writes GPU core dumps",
+    "CUDA_DEVICE_WAITS_ON_EXCEPTION": "stops the GPU at an exception",
+    "CUDA_PROFILE": "profiles every launch",
+    "COMPUTE_PROFILE": "profiles every launch",
+    "OPENCL_PROFILE": "profiles every launch",
+    "NSIGHT_CUDA_DEBUGGER": "attaches a debugger",
+    "NCCL_P2P_DISABLE": "sends GPU-to-GPU traffic through host memory",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING": "asks the driver for every tensor",
+    "TORCH_USE_CUDA_DSA": "compiles assertions into kernels",
+}
+"""Variables of DCGM's debug-environment check and torch's own, with what each one costs."""
+
+HARMLESS_VALUES = {"", "0", "false", "no", "off"}
+
+
+def torch_sees_gpu(facts: Facts) -> Iterator[Finding]:
+    """Training needs torch, and on a machine with an NVIDIA GPU a torch that was built for CUDA.
+
+    The CPU build imports and runs without complaint; it is just a hundred times slower. The build
+    is read from torch's version file, the GPU from the driver.
+    """
+    environment, gpu = facts.environment, facts.gpu
+    assert environment and gpu
+    version = environment.packages.get("torch")
+    if version is None:
+        yield environment_finding(
+            id="E01",
+            severity=Severity.ERROR,
+            title="torch is not installed",
+            why="Nothing can be trained or predicted; the doctor's data checks work without it.",
+            remedy=Remedy(text="Install metagene with its dependencies.", commands=("pip install metagene",)),
+        )
+    elif (
+        (gpu.devices or gpu.device_nodes) and environment.torch_cuda is None and environment.torch_hip is None
+    ):
+        name = gpu.devices[0].name if gpu.devices else gpu.device_nodes[0]
+        yield environment_finding(
+            id="E01",
+            severity=Severity.ERROR,
+            title=f"torch {version} is a CPU-only build, but this machine has {name}",
+            measured="CPU build",
+            threshold="CUDA build",
+            why="Training would run on the CPU without saying so.",
+            remedy=Remedy(
+                text="Install a CUDA build of the same torch (choose the index that the driver supports).",
+                commands=(
+                    f"pip install --force-reinstall torch=={version.partition('+')[0]} "
+                    "--index-url https://download.pytorch.org/whl/cu126",
+                ),
+            ),
+        )
+
+
+def driver_supports_build(facts: Facts) -> Iterator[Finding]:
+    """A CUDA build runs on drivers of its own major version or newer; minor versions are compatible.
+
+    Source: CUDA compatibility guide (minor version compatibility).
+    """
+    environment, gpu = facts.environment, facts.gpu
+    assert environment and gpu
+    if environment.torch_cuda is None or gpu.cuda_driver is None:
+        return
+    needed = int(environment.torch_cuda.split(".")[0])
+    if gpu.cuda_driver[0] < needed:
+        supported = ".".join(map(str, gpu.cuda_driver))
+        yield environment_finding(
+            id="E02",
+            severity=Severity.ERROR,
+            title=f"Driver {gpu.driver_version} runs CUDA up to {supported}, torch is built for {environment.torch_cuda}",
+            measured=supported,
+            threshold=environment.torch_cuda,
+            unit="CUDA version",
+            why="torch would report that no GPU is available.",
+            remedy=Remedy(
+                text=f"Install a torch built for CUDA {gpu.cuda_driver[0]} (needs no root), or update the driver.",
+                commands=(
+                    "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
+                    f"cu{gpu.cuda_driver[0]}{gpu.cuda_driver[1]}",
+                ),
+            ),
+        )
+
+
+def driver_answers(facts: Facts) -> Iterator[Finding]:
+    """The NVIDIA driver must answer when there is a GPU, and there must be one for ``device: cuda``."""
+    gpu = facts.gpu
+    assert gpu
+    if gpu.state in DRIVER_FAULTS and (gpu.device_nodes or gpu.state != "driver not loaded"):
+        meaning, command = DRIVER_FAULTS[gpu.state]
+        yield environment_finding(
+            id="E03",
+            severity=Severity.ERROR,
+            title=meaning,
+            measured=gpu.message,
+            why="No process can use the GPU. After a driver update the machine needs a reboot.",
+            remedy=Remedy(text="Reload the driver or reboot, then run doctor again.", commands=(command,)),
+        )
+    elif gpu.state == "binding not installed":
+        yield environment_finding(
+            id="E03",
+            severity=Severity.SKIP,
+            title="GPUs were not looked at: nvidia-ml-py is not installed",
+            why="Free memory, driver and other processes are unknown.",
+            remedy=Remedy(text="Install it.", commands=("pip install nvidia-ml-py",)),
+        )
+    elif not gpu.devices:
+        needed = facts.config.device == "cuda"
+        yield environment_finding(
+            id="E03",
+            severity=Severity.ERROR if needed else Severity.INFO,
+            title="No NVIDIA GPU on this machine" + (", but the config says device: cuda" if needed else ""),
+            measured=gpu.message or gpu.state,
+            why="The run would stop at its start." if needed else "A run here would use the CPU.",
+            remedy=Remedy(
+                text="Name the card the run will use, and the doctor judges for it: --gpu NAME or --gpu-mem GB."
+            ),
+        )
+
+
+def kernels_for_gpu(facts: Facts) -> Iterator[Finding]:
+    """The torch build must hold code for the GPU: machine code of the same major and an equal or
+    older minor version, or portable code (PTX) that is not newer than the GPU.
+
+    Exact membership is not needed: a card of capability 8.9 runs the code for 8.6.
+    """
+    environment = facts.environment
+    assert environment
+    probe = environment.probe
+    if probe is None:
+        return
+    if probe.error is not None:
+        yield environment_finding(
+            id="E04",
+            severity=Severity.ERROR,
+            title=f"torch does not work: {probe.error}",
+            measured=probe.error,
+            why="torch was started in a process of its own and could not say which GPUs it can use.",
+            remedy=Remedy(
+                text="Run it by hand to see all of the message.", commands=("python -c 'import torch'",)
+            ),
+        )
+        return
+    for name, capability in probe.devices:
+        if not runs_on(probe.arch_list, capability):
+            yield environment_finding(
+                id="E04",
+                severity=Severity.ERROR,
+                title=f"This torch has no kernels for {name} (sm_{capability[0]}{capability[1]})",
+                measured=f"sm_{capability[0]}{capability[1]}",
+                threshold=", ".join(probe.arch_list),
+                why="The first operation on the GPU would fail with 'no kernel image is available'.",
+                remedy=Remedy(
+                    text="Cards newer than the build need a newer CUDA build, Pascal and Volta an older one (cu126).",
+                    commands=(
+                        "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
+                        + ("cu128" if capability >= (9, 0) else "cu126"),
+                    ),
+                ),
+            )
+
+
+def runs_on(arch_list: tuple[str, ...], capability: tuple[int, int]) -> bool:
+    """Whether any kernel of a build (``sm_86``, ``compute_90``, ``sm_90a``) runs on a capability."""
+    for arch in arch_list:
+        kind, _, digits = arch.partition("_")
+        digits = digits.rstrip("af")
+        version = (int(digits[:-1]), int(digits[-1]))
+        if kind == "compute" and version <= capability:
+            return True
+        if kind == "sm" and version[0] == capability[0] and version[1] <= capability[1]:
+            return True
+    return False
+
+
+def precision_supported(facts: Facts) -> Iterator[Finding]:
+    """bf16 needs compute capability 8.0 (Ampere); older cards only emulate it, many times slower."""
+    assert facts.gpu
+    precision = facts.config.training.precision
+    if not precision.startswith("bf16"):
+        return
+    candidates = [(gpu.name, gpu.compute_capability) for gpu in facts.gpu.devices]
+    if facts.target and facts.target.origin != "this machine":
+        candidates = [(facts.target.title, facts.target.compute_capability)]
+    for name, capability in candidates:
+        if capability is not None and capability < (8, 0):
+            yield environment_finding(
+                id="E05",
+                severity=Severity.ERROR,
+                title=f"{name} has no bf16 units, and training.precision is {precision}",
+                measured=".".join(map(str, capability)),
+                threshold="8.0",
+                unit="compute capability",
+                why="torch emulates bf16 there without a warning, far slower than fp16.",
+                remedy=Remedy(
+                    text="Use fp16 with loss scaling.", commands=("training.precision: fp16-mixed",)
+                ),
+            )
+
+
+def packages_import(facts: Facts) -> Iterator[Finding]:
+    """Every package of a training run imports; each is tried in a process of its own (level deep)."""
+    environment = facts.environment
+    assert environment
+    missing = [
+        name
+        for name in ("transformers", "peft", "accelerate", "tokenizers", "safetensors")
+        if name not in environment.packages
+    ]
+    if missing:
+        yield environment_finding(
+            id="E06",
+            severity=Severity.ERROR,
+            title=f"Not installed: {', '.join(missing)}",
+            count=len(missing),
+            why="Training imports them.",
+            remedy=Remedy(text="Install metagene with its dependencies.", commands=("pip install metagene",)),
+        )
+    quantized = facts.config.model.quantization != "none" or facts.config.optimizer.name == "adamw_8bit"
+    if quantized and "bitsandbytes" not in environment.packages:
+        yield environment_finding(
+            id="E06",
+            severity=Severity.ERROR,
+            title="The config uses 8-bit or 4-bit numbers, and bitsandbytes is not installed",
+            why="model.quantization and adamw_8bit come from it.",
+            remedy=Remedy(text="Install the extra.", commands=("pip install 'metagene[quant]'",)),
+        )
+    for result in environment.imports or ():
+        if result.error is not None and result.module.replace("_", "-") not in missing:
+            yield environment_finding(
+                id="E06",
+                severity=Severity.ERROR,
+                title=f"{result.module} {environment.packages.get(result.module, '')} does not import: {result.error}",
+                measured=result.error,
+                why="The installed versions do not fit each other.",
+                remedy=Remedy(
+                    text="Reinstall it together with the rest.",
+                    commands=(f"pip install --force-reinstall {result.module} metagene",),
+                ),
+            )
+
+
+def gpu_visible(facts: Facts) -> Iterator[Finding]:
+    """CUDA_VISIBLE_DEVICES must name GPUs that exist: an unknown entry hides it and all that follow."""
+    environment, gpu = facts.environment, facts.gpu
+    assert environment and gpu
+    setting = environment.variables.get("CUDA_VISIBLE_DEVICES")
+    if setting is None or not gpu.devices:
+        return
+    if not setting.strip() or setting.strip() == "-1":
+        yield environment_finding(
+            id="E09",
+            severity=Severity.ERROR,
+            title=f"CUDA_VISIBLE_DEVICES={setting!r} hides all {len(gpu.devices)} GPUs",
+            measured=setting,
+            why="The run would use the CPU, or stop if the config says device: cuda.",
+            remedy=Remedy(text="Unset it.", commands=("unset CUDA_VISIBLE_DEVICES",)),
+        )
+        return
+    for entry in setting.split(","):
+        known = (
+            int(entry) < len(gpu.devices)
+            if entry.strip().isdigit()
+            else any(device.uuid.startswith(entry.strip()) for device in gpu.devices)
+            or entry.strip().startswith("MIG-")
+        )
+        if not known:
+            yield environment_finding(
+                id="E09",
+                severity=Severity.ERROR,
+                title=f"CUDA_VISIBLE_DEVICES={setting} names {entry.strip()}, which this machine does not have",
+                measured=setting,
+                threshold=f"0 to {len(gpu.devices) - 1}, or a UUID",
+                why="CUDA ignores that entry and every one behind it.",
+                remedy=Remedy(text="List the GPUs and name one of them.", commands=("nvidia-smi -L",)),
+            )
+            return
+
+
+def debugging_left_on(facts: Facts) -> Iterator[Finding]:
+    """Variables of debuggers and profilers slow every kernel launch when they are left set."""
+    environment = facts.environment
+    assert environment
+    left_on = [
+        name
+        for name in DEBUGGING_VARIABLES
+        if environment.variables.get(name, "").strip().lower() not in HARMLESS_VALUES
+    ]
+    if left_on:
+        yield environment_finding(
+            id="E10",
+            severity=Severity.WARN,
+            title=f"Debugging variables are set: {', '.join(left_on)}",
+            count=len(left_on),
+            examples=tuple(Example(text=f"{name} {DEBUGGING_VARIABLES[name]}") for name in left_on),
+            why="; ".join(f"{name} {DEBUGGING_VARIABLES[name]}" for name in left_on) + ".",
+            remedy=Remedy(text="Unset them for training.", commands=(f"unset {' '.join(left_on)}",)),
+        )

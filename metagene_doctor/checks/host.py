@@ -1,0 +1,177 @@
+"""Will memory, shared memory, processors and file limits of this machine carry the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.checks.sizes import host_memory_bytes, worker_queue_bytes
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.finding import Finding, Remedy, Severity
+from metagene_doctor.report.quantities import GIB, count, file_size, gib
+
+host_finding = partial(Finding, scope="host")
+
+FILES_OF_A_PROCESS = 64
+"""Open files of a Python process with torch, before any worker (measured: about 20)."""
+
+
+def memory_ceiling(facts: Facts) -> Iterator[Finding]:
+    """The memory limit that counts is the container's or job's control group, not the machine's."""
+    host = facts.host
+    assert host
+    if host.memory_ceiling_bytes < host.memory_total_bytes:
+        yield host_finding(
+            id="H01",
+            severity=Severity.INFO,
+            title=f"This process may use {gib(host.memory_ceiling_bytes)} of the machine's {gib(host.memory_total_bytes)}",
+            measured=round(host.memory_ceiling_bytes / GIB, 2),
+            threshold=round(host.memory_total_bytes / GIB, 2),
+            unit="GiB",
+            why="The container or job sets the limit; beyond it the kernel kills the run.",
+        )
+    kills = host.cgroup.out_of_memory_kills if host.cgroup else None
+    if kills:
+        yield host_finding(
+            id="H01",
+            severity=Severity.WARN,
+            title=f"The kernel has already killed {count(kills, 'process')} here for lack of memory",
+            count=kills,
+            why="The counter is of this container or job since it started.",
+            remedy=Remedy(text="Give it more memory.", commands=("docker run -m 64g", "sbatch --mem=64G")),
+        )
+
+
+def host_memory(facts: Facts) -> Iterator[Finding]:
+    """Predicted host memory of the run against what there is.
+
+    Counted: the Python process (measured), order and labels of the reads (16 bytes each), workers,
+    and the encoder when it runs on the CPU. The read index is memory-mapped and not counted.
+    """
+    host = facts.host
+    assert host
+    on_cpu = facts.config.device == "cpu" or facts.target is None
+    parts = host_memory_bytes(
+        facts.config,
+        sum(reads.records for reads in facts.reads),
+        facts.encoder.architecture if facts.encoder else None,
+        on_cpu,
+    )
+    needed = sum(parts.values())
+    largest = max(parts, key=lambda name: parts[name])
+    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
+    if needed <= host.memory_free_bytes:
+        severity = Severity.PASS
+    else:
+        severity = Severity.ERROR if needed > host.memory_ceiling_bytes else Severity.WARN
+    no_gpu = largest == "encoder on the CPU"
+    if no_gpu and severity is not Severity.PASS and facts.config.device != "cpu":
+        severity = Severity.INFO  # without a GPU nobody trains this encoder here; E03 says there is none
+    yield host_finding(
+        id="H02",
+        severity=severity,
+        title=f"The run needs about {gib(needed)} of host memory, {gib(host.memory_free_bytes)} are free",
+        measured=round(needed / GIB, 2),
+        threshold=round(host.memory_free_bytes / GIB, 2),
+        unit="GiB",
+        why=f"{listed}.",
+        remedy=None
+        if severity is Severity.PASS
+        else Remedy(
+            text="Run it on a machine with a GPU: the encoder is then loaded straight to the card."
+            if no_gpu
+            else f"Most of it is {largest}: ask for more memory.",
+        ),
+        confidence="estimated",
+    )
+
+
+def shared_memory(facts: Facts) -> Iterator[Finding]:
+    """Workers hand batches over through /dev/shm; when it is full they die with 'Bus error'."""
+    host, training = facts.host, facts.config.training
+    assert host
+    if training.num_workers == 0 or host.shared_memory_free_bytes is None:
+        return
+    needed = 2 * worker_queue_bytes(facts.config)
+    if needed > host.shared_memory_free_bytes:
+        yield host_finding(
+            id="H03",
+            severity=Severity.ERROR,
+            title=f"/dev/shm has {file_size(host.shared_memory_free_bytes)} free, "
+            f"{count(training.num_workers, 'worker')} need up to {file_size(needed)}",
+            measured=host.shared_memory_free_bytes,
+            threshold=needed,
+            unit="bytes",
+            why="The data loader would die with 'Bus error' once the queue fills.",
+            remedy=Remedy(
+                text="Give the container the host's shared memory, or load in the main process.",
+                commands=("docker run --ipc=host", "training.num_workers: 0"),
+            ),
+            confidence="estimated",
+        )
+
+
+def open_files(facts: Facts) -> Iterator[Finding]:
+    """Each batch in flight holds one open file per tensor under torch's default sharing strategy."""
+    host, training = facts.host, facts.config.training
+    assert host
+    needed = FILES_OF_A_PROCESS + training.num_workers * (8 + 3 * 2 * training.prefetch_factor)
+    if host.open_files_limit is not None and 0 <= host.open_files_limit < needed:
+        yield host_finding(
+            id="H05",
+            severity=Severity.WARN,
+            title=f"Only {count(host.open_files_limit, 'file')} may be open at once, the run may need {needed}",
+            measured=host.open_files_limit,
+            threshold=needed,
+            unit="open files",
+            why="The data loader would fail with 'Too many open files'.",
+            remedy=Remedy(text="Raise the limit in the shell that trains.", commands=("ulimit -n 65536",)),
+            confidence="estimated",
+        )
+
+
+def workers_fit(facts: Facts) -> Iterator[Finding]:
+    """More workers than usable processors (affinity and control-group quota) only take turns."""
+    host, workers = facts.host, facts.config.training.num_workers
+    assert host
+    if workers > host.cpus_usable:
+        yield host_finding(
+            id="H06",
+            severity=Severity.WARN,
+            title=f"{count(workers, 'worker')} on {count(host.cpus_usable, 'usable processor')}",
+            measured=workers,
+            threshold=host.cpus_usable,
+            unit="workers",
+            why=f"The machine has {host.cpus_of_machine}, this process may use {host.cpus_usable}.",
+            remedy=Remedy(
+                text="Use as many workers as processors at most.",
+                commands=(f"training.num_workers: {host.cpus_usable}",),
+            ),
+        )
+
+
+def thread_settings(facts: Facts) -> Iterator[Finding]:
+    """Variables that make workers fight for processors, or leave a CPU run with one thread."""
+    environment, host = facts.environment, facts.host
+    assert environment and host
+    workers = facts.config.training.num_workers
+    if environment.variables.get("TOKENIZERS_PARALLELISM", "").lower() in ("1", "true") and workers > 1:
+        yield host_finding(
+            id="H08",
+            severity=Severity.INFO,
+            title=f"TOKENIZERS_PARALLELISM is on, with {count(workers, 'worker')}",
+            why="Every worker then starts a thread per processor.",
+            remedy=Remedy(text="Switch it off.", commands=("export TOKENIZERS_PARALLELISM=false",)),
+        )
+    threads = environment.variables.get("OMP_NUM_THREADS")
+    if threads == "1" and host.cpus_usable > 1 and facts.config.device == "cpu":
+        yield host_finding(
+            id="H08",
+            severity=Severity.INFO,
+            title=f"OMP_NUM_THREADS=1 leaves {host.cpus_usable - 1} of {host.cpus_usable} processors idle",
+            measured=1,
+            threshold=host.cpus_usable,
+            unit="threads",
+            why="The config trains on the CPU, and torch takes its thread count from it.",
+            remedy=Remedy(text="Give it all.", commands=(f"export OMP_NUM_THREADS={host.cpus_usable}",)),
+        )

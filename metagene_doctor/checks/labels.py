@@ -1,0 +1,265 @@
+"""Do the classes in the reads and the mapping table agree, and what distribution do they have."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, percent
+
+label_finding = partial(Finding, scope="labels")
+
+FEW_READS = 50
+"""Training reads below which a class is hardly learnt; a choice, not a measured limit."""
+
+STEEP_IMBALANCE = 100
+"""Largest class over smallest class from which on class weights are advised; a choice likewise."""
+
+SORTED = 0.5
+"""Value of the class-order measure from which on a file counts as sorted by class."""
+
+LISTED = 5
+
+
+def mapping_usable(facts: Facts) -> Iterator[Finding]:
+    """The mapping table has its columns, whole numbers as class ids, and no class or name twice."""
+    mapping = facts.mapping
+    assert mapping
+    if not mapping.problems:
+        return
+    more = len(mapping.problems) - 1
+    yield label_finding(
+        id="L01",
+        severity=Severity.ERROR,
+        title=mapping.problems[0] + (f" (and {count(more, 'more problem')})" if more else ""),
+        count=len(mapping.problems),
+        examples=tuple(_example(mapping.path, problem) for problem in mapping.problems[:LISTED]),
+        why="Reads get their labels from this table; training refuses it.",
+        remedy=Remedy(text="Mend the table; it needs one row per class, with class_id and label_name."),
+    )
+
+
+def _example(path: str, problem: str) -> Example:
+    """``path:line: text`` taken apart."""
+    place, _, text = problem.removeprefix(f"{path}:").partition(":")
+    if place.strip().isdigit():
+        return Example(file=path, line=int(place), text=text.strip())
+    return Example(file=path, text=problem.removeprefix(f"{path}: "))
+
+
+def classes_known(facts: Facts) -> Iterator[Finding]:
+    """Every class of the reads has a row in the mapping table."""
+    assert facts.mapping
+    known = {row.class_id for row in facts.classes}
+    strict = facts.config.dataset.strict_classes
+    for reads in facts.reads:
+        unknown = {class_id: n for class_id, n in reads.class_counts.items() if class_id not in known}
+        if not unknown:
+            continue
+        affected = sum(unknown.values())
+        yield label_finding(
+            id="L02",
+            severity=Severity.ERROR if strict else Severity.WARN,
+            title=f"{reads.name}: {count(len(unknown), 'class')} with {count(affected, 'read')} "
+            f"({percent(affected / reads.accepted)}) {'is' if len(unknown) == 1 else 'are'} not in the mapping: "
+            + _listed(unknown),
+            count=affected,
+            measured=len(unknown),
+            threshold=0,
+            unit="classes",
+            why="Training refuses them (dataset.strict_classes)."
+            if strict
+            else "Training leaves these reads out.",
+            remedy=Remedy(
+                text=f"Add the classes to {facts.mapping.path}"
+                + (", or leave their reads out:" if strict else "."),
+                commands=("dataset.strict_classes: false",) if strict else (),
+            ),
+        )
+
+
+def classes_have_reads(facts: Facts) -> Iterator[Finding]:
+    """Every class of the mapping has training reads, and enough of them."""
+    train = facts.train
+    assert train and facts.mapping
+    if not train.whole:
+        yield label_finding(
+            id="L03",
+            severity=Severity.SKIP,
+            title="Classes have reads",
+            why=f"{train.name} was not read in full: a class may be in the rest",
+        )
+        return
+    counts = {row.class_id: train.class_counts.get(row.class_id, 0) for row in facts.classes}
+    empty = [class_id for class_id, number in counts.items() if number == 0]
+    few = [class_id for class_id, number in counts.items() if 0 < number < FEW_READS]
+    if empty:
+        yield label_finding(
+            id="L03",
+            severity=Severity.WARN,
+            title=f"{count(len(empty), 'class')} of the mapping {'has' if len(empty) == 1 else 'have'} no training "
+            f"read: {_listed(empty)}",
+            count=len(empty),
+            measured=len(empty),
+            threshold=0,
+            unit="classes",
+            examples=tuple(
+                Example(file=facts.mapping.path, line=row.line, text=f"{row.class_id} {row.label_name}")
+                for row in facts.classes
+                if row.class_id in set(empty[:LISTED])
+            ),
+            why="The classifier gets an output for each that it can never learn.",
+            remedy=Remedy(text="Remove their rows, or add reads."),
+        )
+    if few:
+        yield label_finding(
+            id="L03",
+            severity=Severity.INFO,
+            title=f"{count(len(few), 'class')} {'has' if len(few) == 1 else 'have'} fewer than {FEW_READS} "
+            f"training reads: {_listed(few)}",
+            count=len(few),
+            measured=min(counts[class_id] for class_id in few),
+            threshold=FEW_READS,
+            unit="reads",
+            why="Their scores will be noisy, and macro-F1 weighs them like every other class.",
+        )
+
+
+def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
+    """The tax id in the headers of a class is the one of its row, and belongs to one class only."""
+    assert facts.mapping
+    for reads in facts.reads:
+        conflicts = [
+            (row, found)
+            for row in facts.classes
+            if row.tax_id is not None
+            and (
+                found := {
+                    tax: n for tax, n in reads.tax_ids.get(row.class_id, {}).items() if tax != row.tax_id
+                }
+            )
+        ]
+        if conflicts:
+            row, found = conflicts[0]
+            affected = sum(sum(taxa.values()) for _, taxa in conflicts)
+            yield label_finding(
+                id="L04",
+                severity=Severity.ERROR,
+                title=f"{reads.name}: {count(affected, 'read')} of {count(len(conflicts), 'class')} carry another tax id "
+                f"than the mapping: class {row.class_id} has {_listed(found)} in headers, {row.tax_id} in line {row.line}",
+                count=affected,
+                measured=len(conflicts),
+                threshold=0,
+                unit="classes",
+                examples=tuple(
+                    Example(
+                        file=facts.mapping.path,
+                        line=row.line,
+                        text=f"class {row.class_id}: headers say {_listed(taxa)}",
+                    )
+                    for row, taxa in conflicts[:LISTED]
+                ),
+                why="Reads or mapping were renumbered: names of classes may belong to other reads.",
+                remedy=Remedy(
+                    text=f"Check the rows of {facts.mapping.path} against the source of the reads."
+                ),
+            )
+    shared = [
+        tax for tax, number in Counter(row.tax_id for row in facts.classes).items() if tax and number > 1
+    ]
+    if shared:
+        yield label_finding(
+            id="L04",
+            severity=Severity.WARN,
+            title=f"{count(len(shared), 'tax id')} in more than one class: {_listed(shared)}",
+            count=len(shared),
+            why="Reads of the same taxon are to be told apart; abundances per taxon are split.",
+            remedy=Remedy(text="Give the taxon one class, unless the classes differ otherwise."),
+        )
+
+
+def ids_contiguous(facts: Facts) -> Iterator[Finding]:
+    """Class ids need not run from 0 to K-1: they are mapped to outputs, and the map is saved."""
+    ids = sorted(row.class_id for row in facts.classes)
+    if ids != list(range(len(ids))):
+        yield label_finding(
+            id="L05",
+            severity=Severity.INFO,
+            title=f"Class ids run from {ids[0]} to {ids[-1]} for {count(len(ids), 'class')}; they become labels 0 to "
+            f"{len(ids) - 1}",
+            why="The map is saved with the run (labels.json); predictions name the class, not the label.",
+        )
+
+
+def balance(facts: Facts) -> Iterator[Finding]:
+    """How uneven the classes are, and what a classifier without any knowledge would score.
+
+    Effective number of classes: exponential of the entropy of the class distribution.
+    """
+    train = facts.train
+    assert train
+    known = {row.class_id for row in facts.classes}
+    counts = [n for class_id, n in train.class_counts.items() if n and (not known or class_id in known)]
+    if not counts:
+        return
+    if len(counts) == 1:
+        yield label_finding(
+            id="L06",
+            severity=Severity.ERROR,
+            title=f"{train.name}: all reads are of one class",
+            measured=1,
+            threshold=2,
+            unit="classes",
+            why="There is nothing to tell apart.",
+            remedy=Remedy(text="Add reads of other classes."),
+        )
+        return
+    total, ratio = sum(counts), max(counts) / min(counts)
+    majority = max(counts) / total
+    effective = math.exp(-math.fsum(n / total * math.log(n / total) for n in counts))
+    steep = ratio >= STEEP_IMBALANCE and facts.config.loss.class_weights == "none"
+    yield label_finding(
+        id="L06",
+        severity=Severity.WARN if steep else Severity.INFO,
+        title=f"{len(counts):,} classes, largest to smallest {ratio:,.3g} : 1; always guessing the largest class "
+        f"scores {percent(majority)} accuracy",
+        measured=ratio,
+        threshold=STEEP_IMBALANCE,
+        unit="largest / smallest class",
+        why=f"As uneven as {effective:,.3g} equal classes. Judge by macro-F1 or MCC, not by accuracy.",
+        remedy=Remedy(
+            text="Weigh rare classes more; measure whether it helps.", commands=("loss.class_weights: sqrt",)
+        )
+        if steep
+        else None,
+        confidence="sampled" if train.partial else "exact",
+    )
+
+
+def order(facts: Facts) -> Iterator[Finding]:
+    """Whether the file is sorted by class: 0 is random order, 1 is sorted.
+
+    Measured as the share of reads with the class of the read eight before, scaled between what
+    random order gives and 1. Training here draws reads in random order at any file size.
+    """
+    train = facts.train
+    assert train
+    if train.class_order is not None and train.class_order >= SORTED:
+        yield label_finding(
+            id="L07",
+            severity=Severity.INFO,
+            title=f"{train.name} is sorted by class (order {train.class_order:.2f} of 1)",
+            measured=train.class_order,
+            threshold=SORTED,
+            why="Training shuffles over the whole file, so it does not matter here; a loader that streams "
+            "with a shuffle buffer would see one class at a time.",
+        )
+
+
+def _listed(values: Iterable[object]) -> str:
+    items = [str(value) for value in values]
+    return ", ".join(items[:LISTED]) + (f", ... ({len(items):,} in all)" if len(items) > LISTED else "")

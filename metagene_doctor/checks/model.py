@@ -1,0 +1,142 @@
+"""Are the encoder's files here, whole, and what the configuration expects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.checks.sizes import WEIGHT_BYTES, encoder_parameters
+from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, EncoderFacts, WeightFile
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, file_size, gib
+
+model_finding = partial(Finding, scope="model")
+
+
+def encoder_present(facts: Facts) -> Iterator[Finding]:
+    """The encoder's files must be on this machine, or allowed to be downloaded when training starts."""
+    encoder, environment = facts.encoder, facts.environment
+    assert encoder and environment
+    if encoder.location is not None:
+        return
+    offline = [
+        name
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+        if environment.variables.get(name, "").lower() in ("1", "true", "yes", "on")
+    ]
+    size = f" ({file_size(METAGENE_1_DOWNLOAD_BYTES)})" if encoder.is_metagene_1 else ""
+    yield model_finding(
+        id="M01",
+        severity=Severity.ERROR if offline else Severity.INFO,
+        title=f"{encoder.name} is not on this machine"
+        + (f", and {offline[0]} forbids the download" if offline else ""),
+        why="Training could not start." if offline else f"Training would download it first{size}.",
+        remedy=Remedy(
+            text="Download it where there is a network; the command resumes.",
+            commands=(f"hf download {encoder.name}",),
+        ),
+    )
+
+
+def download_finished(facts: Facts) -> Iterator[Finding]:
+    """Partial files in the hub cache are from a download that was interrupted."""
+    encoder = facts.encoder
+    assert encoder
+    if encoder.incomplete_downloads:
+        yield model_finding(
+            id="M02",
+            severity=Severity.ERROR if encoder.location else Severity.WARN,
+            title=f"The download of {encoder.name} was interrupted: "
+            f"{count(len(encoder.incomplete_downloads), 'partial file')}, {file_size(encoder.incomplete_bytes)}",
+            count=len(encoder.incomplete_downloads),
+            examples=tuple(Example(file=path) for path in encoder.incomplete_downloads[:5]),
+            why="Some weights are missing.",
+            remedy=Remedy(text="Resume it.", commands=(f"hf download {encoder.name}",)),
+        )
+
+
+def weights_complete(facts: Facts) -> Iterator[Finding]:
+    """Every weight file the index names is there, and as long as its own header says.
+
+    Only headers are read. Content that was damaged at the right length is not seen; the hub's
+    checksums are (``hf cache verify``).
+    """
+    encoder = facts.encoder
+    assert encoder
+    if encoder.location is None:
+        return
+    fetch = Remedy(text="Fetch the files again.", commands=(_fetch_command(encoder),))
+    for problem in encoder.problems:
+        yield model_finding(
+            id="M03",
+            severity=Severity.ERROR,
+            title=f"{encoder.location}: {problem}",
+            examples=(Example(file=encoder.location),),
+            why="The encoder cannot be loaded.",
+            remedy=fetch,
+        )
+    bad = [file for file in encoder.weights if file.state != "complete"]
+    if bad:
+        yield model_finding(
+            id="M03",
+            severity=Severity.ERROR,
+            title=f"{len(bad)} of {count(len(encoder.weights), 'weight file')} cannot be used: "
+            + "; ".join(_describe(file) for file in bad[:3])
+            + ("; ..." if len(bad) > 3 else ""),
+            count=len(bad),
+            examples=tuple(
+                Example(file=f"{encoder.location}/{file.name}", text=_describe(file)) for file in bad[:5]
+            ),
+            why="The encoder cannot be loaded.",
+            remedy=fetch,
+        )
+
+
+def _describe(file: WeightFile) -> str:
+    if file.state == "pointer":
+        return f"{file.name} is a git-lfs pointer, not the file"
+    if file.state == "truncated" and file.expected_bytes is not None:
+        return f"{file.name} has {file_size(file.bytes)} of {file_size(file.expected_bytes)}"
+    return f"{file.name} {'is ' + file.state if not file.message else file.message}"
+
+
+def _fetch_command(encoder: EncoderFacts) -> str:
+    if encoder.in_hub_cache:
+        return f"hf download {encoder.name} --force-download"
+    return f"hf download OWNER/NAME --local-dir {encoder.location}"
+
+
+def stored_precision(facts: Facts) -> Iterator[Finding]:
+    """Weights are held in the dtype of ``training.precision``, whatever the files store; fp32 files
+    are read in full at every start, and ``precision: 32`` doubles the memory of the encoder."""
+    encoder = facts.encoder
+    assert encoder
+    stored = encoder.weight_bytes_by_dtype
+    if encoder.architecture is None:
+        return
+    precision = facts.config.training.precision
+    weights = encoder_parameters(encoder.architecture, facts.config.model.encoder_layers)
+    held = weights * WEIGHT_BYTES[precision]
+    target = facts.target
+    if precision == "32" and target is not None and held > target.usable_bytes >= held / 2:
+        yield model_finding(
+            id="M04",
+            severity=Severity.ERROR,
+            title=f"In fp32 the encoder alone takes {gib(held)}, {target.title} has {gib(target.usable_bytes)}",
+            measured=held,
+            threshold=target.usable_bytes,
+            unit="bytes",
+            why="The frozen weights need no fp32; in bf16 they take half.",
+            remedy=Remedy(text="Use bf16.", commands=("training.precision: bf16-mixed",)),
+        )
+    elif stored.get("F32", 0) > held:
+        yield model_finding(
+            id="M04",
+            severity=Severity.INFO,
+            title=f"The files hold fp32 ({file_size(stored['F32'])}); the run holds {gib(held)} ({precision})",
+            measured=stored["F32"],
+            threshold=held,
+            unit="bytes",
+            why="Every start reads and converts all of them.",
+        )

@@ -1,0 +1,121 @@
+"""Every check of the doctor, in the order in which their findings are reported within a severity."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Sequence
+
+from metagene_doctor.checks import config, data, disk, environment, gpu, host, labels, model, split, tokens
+from metagene_doctor.checks.runner import Check
+from metagene_train.errors import InputError
+
+CHECKS = (
+    Check("F01", "Files are FASTA or FASTQ", "data", data.file_type, ("files",)),
+    Check("F02", "Compressed files are whole", "data", data.compression_whole, ("train",)),
+    Check("F03", "BGZF files have their end block", "data", data.blocks_whole, ("train",)),
+    Check("F05", "No foreign bytes in reads files", "data", data.text_encoding, ("train",)),
+    Check("F06", "FASTQ records are sound", "data", data.fastq_structure, ("train",)),
+    Check("F07", "Headers match the template", "data", data.header_matches, ("train",)),
+    Check("F09", "No lower-case bases", "data", data.letter_case, ("train",)),
+    Check("F10", "No U bases", "data", data.uracil, ("train",)),
+    Check("F11", "No letters besides A, C, G, T and N", "data", data.other_letters, ("train",)),
+    Check("F12", "Few N", "data", data.unknown_bases, ("train",)),
+    Check("F13", "Read lengths are as declared", "data", data.read_lengths, ("train",)),
+    Check("F14", "Headers are unique", "data", data.duplicate_names, ("train",)),
+    Check("F18", "What there is", "data", data.plan, ("train",)),
+    Check("T01", "No unknown tokens", "tokenizer", tokens.unknown_tokens, ("train", "tokens")),
+    Check("T02", "Reads fit max_length", "tokenizer", tokens.token_lengths, ("train", "tokens", "encoder")),
+    Check("L01", "Mapping table is usable", "labels", labels.mapping_usable, ("mapping",)),
+    Check(
+        "L02", "Classes are in the mapping", "labels", labels.classes_known, ("train", "mapping", "classes")
+    ),
+    Check("L03", "Classes have reads", "labels", labels.classes_have_reads, ("train", "mapping", "classes")),
+    Check("L04", "Tax ids agree", "labels", labels.tax_ids_agree, ("train", "mapping", "classes")),
+    Check("L05", "Class ids are contiguous", "labels", labels.ids_contiguous, ("mapping", "classes")),
+    Check("L06", "Classes are balanced", "labels", labels.balance, ("train",)),
+    Check("L07", "Classes are in random order", "labels", labels.order, ("train",)),
+    Check(
+        "V01",
+        "Training and validation are two files",
+        "split",
+        split.separate_files,
+        ("train", "val", "split"),
+    ),
+    Check("V02", "No copies across the split", "split", split.copies, ("train", "val", "split")),
+    Check("V03", "Mates are on the same side", "split", split.pairs_together, ("train", "val", "split")),
+    Check("V06", "Validation classes are trained", "split", split.classes_trained, ("train", "val")),
+    Check("V07", "Training classes are validated", "split", split.classes_validated, ("train", "val")),
+    Check("C01", "Config is valid", "config", config.config_read),
+    Check("C02", "Run fits the GPU", "config", config.fits_gpu, ("target", "memory")),
+    Check("C03", "Schedule fits the data", "config", config.schedule, ("train",)),
+    Check("C05", "There are validation reads", "config", config.held_out, ("train",)),
+    Check("M01", "Encoder is here", "model", model.encoder_present, ("encoder", "environment")),
+    Check("M02", "Download was finished", "model", model.download_finished, ("encoder",)),
+    Check("M03", "Weight files are complete", "model", model.weights_complete, ("encoder",)),
+    Check("M04", "Weights have a fitting precision", "model", model.stored_precision, ("encoder",)),
+    Check(
+        "M05", "Tokenizer belongs to the encoder", "tokenizer", tokens.tokenizer_fits, ("tokens", "encoder")
+    ),
+    Check("E01", "torch can use the GPU", "environment", environment.torch_sees_gpu, ("environment", "gpu")),
+    Check(
+        "E02",
+        "Driver supports torch's CUDA",
+        "environment",
+        environment.driver_supports_build,
+        ("environment", "gpu"),
+    ),
+    Check("E03", "Driver answers", "environment", environment.driver_answers, ("gpu",)),
+    Check(
+        "E04", "torch has kernels for the GPU", "environment", environment.kernels_for_gpu, ("environment",)
+    ),
+    Check("E05", "GPU has bf16", "environment", environment.precision_supported, ("gpu",)),
+    Check("E06", "Packages import", "environment", environment.packages_import, ("environment",)),
+    Check("E09", "GPU is visible", "environment", environment.gpu_visible, ("environment", "gpu")),
+    Check("E10", "No debugging variables", "environment", environment.debugging_left_on, ("environment",)),
+    Check("E11", "GPU memory is free", "environment", gpu.enough_free_memory, ("gpu", "target", "memory")),
+    Check("E12", "GPU is not shared", "environment", gpu.other_processes, ("gpu",)),
+    Check("E14", "GPU memory is healthy", "environment", gpu.memory_faults, ("gpu",)),
+    Check("E17", "GPU has its full power", "environment", gpu.power_capped, ("gpu",)),
+    Check("E19", "GPU is whole and open", "environment", gpu.sharing_mode, ("gpu",)),
+    Check("H01", "Memory limit of this process", "host", host.memory_ceiling, ("host",)),
+    Check("H02", "Host memory suffices", "host", host.host_memory, ("host",)),
+    Check("H03", "Shared memory suffices", "host", host.shared_memory, ("host",)),
+    Check("H05", "Enough open files", "host", host.open_files, ("host",)),
+    Check("H06", "Workers have processors", "host", host.workers_fit, ("host",)),
+    Check("H08", "Threads are set well", "host", host.thread_settings, ("environment", "host")),
+    Check("S01", "Hub cache has room", "host", disk.room_for_encoder, ("disk", "encoder")),
+    Check("S02", "Disks are local", "host", disk.network_filesystems, ("disk",)),
+    Check("S03", "Output directory has room", "host", disk.room_for_checkpoints, ("disk", "encoder")),
+    Check("S06", "Index directory has room", "host", disk.room_for_index, ("disk",)),
+)
+
+
+def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Check, ...]:
+    """Checks by id or by scope (``data``, ``labels``, ...); without ``only`` all but the skipped.
+
+    Raises InputError for a name that is neither.
+    """
+    for name in (*only, *skip):
+        _known(name)
+    return tuple(check for check in CHECKS if (not only or _named(check, only)) and not _named(check, skip))
+
+
+def explain(check_id: str) -> str:
+    """Title and reasoning of one check. Raises InputError for an unknown id."""
+    _known(check_id, scopes=False)
+    check = next(check for check in CHECKS if check.id == check_id.upper())
+    return f"{check.id}  {check.title}  ({check.scope})\n\n{inspect.getdoc(check.judge)}"
+
+
+def _named(check: Check, names: Sequence[str]) -> bool:
+    return check.id in {name.upper() for name in names} or check.scope in {name.lower() for name in names}
+
+
+def _known(name: str, scopes: bool = True) -> None:
+    ids = [check.id for check in CHECKS]
+    names = ids + (sorted({check.scope for check in CHECKS}) if scopes else [])
+    if name.upper() not in ids and name.lower() not in names:
+        near = difflib.get_close_matches(name.upper(), ids, n=3, cutoff=0.5)
+        hint = f": did you mean {', '.join(near)}?" if near else ""
+        raise InputError(f"no check {name!r}{hint} (metagene doctor --list-checks shows all)")

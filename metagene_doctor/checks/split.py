@@ -1,0 +1,180 @@
+"""Is the validation set independent of the training set, and does it cover the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.split import Overlap
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, percent
+
+split_finding = partial(Finding, scope="split")
+
+COPIES_ERROR, COPIES_WARN = 0.05, 0.005
+"""Shares of copied validation reads: at 5 % scores measure memory, at 0.5 % they begin to."""
+
+PAIRS_ERROR = 0.01
+
+FEW_VALIDATION_READS = 20
+"""Per class: below it one read moves the class's recall by more than 5 points."""
+
+
+def separate_files(facts: Facts) -> Iterator[Finding]:
+    """Training and validation reads are two files, not two names of one."""
+    assert facts.split and facts.train and facts.val
+    if facts.split.same_file:
+        yield split_finding(
+            id="V01",
+            severity=Severity.ERROR,
+            title=f"{facts.train.path} and {facts.val.path} are the same file",
+            why="Validation would measure how well the training reads are remembered.",
+            remedy=Remedy(text="Hold reads (better: genomes) out of training and give them with --val."),
+        )
+
+
+def copies(facts: Facts) -> Iterator[Finding]:
+    """No validation read, nor its reverse complement, is also a training read.
+
+    All training reads are compared, none sampled, after the normalisation that training applies.
+    """
+    split = facts.split
+    assert split and facts.val
+    copied = split.same_strand + split.other_strand
+    if split.same_file or not copied:
+        return
+    share = copied / split.val_reads
+    severity = (
+        Severity.ERROR if share >= COPIES_ERROR else Severity.WARN if share >= COPIES_WARN else Severity.INFO
+    )
+    yield split_finding(
+        id="V02",
+        severity=severity,
+        title=f"{count(copied, 'validation read')} ({percent(share)}) are also training reads "
+        f"({split.same_strand:,} as they are, {split.other_strand:,} as reverse complement)",
+        count=copied,
+        measured=share,
+        threshold=COPIES_WARN,
+        unit="fraction of validation reads",
+        examples=_examples(facts, split.sequence_examples),
+        why="The validation score is partly the memory of these reads.",
+        remedy=Remedy(text="Remove them from one side before training."),
+    )
+
+
+def pairs_together(facts: Facts) -> Iterator[Finding]:
+    """Both mates of a pair are on the same side: they come from one fragment, often overlapping."""
+    split = facts.split
+    assert split and facts.val
+    if split.same_file or not split.paired_val_reads:
+        return
+    if not split.names_identify:
+        yield split_finding(
+            id="V03",
+            severity=Severity.SKIP,
+            title="Mates are on the same side",
+            why="many validation reads share a name (F14), so names do not tell which reads are a pair",
+        )
+        return
+    if split.split_pairs:
+        share = split.split_pairs / split.val_reads
+        yield split_finding(
+            id="V03",
+            severity=Severity.ERROR if share >= PAIRS_ERROR else Severity.WARN,
+            title=f"{count(split.split_pairs, 'validation read')} ({percent(share)}) have their mate among the training reads",
+            count=split.split_pairs,
+            measured=share,
+            threshold=PAIRS_ERROR,
+            unit="fraction of validation reads",
+            examples=_examples(facts, split.pair_examples),
+            why="Mates come from one fragment: the score is that of nearly known reads.",
+            remedy=Remedy(text="Split by pair: keep name/1 and name/2 on the same side."),
+        )
+
+
+def _examples(facts: Facts, overlaps: tuple[Overlap, ...]) -> tuple[Example, ...]:
+    assert facts.train and facts.val
+    return tuple(
+        Example(
+            file=facts.val.path,
+            record=overlap.val_record,
+            text=f"record {overlap.train_record:,} of {facts.train.name}",
+        )
+        for overlap in overlaps
+    )
+
+
+def classes_trained(facts: Facts) -> Iterator[Finding]:
+    """Every class of the validation reads is among the training reads."""
+    train, val = facts.train, facts.val
+    assert train and val
+    missing = {class_id: n for class_id, n in val.class_counts.items() if class_id not in train.class_counts}
+    if missing and not train.whole:
+        yield split_finding(
+            id="V06",
+            severity=Severity.SKIP,
+            title="Validation classes are trained",
+            why=f"{train.name} was not read in full: a class may be in the rest",
+        )
+    elif missing:
+        affected = sum(missing.values())
+        yield split_finding(
+            id="V06",
+            severity=Severity.ERROR,
+            title=f"{count(len(missing), 'class')} of the validation reads ({count(affected, 'read')}, "
+            f"{percent(affected / val.accepted)}) have no training read: "
+            + ", ".join(map(str, sorted(missing)[:5]))
+            + (", ..." if len(missing) > 5 else ""),
+            count=affected,
+            measured=len(missing),
+            threshold=0,
+            unit="classes",
+            why="They can never be predicted, and lower every score.",
+            remedy=Remedy(text="Move some of their reads to training, or remove them from validation."),
+        )
+
+
+def classes_validated(facts: Facts) -> Iterator[Finding]:
+    """Every training class has validation reads, enough of them for its score to mean something."""
+    train, val = facts.train, facts.val
+    assert train and val
+    if not val.whole:
+        yield split_finding(
+            id="V07",
+            severity=Severity.SKIP,
+            title="Training classes are validated",
+            why=f"{val.name} was not read in full: a class may be in the rest",
+        )
+        return
+    missing = sorted(set(train.class_counts) - set(val.class_counts))
+    few = [
+        class_id
+        for class_id in train.class_counts
+        if 0 < val.class_counts.get(class_id, 0) < FEW_VALIDATION_READS
+    ]
+    if missing:
+        yield split_finding(
+            id="V07",
+            severity=Severity.WARN,
+            title=f"{count(len(missing), 'training class')} without validation reads: "
+            + ", ".join(map(str, missing[:5]))
+            + (", ..." if len(missing) > 5 else ""),
+            count=len(missing),
+            measured=len(missing),
+            threshold=0,
+            unit="classes",
+            why="How well they are recognised stays unknown.",
+            remedy=Remedy(text="Stratify the split: take validation reads from every class."),
+        )
+    if few:
+        yield split_finding(
+            id="V07",
+            severity=Severity.INFO,
+            title=f"{count(len(few), 'class')} with fewer than {FEW_VALIDATION_READS} validation reads",
+            count=len(few),
+            measured=min(val.class_counts[class_id] for class_id in few),
+            threshold=FEW_VALIDATION_READS,
+            unit="reads",
+            why="One read moves the recall of such a class by more than 5 points; macro-F1 will be noisy.",
+        )

@@ -1,0 +1,248 @@
+"""Does the tokenizer fit the encoder, and how do the reads come out in tokens."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts
+from metagene_doctor.finding import Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, percent
+from metagene_train.config import METAGENE_1
+
+token_finding = partial(Finding, scope="tokenizer")
+
+UNKNOWN_WARN, UNKNOWN_ERROR = 0.001, 0.01
+"""Shares of unknown tokens in training input."""
+
+CUT_WARN = 0.01
+"""Share of reads cut at max_length from which to warn."""
+
+WASTE_WARN = 0.25
+"""Share of padding among the tokens computed from which to warn."""
+
+LENGTH_STEP = 8
+"""Lengths are suggested in multiples of 8, which tensor cores like."""
+
+
+def tokenizer_fits(facts: Facts) -> Iterator[Finding]:
+    """The tokenizer's ids mean to the encoder what they mean to the tokenizer.
+
+    For METAGENE-1 its vocabulary must be the published one, and ACGTACGT must become 252, 77, 290
+    and [EOS] 4; for another encoder all ids must have an embedding.
+    """
+    tokens, encoder = facts.tokens, facts.encoder
+    assert tokens and encoder
+    if encoder.is_metagene_1 and not tokens.is_metagene_1:
+        yield token_finding(
+            id="M05",
+            severity=Severity.ERROR,
+            title=f"{tokens.source} is not METAGENE-1's tokenizer: {tokens.vocab_size:,} ids, "
+            f"{GOLDEN_READ} becomes {', '.join(map(str, tokens.golden_ids))}",
+            measured=" ".join(map(str, tokens.golden_ids)),
+            threshold=" ".join(map(str, GOLDEN_IDS)),
+            unit="token ids",
+            why="Its ids are unrelated to those the encoder was trained on: the encoder would read noise.",
+            remedy=Remedy(text="Use the encoder's own.", commands=(f"tokenizer.name_or_path: {METAGENE_1}",)),
+        )
+    elif encoder.architecture is not None and tokens.vocab_size > encoder.architecture.vocab_size:
+        yield token_finding(
+            id="M05",
+            severity=Severity.ERROR,
+            title=f"The tokenizer has {tokens.vocab_size:,} ids, the encoder embeds {encoder.architecture.vocab_size:,}",
+            measured=tokens.vocab_size,
+            threshold=encoder.architecture.vocab_size,
+            unit="token ids",
+            why="The first larger id stops training with an index error.",
+            remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
+        )
+    elif (
+        encoder.is_metagene_1
+        and facts.config.tokenizer.add_special_tokens
+        and tokens.golden_ids != GOLDEN_IDS
+    ):
+        yield token_finding(
+            id="M05",
+            severity=Severity.ERROR,
+            title=f"The tokenizer makes {', '.join(map(str, tokens.golden_ids))} of {GOLDEN_READ}, "
+            f"not {', '.join(map(str, GOLDEN_IDS))}",
+            measured=" ".join(map(str, tokens.golden_ids)),
+            threshold=" ".join(map(str, GOLDEN_IDS)),
+            unit="token ids",
+            why="It has METAGENE-1's tokens, but not its rules of splitting reads or its final [EOS].",
+            remedy=Remedy(
+                text="Use the published file.", commands=(f"tokenizer.name_or_path: {METAGENE_1}",)
+            ),
+        )
+
+
+def unknown_tokens(facts: Facts) -> Iterator[Finding]:
+    """Share of [UNK] among the tokens of a sample, as training sees the reads and as they stand in
+    the file, with the letters that cause them."""
+    tokens = facts.tokens
+    assert tokens
+    if not tokens.tokens:
+        return
+    share = tokens.unknown_tokens / tokens.tokens
+    if share:
+        yield token_finding(
+            id="T01",
+            severity=Severity.ERROR
+            if share >= UNKNOWN_ERROR
+            else Severity.WARN
+            if share >= UNKNOWN_WARN
+            else Severity.INFO,
+            title=f"{percent(share)} of all tokens are unknown ([UNK]) to this tokenizer",
+            count=tokens.unknown_tokens,
+            measured=share,
+            threshold=UNKNOWN_WARN,
+            unit="fraction of tokens",
+            why="The reads are normalised to A, C, G, T and N before; the tokenizer does not know all of these.",
+            remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
+            confidence="sampled",
+        )
+    elif tokens.raw_unknown_tokens:
+        raw = tokens.raw_unknown_tokens / tokens.raw_tokens
+        yield token_finding(
+            id="T01",
+            severity=Severity.INFO,
+            title=f"No unknown tokens; without normalisation {percent(raw)} of all tokens would be [UNK] "
+            f"({_causes(tokens)})",
+            measured=raw,
+            threshold=UNKNOWN_WARN,
+            unit="fraction of tokens",
+            why=f"Measured on {count(tokens.reads, 'sampled read')}. Other tools need normalised reads too.",
+            confidence="sampled",
+        )
+
+
+def _causes(tokens: TokenFacts) -> str:
+    letters = tokens.unusual
+    causes = (
+        ("lower case", letters.lower),
+        ("U", letters.u),
+        ("ambiguity codes", letters.iupac),
+        ("other", letters.other),
+    )
+    total = sum(number for _, number in causes)
+    return ", ".join(f"{cause} {percent(number / total)}" for cause, number in causes if number)
+
+
+def token_lengths(facts: Facts) -> Iterator[Finding]:
+    """Reads in tokens against ``tokenizer.max_length``: how many are cut, how much padding is computed,
+    and which length suits them. Lengths of an unbiased sample, special tokens included."""
+    tokens, settings = facts.tokens, facts.config.tokenizer
+    assert tokens and facts.encoder
+    architecture = facts.encoder.architecture
+    if architecture and settings.max_length > architecture.max_position_embeddings:
+        yield token_finding(
+            id="T02",
+            severity=Severity.ERROR,
+            title=f"tokenizer.max_length is {settings.max_length:,}, the encoder takes "
+            f"{architecture.max_position_embeddings:,} tokens",
+            measured=settings.max_length,
+            threshold=architecture.max_position_embeddings,
+            unit="tokens",
+            why="The encoder has not learnt positions behind its limit.",
+            remedy=Remedy(
+                text="Lower it.", commands=(f"tokenizer.max_length: {architecture.max_position_embeddings}",)
+            ),
+        )
+        return
+    if not tokens.reads:
+        return
+    cut = (
+        sum(number for length, number in tokens.lengths.items() if length > settings.max_length)
+        / tokens.reads
+    )
+    waste = padding_share(tokens, facts)
+    longest = max(tokens.lengths)
+    limit = architecture.max_position_embeddings if architecture else longest + LENGTH_STEP
+    suggested = min(limit, round_up(quantile(tokens.lengths, 0.999)))
+    per_token = tokens.bases / max(1, tokens.tokens - tokens.reads * tokens.special_tokens)
+    measured = (
+        f"Median {quantile(tokens.lengths, 0.5)}, 99.9 % up to {quantile(tokens.lengths, 0.999)}, longest {longest} tokens "
+        f"({per_token:.2f} bases per token; {count(tokens.reads, 'sampled read')})."
+    )
+    if cut >= CUT_WARN and suggested > settings.max_length:
+        stops = "" if settings.truncation else ", and tokenizer.truncation: false makes that an error"
+        yield token_finding(
+            id="T02",
+            severity=Severity.WARN if settings.truncation else Severity.ERROR,
+            title=f"{percent(cut)} of the reads are longer than tokenizer.max_length {settings.max_length}{stops}",
+            measured=cut,
+            threshold=CUT_WARN,
+            unit="fraction of reads",
+            why=f"The end of each is cut off. {measured}",
+            remedy=Remedy(
+                text="Take all but one in a thousand in full.",
+                commands=(f"tokenizer.max_length: {suggested}",),
+            ),
+            confidence="sampled",
+        )
+    elif waste >= WASTE_WARN:
+        static = settings.padding == "max_length"
+        yield token_finding(
+            id="T02",
+            severity=Severity.WARN,
+            title=f"{percent(waste)} of the tokens computed would be padding",
+            measured=waste,
+            threshold=WASTE_WARN,
+            unit="fraction of tokens",
+            why=f"{'Every read is padded to max_length' if static else 'Short reads wait for long ones'}. {measured}",
+            remedy=Remedy(
+                text="Pad to the longest read of a batch.", commands=("tokenizer.padding: longest",)
+            )
+            if static
+            else Remedy(text="Batch reads of similar length.", commands=("training.group_by_length: true",)),
+            confidence="sampled",
+        )
+    else:
+        yield token_finding(
+            id="T02",
+            severity=Severity.INFO,
+            title=f"Reads take {quantile(tokens.lengths, 0.5)} tokens (median), {longest} at most; max_length "
+            f"{settings.max_length} cuts {percent(cut)}, {percent(waste)} of the tokens computed are padding",
+            measured=longest,
+            threshold=settings.max_length,
+            unit="tokens",
+            why=measured,
+            confidence="sampled",
+        )
+
+
+def quantile(lengths: dict[int, int], share: float) -> int:
+    """The smallest length that at least ``share`` of the reads do not exceed."""
+    needed, seen = share * sum(lengths.values()), 0
+    for length in sorted(lengths):
+        seen += lengths[length]
+        if seen >= needed:
+            return length
+    return max(lengths)
+
+
+def round_up(length: int) -> int:
+    return math.ceil(length / LENGTH_STEP) * LENGTH_STEP
+
+
+def padding_share(tokens: TokenFacts, facts: Facts) -> float:
+    """Share of padding among all tokens computed, for the configured way of batching.
+
+    Padding to ``max_length`` and grouping by length are computed; random batches are simulated,
+    200 of them drawn from the sample with a fixed seed.
+    """
+    settings, training = facts.config.tokenizer, facts.config.training
+    lengths = [min(length, settings.max_length) for length in tokens.lengths]
+    weights = list(tokens.lengths.values())
+    mean = sum(length * number for length, number in zip(lengths, weights, strict=True)) / sum(weights)
+    if settings.padding == "max_length":
+        return 1 - mean / settings.max_length
+    if training.group_by_length or training.batch_size == 1:
+        return 0.0
+    draw = random.Random(0)
+    batches = [draw.choices(lengths, weights, k=training.batch_size) for _ in range(200)]
+    computed = sum(max(batch) * len(batch) for batch in batches)
+    return 1 - sum(map(sum, batches)) / computed

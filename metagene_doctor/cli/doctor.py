@@ -1,0 +1,219 @@
+"""``metagene doctor``: collect facts, judge them, report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+
+from metagene_doctor.checks.registry import CHECKS, explain, select
+from metagene_doctor.checks.runner import run_checks
+from metagene_doctor.facts.collect import Request, collect
+from metagene_doctor.facts.facts import Facts, RunFacts
+from metagene_doctor.finding import Examined, Report, Severity, exit_code
+from metagene_doctor.report import html, markdown, terminal
+from metagene_doctor.report.progress import progress_on_stderr
+from metagene_doctor.report.quantities import file_size, gib
+from metagene_doctor.report.verdict import make_report
+from metagene_train.config_file import load_config
+from metagene_train.errors import InputError
+
+OVERRIDES = {
+    "fasta": "dataset.train_fasta",
+    "val": "dataset.val_fasta",
+    "mapping": "dataset.mapping_tsv",
+    "header_regex": "dataset.header_regex",
+    "encoder": "model.encoder_path",
+    "tokenizer": "tokenizer.name_or_path",
+}
+"""Option -> the configuration key it overrides."""
+
+
+@click.command(name="doctor")
+@click.option("--fasta", metavar="FILE", help="Training reads: FASTA or FASTQ, plain or gzip.")
+@click.option("--val", metavar="FILE", help="Validation reads.")
+@click.option("--mapping", metavar="FILE", help="Table of classes: class_id, label_name, optional tax_id.")
+@click.option(
+    "--config", "config_path", metavar="FILE", help="Run configuration; options given here override it."
+)
+@click.option("--header-regex", metavar="REGEX", help="Header pattern with a group (?P<class_id>...).")
+@click.option("--encoder", metavar="DIR|HUB_ID", help="Encoder to judge.")
+@click.option("--tokenizer", metavar="DIR|FILE|HUB_ID", help="Tokenizer to judge.")
+@click.option(
+    "--gpu", metavar="NAME", help="Judge for this card (rtx4090, a100-80gb, ...), not the one here."
+)
+@click.option(
+    "--gpu-mem", type=float, metavar="GB", help="Judge for the smallest card sold with this memory."
+)
+@click.option(
+    "--level",
+    type=click.Choice(["quick", "standard", "deep"]),
+    default="standard",
+    show_default=True,
+    help="quick: starts of large files; standard: all reads; deep: also imports every package.",
+)
+@click.option(
+    "--index-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where read indexes are kept."
+)
+@click.option("--only", multiple=True, metavar="ID", help="Run only this check or scope (repeatable).")
+@click.option("--skip", multiple=True, metavar="ID", help="Leave this check or scope out (repeatable).")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["warn", "error"]),
+    default="error",
+    show_default=True,
+    help="Severity from which the exit code is 1.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    is_flag=False,
+    flag_value="-",
+    metavar="[FILE]",
+    help="Write JSON (- or nothing: to stdout, instead of the text).",
+)
+@click.option("--html", "html_file", metavar="FILE", help="Write one self-contained HTML file.")
+@click.option("--markdown", "markdown_file", metavar="FILE", help="Write Markdown.")
+@click.option("--save-facts", metavar="FILE", help="Write what was found out, to judge it again elsewhere.")
+@click.option("--facts", "facts_file", metavar="FILE", help="Judge saved facts; look at nothing else.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show passes, places and times.")
+@click.option(
+    "-q", "--quiet", is_flag=True, help="No report and no progress; only the exit code and files asked for."
+)
+@click.option("--list-checks", is_flag=True, help="List all checks.")
+@click.option("--explain", "explained", metavar="ID", help="What a check does, and why.")
+@click.option("--schema", is_flag=True, help="JSON schema of --json.")
+def command(
+    config_path: str | None,
+    gpu: str | None,
+    gpu_mem: float | None,
+    level: str,
+    index_dir: Path | None,
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    fail_on: str,
+    json_file: str | None,
+    html_file: str | None,
+    markdown_file: str | None,
+    save_facts: str | None,
+    facts_file: str | None,
+    verbose: bool,
+    quiet: bool,
+    list_checks: bool,
+    explained: str | None,
+    schema: bool,
+    **overrides: str | None,
+) -> int:
+    """Check data, labels, split, model, machine and config before the first GPU hour.
+
+    Inputs are only read, and nothing uses the network. Whatever is not given is left out, and the
+    report says which option would add it.
+
+    Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 usage, config or missing input,
+    3 a check could not be finished, 130 interrupted.
+    """
+    if list_checks:
+        click.echo("\n".join(f"{check.id:4} {check.scope:12} {check.title}" for check in CHECKS))
+        return 0
+    if explained is not None:
+        click.echo(explain(explained))
+        return 0
+    if schema:
+        click.echo(json.dumps(Report.model_json_schema(), indent=2))
+        return 0
+    if gpu is not None and gpu_mem is not None:
+        raise click.UsageError("give --gpu or --gpu-mem, not both")
+
+    checks = select(only, skip)
+    argv = ("metagene", *sys.argv[1:])
+    if facts_file is not None:
+        facts = _load_facts(facts_file)
+    else:
+        request = Request(_run_facts(config_path, overrides), level, gpu, gpu_mem, index_dir, argv)  # type: ignore[arg-type]
+        with progress_on_stderr(quiet) as stage:
+            facts = collect(request, stage)
+    if save_facts is not None:
+        _write(save_facts, facts.model_dump_json(indent=1))
+    report = make_report(
+        run_checks(checks, facts),
+        argv=argv,
+        examined=Examined(
+            bytes=sum(reads.bytes_examined for reads in facts.reads),
+            records=sum(reads.records for reads in facts.reads),
+        ),
+        next_step=_next_step(facts),
+    )
+    heading = describe(facts)
+    if json_file is not None:
+        _write(json_file, report.model_dump_json(indent=2))
+    if html_file is not None:
+        _write(html_file, html.render(report, heading))
+    if markdown_file is not None:
+        _write(markdown_file, markdown.render(report, heading))
+    if not quiet and json_file != "-":
+        terminal.render(report, console=Console(), verbose=verbose, heading=heading)
+    return exit_code(report.findings, Severity(fail_on))
+
+
+def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> RunFacts:
+    loaded = load_config(config_path)
+    config, given = loaded.config, list(loaded.lines)
+    for option, dotted in OVERRIDES.items():
+        value = overrides[option]
+        if value is None:
+            continue
+        section, key = dotted.split(".")
+        try:
+            setattr(getattr(config, section), key, value)
+        except ValidationError as error:
+            raise click.UsageError(f"--{option.replace('_', '-')} {error.errors()[0]['msg']}") from None
+        given.append(dotted)
+    return RunFacts(config=config, path=config_path, warnings=loaded.warnings, given=tuple(given))
+
+
+def _load_facts(path: str) -> Facts:
+    try:
+        return Facts.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError:
+        raise InputError(
+            f"{path}: is not a facts file of this version (metagene doctor --save-facts)"
+        ) from None
+
+
+def _write(path: str, text: str) -> None:
+    if path == "-":
+        click.echo(text)
+        return
+    try:
+        Path(path).write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def describe(facts: Facts) -> str:
+    """The first line of a report: inputs, card, memory, level."""
+    files = [f"{Path(file.path).name} ({file_size(file.bytes)})" for file in facts.files]
+    if facts.mapping is not None:
+        files.append(Path(facts.mapping.path).name)
+    parts = [f"metagene doctor {facts.tool_version}", "  ".join(files)]
+    if facts.target is not None:
+        parts.append(f"{facts.target.title}, {gib(facts.target.usable_bytes)} usable")
+    if facts.host is not None:
+        parts.append(f"{gib(facts.host.memory_ceiling_bytes)} RAM")
+    parts.append(f"level {facts.level}")
+    return " | ".join(part for part in parts if part)
+
+
+def _next_step(facts: Facts) -> str:
+    if facts.run.path is not None:
+        return f"metagene train --config {facts.run.path}"
+    if facts.train is None:
+        return "metagene doctor --fasta train.fa --mapping labels.tsv"
+    card = facts.target.option if facts.target and facts.target.option else "--gpu NAME"
+    return f"metagene autotune {card} --fasta {facts.train.path} -o recommended.yaml"

@@ -1,0 +1,248 @@
+"""Runs the collectors and fills `Facts`; what cannot be known becomes a gap with its reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metagene_doctor.facts import (
+    disk,
+    encoder,
+    environment,
+    gpu,
+    host,
+    mapping,
+    prediction,
+    reads,
+    split,
+    tokens,
+)
+from metagene_doctor.facts.facts import Facts, Gap, Level, RunFacts, Section
+from metagene_train import __version__
+from metagene_train.errors import DataError, InputError
+
+TYPICAL_LENGTH = 48
+"""Tokens of a read in the memory prediction when no reads are given: 150 bases and [EOS], rounded up."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the doctor is asked to look at."""
+
+    run: RunFacts
+    level: Level = "standard"
+    gpu: str | None = None
+    gpu_mem: float | None = None
+    index_dir: Path | None = None
+    """Where read indexes are kept; None is the configured or default place."""
+    argv: tuple[str, ...] = ()
+
+
+StartStage = Callable[[str], Callable[[int, int], None]]
+"""Told the name of a stage that takes long, gives what to call with bytes done and to be done."""
+
+
+def silent(stage: str) -> Callable[[int, int], None]:
+    return lambda done, total: None
+
+
+@dataclass
+class _Collection:
+    """Facts while they are being collected."""
+
+    known: dict[str, Any] = field(default_factory=dict)
+    gaps: dict[Section, Gap] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, section: Section, collector: Callable[[], Any]) -> Any:
+        """Run one collector. Missing inputs end the doctor; anything else that breaks is a gap."""
+        started = time.perf_counter()
+        try:
+            self.known[section] = collector()
+        except InputError:
+            raise
+        except DataError as error:
+            self.gaps[section] = Gap(reason=str(error))
+        except Exception as error:
+            place = "".join(traceback.format_tb(error.__traceback__)[-2:]).strip()
+            reason = f"the {section} facts could not be collected ({type(error).__name__}: {error})"
+            self.gaps[section] = Gap(reason=reason, failed=True, details=place)
+        self.seconds[section] = time.perf_counter() - started
+        return self.known.get(section)
+
+    def skip(self, section: Section, reason: str, enable: str = "") -> None:
+        self.gaps[section] = Gap(reason=reason, enable=enable)
+
+
+def collect(request: Request, stage: StartStage = silent) -> Facts:
+    """Everything that can be known at the requested level. Reads inputs, writes only the read index.
+
+    Raises InputError when a named file, directory or card does not exist.
+    """
+    config, level = request.run.config, request.level
+    found = _Collection()
+    index_dir = request.index_dir or index_directory(config.dataset.index_dir)
+    _collect_machine(found, request, index_dir)
+    samples = _collect_reads(found, request, index_dir, stage)
+    _collect_labels(found, request)
+    _collect_split(found, request, stage)
+    _collect_tokens(found, request, samples)
+    _collect_prediction(found, request)
+    return Facts(
+        tool_version=__version__,
+        argv=request.argv,
+        level=level,
+        run=request.run,
+        gaps=found.gaps,
+        seconds=found.seconds,
+        **found.known,
+    )
+
+
+def index_directory(configured: str | None) -> Path:
+    """Where training keeps read indexes: the configured directory, $METAGENE_CACHE, or ~/.cache/metagene."""
+    return Path(configured or os.environ.get("METAGENE_CACHE") or "~/.cache/metagene").expanduser()
+
+
+def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> None:
+    config, deep = request.run.config, request.level == "deep"
+    graphics = found.add("gpu", gpu.collect)
+    ask_torch = deep or (request.level != "quick" and graphics is not None and bool(graphics.devices))
+    found.add("environment", lambda: environment.collect(ask_torch=ask_torch, try_imports=deep))
+    found.add("host", host.collect)
+    directories: dict[disk.Role, Path] = {
+        "hub cache": disk.hub_cache(),
+        "output directory": Path(config.training.output_dir),
+        "index directory": index_dir,
+        "temporary directory": Path(tempfile.gettempdir()),
+    }
+    if config.dataset.train_fasta is not None:
+        directories["training reads"] = Path(config.dataset.train_fasta).absolute().parent
+    found.add("disk", lambda: disk.collect(directories))
+    found.add("encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision))
+
+
+def _collect_reads(
+    found: _Collection, request: Request, index_dir: Path, stage: StartStage
+) -> tuple[bytes, ...]:
+    """Scan both read files; the sample of training sequences."""
+    from metagene_train.reads.headers import HeaderPattern
+
+    dataset = request.run.config.dataset
+    named: tuple[tuple[reads.Role, str | None, str], ...] = (
+        ("train", dataset.train_fasta, "--fasta FILE"),
+        ("val", dataset.val_fasta, "--val FILE"),
+    )
+    files: list[reads.InputFile] = []
+    train_sample: tuple[bytes, ...] = ()
+    for role, path, option in named:
+        kind = "training" if role == "train" else "validation"
+        if path is None:
+            found.skip(role, f"no {kind} reads", f"give {option}")
+            continue
+
+        def scan(role: reads.Role = role, path: str = path, kind: str = kind) -> Any:
+            return reads.collect(
+                role,
+                Path(path),
+                header=HeaderPattern(dataset.header_regex),
+                file_format=dataset.file_format,
+                index_dir=index_dir,
+                quick=request.level == "quick",
+                progress=stage(f"Reading {kind} reads"),
+            )
+
+        result = found.add(role, scan)
+        if result is None:
+            continue
+        file, facts, sample = result
+        files.append(file)
+        if facts is None:
+            del found.known[role]
+            found.skip(role, f"{path} could not be read (F01)")
+            continue
+        found.known[role] = facts
+        if role == "train":
+            train_sample = sample
+    if files:
+        found.known["files"] = tuple(files)
+    else:
+        found.gaps["files"] = found.gaps["train"]
+    return train_sample
+
+
+def _collect_labels(found: _Collection, request: Request) -> None:
+    dataset = request.run.config.dataset
+    table = dataset.mapping_tsv
+    if table is None:
+        for section in ("mapping", "classes"):
+            found.skip(section, "no mapping table", "give --mapping FILE")  # type: ignore[arg-type]
+        return
+    result = found.add("mapping", lambda: mapping.collect(table, dataset))
+    if result is None:
+        found.gaps["classes"] = found.gaps["mapping"]
+        return
+    found.known["mapping"], found.known["classes"] = result
+    if found.known["mapping"].problems:
+        del found.known["classes"]
+        found.skip("classes", f"{table} cannot be used (L01)")
+
+
+def _collect_split(found: _Collection, request: Request, stage: StartStage) -> None:
+    train, val = found.known.get("train"), found.known.get("val")
+    if train is None or val is None:
+        found.gaps["split"] = found.gaps["val" if train is not None else "train"]
+    elif os.path.samefile(train.path, val.path):
+        found.known["split"] = split.SplitFacts(same_file=True)
+    elif request.level == "quick" and (train.partial or val.partial):
+        found.skip("split", "large files are not compared at this level", "use --level standard")
+    elif not (train.whole and val.whole):
+        damaged = train if not train.whole else val
+        found.skip("split", f"{damaged.name} is damaged; what could not be read cannot be compared")
+    else:
+        stage("Comparing training and validation reads")
+        file_format = request.run.config.dataset.file_format
+        found.add("split", lambda: split.collect(Path(train.path), Path(val.path), file_format))
+
+
+def _collect_tokens(found: _Collection, request: Request, sample: tuple[bytes, ...]) -> None:
+    config = request.run.config
+    location = tokens.locate(config)
+    if location is None:
+        found.skip(
+            "tokens",
+            f"the tokenizer {config.tokenizer.name_or_path} is not on this machine",
+            "give --tokenizer DIR",
+        )
+        return
+    found.add("tokens", lambda: tokens.collect(config, location, sample))
+
+
+def _collect_prediction(found: _Collection, request: Request) -> None:
+    config = request.run.config
+    target = prediction.target_gpu(request.gpu, request.gpu_mem, found.known.get("gpu"))
+    if target is None:
+        found.skip("target", "no GPU to judge for", "name one: --gpu NAME or --gpu-mem GB")
+        found.gaps["memory"] = found.gaps["target"]
+        return
+    found.known["target"] = target
+    if request.level == "quick":
+        found.skip("memory", "memory is not predicted at this level", "use --level standard")
+    elif importlib.util.find_spec("torch") is None:
+        found.skip("memory", "predicting memory needs torch", "pip install torch")
+    else:
+        token_facts = found.known.get("tokens")
+        lengths = token_facts.lengths if token_facts is not None else {}
+        length = min(config.tokenizer.max_length, max(lengths, default=TYPICAL_LENGTH))
+        classes = len(found.known.get("classes", ())) or 2
+        found.add(
+            "memory",
+            lambda: prediction.predict_memory(config, classes=classes, length=length, target=target),
+        )

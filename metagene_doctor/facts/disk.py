@@ -1,0 +1,85 @@
+"""The places a run reads and writes: how much room, on which kind of file system, writable or not."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from metagene_doctor.finding import Frozen
+
+Role = Literal["hub cache", "output directory", "index directory", "temporary directory", "training reads"]
+
+
+class Place(Frozen):
+    role: Role
+    path: str
+    checked: str
+    """The nearest directory that exists, which the numbers are of."""
+    filesystem: str | None = None
+    """Type of file system (ext4, nfs4, tmpfs, ...) from /proc/self/mountinfo."""
+    mount_point: str | None = None
+    total_bytes: int
+    free_bytes: int
+    """For this user: without the blocks reserved for root."""
+    free_inodes: int | None = None
+    """None on file systems that do not count them."""
+    writable: bool
+
+
+class DiskFacts(Frozen):
+    places: tuple[Place, ...]
+
+    def place(self, role: Role) -> Place:
+        return next(place for place in self.places if place.role == role)
+
+
+def collect(directories: dict[Role, Path], mountinfo: Path = Path("/proc/self/mountinfo")) -> DiskFacts:
+    """Measure each directory; one that does not exist yet is measured where it would be created."""
+    mounts = read_mounts(mountinfo)
+    return DiskFacts(places=tuple(_place(role, path, mounts) for role, path in directories.items()))
+
+
+def _place(role: Role, path: Path, mounts: dict[str, str]) -> Place:
+    absolute = path.expanduser().absolute()
+    existing = next(directory for directory in (absolute, *absolute.parents) if directory.is_dir())
+    usage = os.statvfs(existing)
+    mount = mount_of(existing.resolve(), mounts)
+    return Place(
+        role=role,
+        path=str(path),
+        checked=str(existing),
+        filesystem=mounts.get(mount) if mount else None,
+        mount_point=mount,
+        total_bytes=usage.f_frsize * usage.f_blocks,
+        free_bytes=usage.f_frsize * usage.f_bavail,
+        free_inodes=usage.f_favail if usage.f_files else None,
+        writable=os.access(existing, os.W_OK | os.X_OK),
+    )
+
+
+def read_mounts(mountinfo: Path) -> dict[str, str]:
+    """Mount point -> file system type; empty where there is no mountinfo (not Linux)."""
+    if not mountinfo.is_file():
+        return {}
+    mounts = {}
+    for line in mountinfo.read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        # Spaces, tabs and backslashes in mount points are written as octal escapes.
+        point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), before.split(" ")[4])
+        mounts[point] = after.split(" ", 1)[0]
+    return mounts
+
+
+def mount_of(path: Path, mounts: dict[str, str]) -> str | None:
+    return next((str(point) for point in (path, *path.parents) if str(point) in mounts), None)
+
+
+def hub_cache() -> Path:
+    """Where the hub client keeps downloads, by the client's own rules for environment variables."""
+    environment = os.environ
+    if "HF_HUB_CACHE" in environment:
+        return Path(environment["HF_HUB_CACHE"])
+    home = environment.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(environment.get("HF_HOME", f"{home}/huggingface")).expanduser() / "hub"

@@ -1,0 +1,175 @@
+"""What is installed and how the environment steers it, learned without importing torch here.
+
+Versions come from package metadata and the CUDA version of the torch build from its version file,
+so that a missing, broken or crashing torch is a fact and not the end of the doctor.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from metagene_doctor.finding import Frozen
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "numpy",
+    "scikit-learn",
+    "pandas",
+    "pyarrow",
+    "pyfastx",
+    "bitsandbytes",
+    "flash-attn",
+    "nvidia-ml-py",
+)
+"""Distributions whose versions a report should quote, whether or not they are required."""
+
+IMPORTED_TOGETHER = ("numpy", "torch", "tokenizers", "safetensors", "transformers", "accelerate", "peft")
+"""Modules a training run imports, in that order; the deep level imports each in a process of its own."""
+
+WATCHED_VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "CUDA_LAUNCH_BLOCKING",
+    "CUDA_INJECTION32_PATH",
+    "CUDA_INJECTION64_PATH",
+    "CUDA_AUTO_BOOST",
+    "CUDA_ENABLE_COREDUMP_ON_EXCEPTION",
+    "CUDA_COREDUMP_FILE",
+    "CUDA_DEVICE_WAITS_ON_EXCEPTION",
+    "CUDA_PROFILE",
+    "COMPUTE_PROFILE",
+    "OPENCL_PROFILE",
+    "NSIGHT_CUDA_DEBUGGER",
+    "NCCL_P2P_DISABLE",
+    "PYTORCH_NO_CUDA_MEMORY_CACHING",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "TORCH_USE_CUDA_DSA",
+    "TOKENIZERS_PARALLELISM",
+    "OMP_NUM_THREADS",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+)
+"""Variables that change how a run behaves; none of them can hold a secret."""
+
+PROBE_TIMEOUT_S = 120.0
+
+_PROBE = """
+import json, torch
+facts = {"arch_list": torch._C._cuda_getArchFlags().split() if torch.version.cuda else [],
+         "available": torch.cuda.is_available(), "devices": []}
+if facts["available"]:
+    for i in range(torch.cuda.device_count()):
+        facts["devices"].append([torch.cuda.get_device_name(i), list(torch.cuda.get_device_capability(i))])
+print(json.dumps(facts))
+"""
+
+
+class TorchProbe(Frozen):
+    """What torch itself reports, asked in a process of its own."""
+
+    arch_list: tuple[str, ...] = ()
+    """Kernels in the build: ``sm_80`` machine code, ``compute_90`` portable code."""
+    available: bool = False
+    devices: tuple[tuple[str, tuple[int, int]], ...] = ()
+    """(name, compute capability) of each device torch can use."""
+    error: str | None = None
+    """Why torch could not be asked: it does not import, crashed, or did not answer in time."""
+
+
+class ImportResult(Frozen):
+    module: str
+    error: str | None = None
+
+
+class EnvironmentFacts(Frozen):
+    python: str
+    platform: str
+    packages: dict[str, str]
+    """Distribution -> version, for those of ``PACKAGES`` that are installed."""
+    torch_cuda: str | None = None
+    """CUDA version torch was built for; None for a CPU build or no torch."""
+    torch_hip: str | None = None
+    variables: dict[str, str]
+    probe: TorchProbe | None = None
+    imports: tuple[ImportResult, ...] | None = None
+    """Result of importing each of ``IMPORTED_TOGETHER``; None when that was not tried."""
+
+
+def collect(*, ask_torch: bool, try_imports: bool) -> EnvironmentFacts:
+    """Facts about this Python environment; ``ask_torch`` and ``try_imports`` start processes (seconds)."""
+    build = torch_build()
+    return EnvironmentFacts(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        packages=installed_versions(),
+        torch_cuda=build.get("cuda"),
+        torch_hip=build.get("hip"),
+        variables={name: os.environ[name] for name in WATCHED_VARIABLES if name in os.environ},
+        probe=probe_torch() if ask_torch and importlib.util.find_spec("torch") else None,
+        imports=tuple(try_import(module) for module in IMPORTED_TOGETHER) if try_imports else None,
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def torch_build() -> dict[str, str]:
+    """``cuda`` and ``hip`` of the installed torch, read from ``torch/version.py`` without running it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return {}
+    version_file = Path(spec.origin).with_name("version.py")
+    if not version_file.is_file():
+        return {}
+    return dict(re.findall(r"^(cuda|hip)\b[^=\n]*=\s*['\"]([^'\"]+)", version_file.read_text(), re.MULTILINE))
+
+
+def probe_torch(timeout_s: float = PROBE_TIMEOUT_S) -> TorchProbe:
+    """Ask torch in a process of its own: a segmentation fault or a hang becomes ``error``."""
+    output, error = _run(_PROBE, timeout_s)
+    if error:
+        return TorchProbe(error=error)
+    return TorchProbe.model_validate(json.loads(output.splitlines()[-1]))
+
+
+def try_import(module: str, timeout_s: float = PROBE_TIMEOUT_S) -> ImportResult:
+    _, error = _run(f"import {module}", timeout_s)
+    return ImportResult(module=module, error=error)
+
+
+def _run(code: str, timeout_s: float) -> tuple[str, str | None]:
+    """Output of ``python -c code`` and, when it failed, the last line it said or how it died."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {timeout_s:.0f} s"
+    if done.returncode < 0:
+        return "", f"killed by signal {-done.returncode}"
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return "", lines[-1] if lines else f"exit status {done.returncode}"
+    return done.stdout, None

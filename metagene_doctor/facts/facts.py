@@ -1,0 +1,97 @@
+"""Facts: everything the checks may know, as one frozen document that can be saved and replayed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from metagene_doctor.facts.disk import DiskFacts
+from metagene_doctor.facts.encoder import EncoderFacts
+from metagene_doctor.facts.environment import EnvironmentFacts
+from metagene_doctor.facts.gpu import GpuFacts
+from metagene_doctor.facts.host import HostFacts
+from metagene_doctor.facts.mapping import ClassRow, MappingFacts
+from metagene_doctor.facts.prediction import MemoryFacts, TargetGpu
+from metagene_doctor.facts.reads import InputFile, ReadsFacts
+from metagene_doctor.facts.split import SplitFacts
+from metagene_doctor.facts.tokens import TokenFacts
+from metagene_doctor.finding import Frozen
+from metagene_train.config import RunConfig
+
+Level = Literal["quick", "standard", "deep"]
+
+Section = Literal[
+    "environment",
+    "gpu",
+    "host",
+    "disk",
+    "encoder",
+    "tokens",
+    "files",
+    "train",
+    "val",
+    "mapping",
+    "classes",
+    "split",
+    "target",
+    "memory",
+]
+"""The parts of `Facts` that can be absent, each with a `Gap` that says why."""
+
+
+class Gap(Frozen):
+    """Why a section is absent. ``failed``: its collector crashed, otherwise nobody asked for it."""
+
+    reason: str
+    enable: str = ""
+    """The option or step that would fill the gap."""
+    failed: bool = False
+    details: str = ""
+    """Where the collector crashed, for a bug report."""
+
+
+class RunFacts(Frozen):
+    """What the run is told to do: the effective configuration, and what was said about the file."""
+
+    config: RunConfig
+    path: str | None = None
+    """The config file; None when only options and defaults count."""
+    warnings: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    """Dotted keys that the file or an option sets; all others are defaults."""
+
+
+class Facts(Frozen):
+    """Input of every check. Sections that could not be collected are None and have a gap."""
+
+    schema_version: int = 1
+    tool_version: str
+    argv: tuple[str, ...] = ()
+    level: Level = "standard"
+    run: RunFacts
+    environment: EnvironmentFacts | None = None
+    gpu: GpuFacts | None = None
+    host: HostFacts | None = None
+    disk: DiskFacts | None = None
+    encoder: EncoderFacts | None = None
+    tokens: TokenFacts | None = None
+    files: tuple[InputFile, ...] = ()
+    train: ReadsFacts | None = None
+    val: ReadsFacts | None = None
+    mapping: MappingFacts | None = None
+    classes: tuple[ClassRow, ...] = ()
+    """Rows of a mapping without problems."""
+    split: SplitFacts | None = None
+    target: TargetGpu | None = None
+    memory: MemoryFacts | None = None
+    gaps: dict[Section, Gap] = {}
+    seconds: dict[str, float] = {}
+    """How long each collector took."""
+
+    @property
+    def config(self) -> RunConfig:
+        return self.run.config
+
+    @property
+    def reads(self) -> tuple[ReadsFacts, ...]:
+        """The read files whose content is known, training first."""
+        return tuple(reads for reads in (self.train, self.val) if reads is not None)

@@ -1,0 +1,167 @@
+"""What the NVIDIA driver says about the GPUs of this machine, through NVML, without a CUDA context."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from metagene_doctor.finding import Frozen
+
+DriverState = Literal[
+    "ok",
+    "no library",
+    "driver not loaded",
+    "version mismatch",
+    "gpu lost",
+    "no permission",
+    "binding not installed",
+    "failed",
+]
+
+
+class GpuProcess(Frozen):
+    """A process that holds memory of a GPU; in a container the pid may be the host's, or hidden."""
+
+    pid: int
+    used_bytes: int | None = None
+    mine: bool = False
+
+
+class GpuDevice(Frozen):
+    """One GPU. A value is None where the driver does not report it (consumer cards, MIG, old drivers)."""
+
+    index: int
+    name: str
+    uuid: str = ""
+    total_bytes: int
+    """What the driver reports as total, with its own reserve (the sticker says more)."""
+    reserved_bytes: int | None = None
+    used_bytes: int
+    free_bytes: int
+    compute_capability: tuple[int, int] | None = None
+    processes: tuple[GpuProcess, ...] | None = None
+    mig: bool | None = None
+    """MIG mode is on: a process can use one slice only."""
+    compute_mode: Literal["default", "exclusive thread", "prohibited", "exclusive process"] | None = None
+    display_active: bool | None = None
+    uncorrected_ecc_errors: int | None = None
+    """Uncorrected memory errors since the driver was loaded."""
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    power_limit_w: float | None = None
+    default_power_limit_w: float | None = None
+
+
+class GpuFacts(Frozen):
+    state: DriverState
+    message: str = ""
+    driver_version: str | None = None
+    cuda_driver: tuple[int, int] | None = None
+    """Newest CUDA version this driver can run."""
+    devices: tuple[GpuDevice, ...] = ()
+    device_nodes: tuple[str, ...] = ()
+    """``/dev/nvidia*`` that exist: hardware is there even when NVML is not."""
+
+
+def collect(dev: Path = Path("/dev")) -> GpuFacts:
+    """Query NVML. Whatever goes wrong is a state with the driver's own message, never an exception."""
+    nodes = tuple(sorted(str(node) for node in dev.glob("nvidia[0-9]*")))
+    try:
+        import pynvml
+    except ImportError:
+        return GpuFacts(
+            state="binding not installed", message="nvidia-ml-py is not installed", device_nodes=nodes
+        )
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return GpuFacts(state=_state(pynvml, error), message=str(error), device_nodes=nodes)
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+        return GpuFacts(
+            state="ok",
+            driver_version=driver if isinstance(driver, str) else driver.decode(),
+            cuda_driver=(cuda // 1000, cuda % 1000 // 10),
+            devices=tuple(_device(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())),
+            device_nodes=nodes,
+        )
+    except pynvml.NVMLError as error:
+        return GpuFacts(state=_state(pynvml, error), message=str(error), device_nodes=nodes)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _state(pynvml: ModuleType, error: Exception) -> DriverState:
+    states: dict[int, DriverState] = {
+        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no library",
+        pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "driver not loaded",
+        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "version mismatch",
+        pynvml.NVML_ERROR_GPU_IS_LOST: "gpu lost",
+        pynvml.NVML_ERROR_NO_PERMISSION: "no permission",
+    }
+    return states.get(getattr(error, "value", -1), "failed")
+
+
+def _device(pynvml: ModuleType, index: int) -> GpuDevice:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+
+    def ask(name: str, *arguments: Any) -> Any:
+        """The driver's answer, or None where this card or driver does not give one."""
+        try:
+            function: Callable[..., Any] = getattr(pynvml, name)
+            return function(handle, *arguments)
+        except (pynvml.NVMLError, AttributeError):
+            return None
+
+    memory = ask("nvmlDeviceGetMemoryInfo", getattr(pynvml, "nvmlMemory_v2", None))
+    reserved = getattr(memory, "reserved", None)
+    if memory is None:
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    name = pynvml.nvmlDeviceGetName(handle)
+    uuid = ask("nvmlDeviceGetUUID") or ""
+    mig_modes = ask("nvmlDeviceGetMigMode")
+    modes = ("default", "exclusive thread", "prohibited", "exclusive process")
+    mode = ask("nvmlDeviceGetComputeMode")
+    remapped = ask("nvmlDeviceGetRemappedRows")
+    power = ask("nvmlDeviceGetEnforcedPowerLimit")
+    default_power = ask("nvmlDeviceGetPowerManagementDefaultLimit")
+    display = ask("nvmlDeviceGetDisplayActive")
+    return GpuDevice(
+        index=index,
+        name=name if isinstance(name, str) else name.decode(),
+        uuid=uuid if isinstance(uuid, str) else uuid.decode(),
+        total_bytes=memory.total,
+        reserved_bytes=reserved,
+        used_bytes=memory.used,
+        free_bytes=memory.free,
+        compute_capability=ask("nvmlDeviceGetCudaComputeCapability"),
+        processes=_processes(ask),
+        mig=None if mig_modes is None else bool(mig_modes[0]),
+        compute_mode=modes[mode] if mode is not None else None,
+        display_active=None if display is None else bool(display),
+        uncorrected_ecc_errors=ask(
+            "nvmlDeviceGetTotalEccErrors",
+            getattr(pynvml, "NVML_MEMORY_ERROR_TYPE_UNCORRECTED", 1),
+            getattr(pynvml, "NVML_VOLATILE_ECC", 0),
+        ),
+        remap_pending=None if remapped is None else bool(remapped[2]),
+        remap_failed=None if remapped is None else bool(remapped[3]),
+        power_limit_w=None if power is None else power / 1000,
+        default_power_limit_w=None if default_power is None else default_power / 1000,
+    )
+
+
+def _processes(ask: Callable[..., Any]) -> tuple[GpuProcess, ...] | None:
+    """Compute and graphics processes by pid; None when the driver lists neither kind."""
+    kinds = [ask("nvmlDeviceGetComputeRunningProcesses"), ask("nvmlDeviceGetGraphicsRunningProcesses")]
+    if all(kind is None for kind in kinds):
+        return None
+    found = {process.pid: process for kind in kinds for process in kind or ()}
+    return tuple(
+        GpuProcess(pid=pid, used_bytes=getattr(process, "usedGpuMemory", None), mine=pid == os.getpid())
+        for pid, process in sorted(found.items())
+    )

@@ -1,0 +1,190 @@
+"""Memory, processors and limits that this process really has: the cgroup's, not the machine's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from metagene_doctor.finding import Frozen
+
+SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_CPUS_PER_TASK", "SLURM_JOB_END_TIME")
+
+
+class CgroupFacts(Frozen):
+    """Limits of the control group this process runs in; None where there is no limit."""
+
+    version: int
+    memory_limit_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    memory_reclaimable_bytes: int | None = None
+    """Part of the used memory that is page cache the kernel can drop (inactive file pages)."""
+    out_of_memory_kills: int | None = None
+    cpu_quota: float | None = None
+    """Processors' worth of time per period."""
+    pids_limit: int | None = None
+
+
+class HostFacts(Frozen):
+    memory_total_bytes: int
+    memory_available_bytes: int
+    swap_total_bytes: int
+    swap_used_bytes: int
+    cpus_of_machine: int
+    cpus_allowed: int
+    """Processors this process may be scheduled on (affinity mask)."""
+    cgroup: CgroupFacts | None = None
+    shared_memory_total_bytes: int | None = None
+    shared_memory_free_bytes: int | None = None
+    """Of /dev/shm, through which DataLoader workers hand over batches."""
+    open_files_limit: int | None = None
+    open_files_hard_limit: int | None = None
+    scheduler: dict[str, str] = {}
+    wsl: bool = False
+
+    @property
+    def memory_ceiling_bytes(self) -> int:
+        """Most memory this process can ever have."""
+        limit = self.cgroup.memory_limit_bytes if self.cgroup else None
+        return min(self.memory_total_bytes, limit) if limit is not None else self.memory_total_bytes
+
+    @property
+    def memory_free_bytes(self) -> int:
+        """Memory a new run can take now, page cache counted as free."""
+        if self.cgroup is None or self.cgroup.memory_limit_bytes is None:
+            return self.memory_available_bytes
+        used = (self.cgroup.memory_used_bytes or 0) - (self.cgroup.memory_reclaimable_bytes or 0)
+        return min(self.memory_available_bytes, max(0, self.cgroup.memory_limit_bytes - used))
+
+    @property
+    def cpus_usable(self) -> int:
+        """Processors that worker processes can really keep busy, at least one."""
+        quota = self.cgroup.cpu_quota if self.cgroup else None
+        return max(1, min(self.cpus_allowed, int(quota))) if quota is not None else self.cpus_allowed
+
+
+def collect(
+    proc: Path = Path("/proc"), cgroup_root: Path = Path("/sys/fs/cgroup"), shm: Path = Path("/dev/shm")
+) -> HostFacts:
+    import psutil
+
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    soft, hard = _open_files_limit()
+    shared = shutil.disk_usage(shm) if shm.is_dir() else None
+    kernel = proc / "version"
+    return HostFacts(
+        memory_total_bytes=memory.total,
+        memory_available_bytes=memory.available,
+        swap_total_bytes=swap.total,
+        swap_used_bytes=swap.used,
+        cpus_of_machine=os.cpu_count() or 1,
+        cpus_allowed=len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1,
+        cgroup=read_cgroup(proc / "self" / "cgroup", cgroup_root),
+        shared_memory_total_bytes=shared.total if shared else None,
+        shared_memory_free_bytes=shared.free if shared else None,
+        open_files_limit=soft,
+        open_files_hard_limit=hard,
+        scheduler={name: os.environ[name] for name in SCHEDULER_VARIABLES if name in os.environ},
+        wsl=kernel.is_file() and "microsoft" in kernel.read_text().lower(),
+    )
+
+
+def _open_files_limit() -> tuple[int | None, int | None]:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to ask for.
+        return None, None
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def read_cgroup(membership: Path, root: Path) -> CgroupFacts | None:
+    """The tightest limits on the way from this process's group up to the root, version 1 or 2.
+
+    A limit of a parent binds its children although their own file says "max", and inside a
+    container the group's path may not be visible under ``root``, where the root is then the group.
+    """
+    if not membership.is_file():
+        return None
+    groups = {}
+    for line in membership.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups[controllers] = path
+    if "" in groups and (root / "cgroup.controllers").is_file():
+        return _version_2(_ancestors(root, groups[""]))
+    memory = next((path for names, path in groups.items() if "memory" in names.split(",")), None)
+    return None if memory is None else _version_1(root, groups, memory)
+
+
+def _ancestors(root: Path, path: str) -> list[Path]:
+    """The group's directory and its parents up to ``root``, those that are visible here."""
+    group = root / path.lstrip("/")
+    directories = [group, *group.parents]
+    return [directory for directory in directories if directory.is_relative_to(root) and directory.is_dir()]
+
+
+def _version_2(groups: list[Path]) -> CgroupFacts:
+    limited = [(limit, group) for group in groups if (limit := _number(group / "memory.max")) is not None]
+    limit, owner = min(limited, key=lambda pair: pair[0], default=(None, groups[0]))
+    quotas = [quota for group in groups if (quota := _cpu_quota(group / "cpu.max")) is not None]
+    pids = [number for group in groups if (number := _number(group / "pids.max")) is not None]
+    return CgroupFacts(
+        version=2,
+        memory_limit_bytes=limit,
+        memory_used_bytes=_number(owner / "memory.current"),
+        memory_reclaimable_bytes=_field(owner / "memory.stat", "inactive_file"),
+        out_of_memory_kills=_field(owner / "memory.events", "oom_kill"),
+        cpu_quota=min(quotas, default=None),
+        pids_limit=min(pids, default=None),
+    )
+
+
+UNLIMITED_V1 = 2**60
+"""Version 1 writes "no limit" as the largest multiple of the page size in 63 bits."""
+
+
+def _version_1(root: Path, groups: dict[str, str], memory: str) -> CgroupFacts:
+    group = next((d for d in _ancestors(root / "memory", memory)), root / "memory")
+    limits = [
+        _field(group / "memory.stat", "hierarchical_memory_limit"),
+        _number(group / "memory.limit_in_bytes"),
+    ]
+    limit = min((number for number in limits if number is not None and number < UNLIMITED_V1), default=None)
+    cpu = next((path for names, path in groups.items() if "cpu" in names.split(",")), "/")
+    cpu_group = next((d for d in _ancestors(root / "cpu", cpu)), root / "cpu")
+    quota, period = _number(cpu_group / "cpu.cfs_quota_us"), _number(cpu_group / "cpu.cfs_period_us")
+    return CgroupFacts(
+        version=1,
+        memory_limit_bytes=limit,
+        memory_used_bytes=_number(group / "memory.usage_in_bytes"),
+        memory_reclaimable_bytes=_field(group / "memory.stat", "total_inactive_file"),
+        out_of_memory_kills=_field(group / "memory.oom_control", "oom_kill"),
+        cpu_quota=quota / period if quota and period and quota > 0 else None,
+    )
+
+
+def _number(file: Path) -> int | None:
+    """The integer in a control file; None for "max", or where the file is not visible."""
+    text = _text(file).strip()
+    return int(text) if text.lstrip("-").isdigit() else None
+
+
+def _field(file: Path, key: str) -> int | None:
+    for line in _text(file).splitlines():
+        name, _, value = line.partition(" ")
+        if name == key:
+            return int(value)
+    return None
+
+
+def _cpu_quota(file: Path) -> float | None:
+    quota, _, period = _text(file).strip().partition(" ")
+    return int(quota) / int(period) if quota.isdigit() else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""

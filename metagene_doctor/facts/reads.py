@@ -1,0 +1,300 @@
+"""A reads file as the checks see it: what one pass over it found, as numbers and a few examples."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from metagene_doctor.finding import Example, Frozen
+from metagene_train.errors import DataError
+
+if TYPE_CHECKING:
+    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.problems import Place
+    from metagene_train.reads.scan import ReadScan
+
+Role = Literal["train", "val"]
+
+PEEKED_READS = 100_000
+"""Reads at the start of a large file that the quick level looks at."""
+
+PEEKED_BYTES = 200_000_000
+"""Files up to this size are read in full even at the quick level: seconds."""
+
+
+class InputFile(Frozen):
+    """A reads file that was named, and why it is no reads file when it is not."""
+
+    role: Role
+    path: str
+    bytes: int
+    refused: str | None = None
+
+
+class Damage(Frozen):
+    """Damage of the file itself; line, record and byte (on disk) are of the first of ``count``."""
+
+    kind: str
+    message: str
+    line: int | None = None
+    record: int | None = None
+    byte_offset: int | None = None
+    count: int = 1
+
+
+class Rejected(Frozen):
+    """Records that training leaves out, by reason."""
+
+    kind: str
+    reason: str
+    count: int
+    examples: tuple[Example, ...] = ()
+
+
+class Bases(Frozen):
+    """Letters of the accepted reads by kind; see `metagene_train.reads.bases.BaseCounts`."""
+
+    acgt: int = 0
+    lower: int = 0
+    u: int = 0
+    n: int = 0
+    iupac: int = 0
+    whitespace: int = 0
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.acgt + self.lower + self.u + self.n + self.iupac + self.whitespace + self.other
+
+
+class ReadsFacts(Frozen):
+    """``records == accepted + rejected``; lengths and bases are of accepted reads, in bases."""
+
+    role: Role
+    path: str
+    kind: Literal["fasta", "fastq"]
+    compression: str
+    bytes: int
+    bytes_examined: int
+    partial: bool = False
+    """Only the first reads were looked at (level quick)."""
+    indexed: bool = False
+    """The pass has also written the index that training uses."""
+    records: int
+    accepted: int
+    rejected: tuple[Rejected, ...] = ()
+    damage: tuple[Damage, ...] = ()
+    lengths: dict[int, int]
+    bases: Bases
+    lines: int = 0
+    crlf_lines: int = 0
+    non_ascii_headers: int = 0
+    class_counts: dict[int, int]
+    tax_ids: dict[int, dict[int, int]] = {}
+    """class -> tax id in headers -> reads."""
+    mates: dict[int, int] = {}
+    """mate number (0 for none) -> reads."""
+    readlen_mismatches: int = 0
+    readlen_examples: tuple[Example, ...] = ()
+    duplicate_headers: int = 0
+    class_order: float | None = None
+    """0 for classes in random order, 1 for a file sorted by class, None if it cannot be told."""
+    rejected_headers: tuple[str, ...] = ()
+    """Headers that did not match, to find out what they look like instead."""
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether counts are those of all the data: the file was read to its end, undamaged."""
+        return not self.partial and not self.damage
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).name
+
+    @property
+    def bytes_unpacked(self) -> int:
+        """At least this many bytes when decompressed: the bases and two characters of every header."""
+        if self.compression == "none":
+            return self.bytes
+        return sum(length * count for length, count in self.lengths.items()) + 4 * self.records
+
+
+Progress = Callable[[int, int], None]
+
+
+def collect(
+    role: Role,
+    path: Path,
+    *,
+    header: HeaderPattern,
+    file_format: str,
+    index_dir: Path | None,
+    quick: bool,
+    progress: Progress | None = None,
+) -> tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]:
+    """The file, what is in it, and an unbiased sample of its sequences.
+
+    A file that is not FASTA or FASTQ is a fact (``refused``). Raises InputError when it is missing,
+    empty or cannot be opened.
+    """
+    from metagene_train.reads.formats import sniff
+    from metagene_train.reads.scan import scan
+
+    started = time.perf_counter()
+    try:
+        sniff(path, file_format)
+    except DataError as error:
+        return InputFile(role=role, path=str(path), bytes=path.stat().st_size, refused=str(error)), None, ()
+    file = InputFile(role=role, path=str(path), bytes=path.stat().st_size)
+    if quick and file.bytes > PEEKED_BYTES:
+        facts, sample = peek(role, path, header, file_format)
+        return file, facts, sample
+    found = scan(path, header=header, file_format=file_format, index_dir=index_dir, progress=progress)
+    indexed = index_dir is not None and found.complete
+    return file, from_scan(role, found, indexed, time.perf_counter() - started), found.sample
+
+
+def from_scan(role: Role, scan: ReadScan, indexed: bool, seconds: float) -> ReadsFacts:
+    import numpy as np
+
+    return ReadsFacts(
+        role=role,
+        path=scan.path,
+        kind=scan.format.kind,
+        compression=scan.format.compression,
+        bytes=scan.bytes_present,
+        bytes_examined=scan.bytes_examined,
+        indexed=indexed,
+        records=scan.records,
+        accepted=scan.accepted,
+        rejected=tuple(
+            Rejected(
+                kind=rejection.kind,
+                reason=rejection.reason,
+                count=rejection.count,
+                examples=tuple(_example(scan.path, place) for place in rejection.examples),
+            )
+            for rejection in scan.rejected
+        ),
+        damage=tuple(
+            Damage(
+                kind=problem.kind,
+                message=problem.message,
+                line=problem.line,
+                record=problem.record,
+                byte_offset=problem.byte_offset,
+                count=problem.count,
+            )
+            for problem in scan.problems
+        ),
+        lengths={int(length): int(scan.lengths[length]) for length in np.flatnonzero(scan.lengths)},
+        bases=Bases(**{kind: getattr(scan.bases, kind) for kind in Bases.model_fields}),
+        lines=scan.lines,
+        crlf_lines=scan.crlf_lines,
+        non_ascii_headers=scan.non_ascii_headers,
+        class_counts=_plain(scan.class_counts),
+        tax_ids={int(key): _plain(counts) for key, counts in scan.tax_ids.items()},
+        mates=_plain(scan.mates),
+        readlen_mismatches=scan.readlen_mismatches,
+        readlen_examples=tuple(_example(scan.path, place) for place in scan.readlen_examples),
+        duplicate_headers=scan.duplicate_headers,
+        class_order=None if scan.class_order is None else float(scan.class_order),
+        rejected_headers=tuple(
+            place.text
+            for rejection in scan.rejected
+            if rejection.kind == "header"
+            for place in rejection.examples
+        ),
+        seconds=seconds,
+    )
+
+
+def _plain(counts: Mapping[int, int]) -> dict[int, int]:
+    return {int(key): int(count) for key, count in counts.items()}
+
+
+def _example(path: str, place: Place) -> Example:
+    return Example(file=path, line=place.line, record=place.record, text=place.text)
+
+
+def peek(
+    role: Role, path: Path, header: HeaderPattern, file_format: str, limit: int = PEEKED_READS
+) -> tuple[ReadsFacts, tuple[bytes, ...]]:
+    """The first ``limit`` reads of a file too large to be read in full in seconds.
+
+    What they show is there; what they do not show (damage, classes, duplicates) may still be in
+    the rest. The sample is not one of the whole file.
+    """
+    from metagene_train.reads.bases import BaseCounts, count_bases
+    from metagene_train.reads.formats import sniff
+    from metagene_train.reads.records import iter_reads
+
+    started = time.perf_counter()
+    form = sniff(path, file_format)
+    lengths: Counter[int] = Counter()
+    classes: Counter[int] = Counter()
+    mates: Counter[int] = Counter()
+    taxa: dict[int, Counter[int]] = {}
+    rejected: dict[tuple[str, str], list[Example]] = {}
+    rejections: Counter[tuple[str, str]] = Counter()
+    bases, records, mismatches, letters = BaseCounts(), 0, 0, 0
+    sample: list[bytes] = []
+    damage: tuple[Damage, ...] = ()
+    try:
+        for read in iter_reads(path, file_format=file_format):
+            records += 1
+            letters += len(read.header) + len(read.sequence) + len(read.quality or b"")
+            fields = header.parse(read.header)
+            if fields is None or not read.sequence:
+                reason = (
+                    ("header", header.explain(read.header))
+                    if fields is None
+                    else ("empty", "the read has no bases")
+                )
+                rejections[reason] += 1
+                place = Example(file=str(path), line=read.line, record=read.record, text=read.header[:80])
+                rejected.setdefault(reason, []).append(place)
+            else:
+                lengths[len(read.sequence)] += 1
+                classes[fields.class_id] += 1
+                mates[fields.mate or 0] += 1
+                if fields.tax_id is not None:
+                    taxa.setdefault(fields.class_id, Counter())[fields.tax_id] += 1
+                mismatches += fields.readlen is not None and fields.readlen != len(read.sequence)
+                bases += count_bases(read.sequence)
+                sample.append(read.sequence)
+            if records == limit:
+                break
+    except DataError as error:
+        damage = (Damage(kind="damage", message=str(error).removeprefix(f"{path}: ")),)
+    facts = ReadsFacts(
+        role=role,
+        path=str(path),
+        kind=form.kind,
+        compression=form.compression,
+        bytes=path.stat().st_size,
+        bytes_examined=letters if form.compression == "none" else 0,
+        partial=True,
+        records=records,
+        accepted=len(sample),
+        rejected=tuple(
+            Rejected(kind=kind, reason=reason, count=rejections[kind, reason], examples=tuple(places[:5]))
+            for (kind, reason), places in rejected.items()
+        ),
+        damage=damage,
+        lengths=dict(sorted(lengths.items())),
+        bases=Bases(**{kind: getattr(bases, kind) for kind in Bases.model_fields}),
+        class_counts=dict(sorted(classes.items())),
+        tax_ids={key: dict(counts) for key, counts in taxa.items()},
+        mates=dict(mates),
+        readlen_mismatches=mismatches,
+        rejected_headers=tuple(
+            place.text for (kind, _), places in rejected.items() if kind == "header" for place in places[:5]
+        ),
+        seconds=time.perf_counter() - started,
+    )
+    return facts, tuple(sample[:10_000])

@@ -1,0 +1,65 @@
+"""Progress on stderr: a bar on a terminal, one line a minute in a log, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from metagene_doctor.report.quantities import duration
+
+Advance = Callable[[int, int], None]
+StartStage = Callable[[str], Advance]
+
+LOG_INTERVAL_S = 60.0
+
+
+@contextmanager
+def progress_on_stderr(quiet: bool = False) -> Iterator[StartStage]:
+    """Gives a function that starts a stage and returns what to call with (bytes done, bytes in all)."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda stage: lambda done, total: None
+    elif not console.is_terminal:
+        yield _log_lines
+    else:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+
+            def start(stage: str) -> Advance:
+                task = bar.add_task(stage, total=None)
+                return lambda done, total: bar.update(task, completed=done, total=total)
+
+            yield start
+
+
+def _log_lines(stage: str) -> Advance:
+    started = time.monotonic()
+    last = started
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LOG_INTERVAL_S and done:
+            last = now
+            left = (now - started) * (total - done) / done
+            click.echo(f"{stage}: {done / total:.0%}, about {duration(left)} left", err=True)
+
+    return advance

@@ -1,0 +1,68 @@
+"""Numbers as a reader of a report wants them: grouped counts, percentages, GiB and GB, durations."""
+
+from __future__ import annotations
+
+GIB = 2**30
+
+
+def count(number: int, noun: str = "") -> str:
+    """``1234567`` as ``1,234,567``; with a noun the plural follows the number."""
+    if not noun:
+        return f"{number:,}"
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """English plural of the nouns reports use (read, class, row, entry, match)."""
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return noun + "es"
+    return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
+
+
+def percent(fraction: float) -> str:
+    """A fraction with as many decimals as it needs not to read as 0 % or 100 %."""
+    value = 100 * fraction
+    if value in (0, 100):
+        return f"{value:.0f} %"
+    decimals = 1 if 0.1 <= value <= 99.9 else 2 if 0.01 <= value <= 99.99 else 4
+    return f"{value:.{decimals}f} %"
+
+
+def gib(number_of_bytes: float) -> str:
+    """Memory: binary gibibytes, or MiB below half a GiB."""
+    if number_of_bytes < GIB / 2:
+        return f"{number_of_bytes / 2**20:.3g} MiB"
+    return f"{number_of_bytes / GIB:.1f} GiB"
+
+
+def file_size(number_of_bytes: float) -> str:
+    """Files and disks in decimal units, as disks are sold."""
+    return _decimal(number_of_bytes, "B", "bytes")
+
+
+def base_count(bases: float) -> str:
+    """Amounts of sequence: bp, kbp, Mbp, Gbp."""
+    return _decimal(bases, "bp", "bp")
+
+
+def _decimal(number: float, unit: str, smallest: str) -> str:
+    for prefix, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            value = number / size
+            return f"{value:,.0f} {prefix}{unit}" if value >= 100 else f"{value:.3g} {prefix}{unit}"
+    return f"{number:.0f} {smallest}"
+
+
+def duration(seconds: float) -> str:
+    """Two significant units: ``3 min 20 s``, ``2 d 4 h``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    for (size, name), (smaller, smaller_name) in zip(units, units[1:], strict=False):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {name} {rest} {smaller_name}" if rest else f"{whole // size} {name}"
+    return f"{whole} s"

@@ -1,0 +1,119 @@
+"""A report as text: worst first, two or three lines a finding, the verdict last.
+
+On a terminal lines are wrapped and coloured; elsewhere every paragraph is one line, so that the
+output can be searched and compared.
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from metagene_doctor.finding import Example, Finding, Report, Severity
+from metagene_doctor.report.quantities import count, duration, file_size
+from metagene_doctor.report.verdict import Group, passed, unknowns, worst_first
+
+SYMBOLS = {
+    Severity.ERROR: ("✗", "X", "bold red"),
+    Severity.CRASH: ("‼", "!!", "bold magenta"),
+    Severity.WARN: ("!", "!", "bold yellow"),
+    Severity.INFO: ("i", "i", "cyan"),
+    Severity.SKIP: ("-", "-", "dim"),
+    Severity.PASS: ("✓", "ok", "green"),
+}
+"""Severity -> symbol, symbol where only ASCII can be shown, style."""
+
+INDENT = 6
+
+
+def render(report: Report, *, console: Console, verbose: bool = False, heading: str = "") -> None:
+    """Print a report. Passes, examples and times appear with ``verbose`` only."""
+    if heading:
+        _paragraph(console, Text(heading, style="bold"))
+    for finding in worst_first(report.findings):
+        if finding.severity in (Severity.SKIP, Severity.CRASH):
+            continue
+        if finding.severity is not Severity.PASS or verbose:
+            _finding(console, finding, verbose)
+    for group in unknowns(report.findings):
+        _unknown(console, group, verbose)
+    summary = _summary(report, verbose)
+    if summary:
+        _paragraph(console, Text(summary, style="dim"))
+    ready = "bold green" if report.verdict.startswith("READY") else "bold red"
+    _paragraph(console, Text(report.verdict, style=ready))
+
+
+def _finding(console: Console, finding: Finding, verbose: bool) -> None:
+    line = _symbol(console, finding.severity)
+    line.append(f" {finding.id} ", style="bold")
+    line.append(finding.title)
+    if verbose and finding.duration_s is not None and finding.duration_s >= 0.01:
+        line.append(f"  [{duration(finding.duration_s)}]", style="dim")
+    _paragraph(console, line, hanging=INDENT)
+    if finding.severity is Severity.PASS:
+        return
+    detail = Text(finding.why, style="dim")
+    if finding.confidence != "exact":
+        detail.append(f" ({finding.confidence})" if detail else finding.confidence, style="dim")
+    if detail:
+        _paragraph(console, detail, indent=INDENT)
+    if finding.remedy is not None:
+        arrow = "->" if console.options.ascii_only else "→"
+        remedy = Text(f"{arrow} {finding.remedy.text}")
+        for index, command in enumerate(finding.remedy.commands):
+            remedy.append("  " if index == 0 else "  or  ")
+            remedy.append(command, style="bold")
+        _paragraph(console, remedy, indent=INDENT)
+    if verbose:
+        for example in finding.examples:
+            _paragraph(console, Text(place(example), style="dim"), indent=INDENT)
+
+
+def _unknown(console: Console, group: Group, verbose: bool) -> None:
+    line = _symbol(console, group.severity)
+    verb = "skipped: " if group.severity is Severity.SKIP else "not finished: "
+    line.append(f" {', '.join(group.ids)} ", style="bold" if group.severity is Severity.CRASH else "dim")
+    line.append(verb + group.why, style="dim" if group.severity is Severity.SKIP else "")
+    if group.enable:
+        line.append(f" ({group.enable})", style="dim")
+    _paragraph(console, line, hanging=INDENT)
+    if verbose and group.details:
+        _paragraph(console, Text(group.details, style="dim"), indent=INDENT)
+
+
+def _summary(report: Report, verbose: bool) -> str:
+    parts = []
+    if report.examined.records:
+        parts.append(
+            f"Examined {file_size(report.examined.bytes)}, {count(report.examined.records, 'record')}"
+        )
+    if number := passed(report.findings):
+        parts.append(f"{count(number, 'check')} passed" + ("" if verbose else " (-v shows them)"))
+    return "; ".join(parts)
+
+
+def place(example: Example) -> str:
+    """``file:line, record n: text``, of what is known."""
+    where = example.file or ""
+    if example.line is not None:
+        where += f":{example.line}" if where else f"line {example.line:,}"
+    if example.record is not None:
+        where += f"{', ' if where else ''}record {example.record:,}"
+    return f"{where}: {example.text}" if where and example.text else where or example.text
+
+
+def _symbol(console: Console, severity: Severity) -> Text:
+    symbol, ascii_symbol, style = SYMBOLS[severity]
+    return Text(ascii_symbol if console.options.ascii_only else symbol, style=style)
+
+
+def _paragraph(console: Console, text: Text, *, indent: int = 0, hanging: int = 0) -> None:
+    """One paragraph; its first line is indented by ``indent``, the following by ``hanging`` more."""
+    if not console.is_terminal:
+        console.print(Text(" " * indent).append_text(text), soft_wrap=True, highlight=False)
+        return
+    lines = text.wrap(console, max(20, console.width - indent - hanging))
+    for number, line in enumerate(lines):
+        margin = indent + (hanging if number else 0)
+        console.print(Text(" " * margin).append_text(line), soft_wrap=True, highlight=False)
