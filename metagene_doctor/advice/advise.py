@@ -13,7 +13,7 @@ from metagene_doctor.advice.evidence import Evidence, read_run
 from metagene_doctor.advice.explain import explain_memory
 from metagene_doctor.advice.findings import healthy, remedy_findings, symptom_finding
 from metagene_doctor.advice.logs import read_log
-from metagene_doctor.advice.remedies import Budget, Plan, bias, plan, usable_after_failure
+from metagene_doctor.advice.remedies import TAKES_MEMORY, Budget, Plan, bias, plan, usable_after_failure
 from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.advice.symptoms import detect
 from metagene_doctor.finding import Finding, Severity
@@ -23,8 +23,6 @@ from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config, set_keys
 from metagene_train.errors import InputError, MetageneError
 
-MEMORY_MATTERS = {"oom", "slow", "underfitting"}
-"""Symptoms whose fixes move memory; the dry run takes seconds, so it is run for these only."""
 ORDER = ("oom", "instability", "overfitting", "underfitting", "slow")
 """Gravest first: a run that does not fit or does not converge has no speed to improve."""
 
@@ -75,8 +73,10 @@ def advise(
     findings = [symptom_finding(found) for found in detected]
     if evidence.source and not findings:
         findings.append(healthy(evidence))
-    budget, unknown = None, ()
-    if config and MEMORY_MATTERS & set(named):
+    budget: Budget | None = None
+    unknown: tuple[Finding, ...] = ()
+    # The dry run takes seconds: for memory itself, and where a fix could outgrow a card that is known.
+    if config and ("oom" in named or (usable is not None and set(named) & set(TAKES_MEMORY))):
         budget, unknown = _budget(evidence, config, usable, predict or predictor(evidence, gpu))
     findings += explain_memory(evidence, usable, budget.predict(config) if budget and config else None)
     findings += unknown
@@ -158,15 +158,18 @@ def _nothing_found(evidence: Evidence, findings: list[Finding]) -> str:
 
 
 def _verdict(made: Plan, named: list[str], has_config: bool) -> str:
-    count = len(made.advised)
-    parts = [f"{', '.join(named)}: {count} {'fix' if count == 1 else 'fixes'} to make, in this order"]
-    if not count:
+    now = sum(item.at_once for item in made.advised)
+    later = len(made.advised) - now
+    parts = [f"{', '.join(named)}: {'1 fix to make' if now == 1 else f'{now} fixes to make in this order'}"]
+    if later:
+        parts[0] += f", {later} more if that is not enough"
+    if not made.advised:
         parts = [f"{', '.join(named)}: nothing to change"]
     if made.need_gib is not None and "oom" in named:
         room = f" of {gib(made.usable_gib)} usable" if made.usable_gib is not None else ""
-        parts.append(f"predicted need {'with them ' if count else ''}{gib(made.need_gib)}{room}")
+        parts.append(f"predicted need {'with them ' if now else ''}{gib(made.need_gib)}{room}")
         if made.usable_gib is not None and made.need_gib > made.usable_gib:
             parts.append("that still does not fit: a larger card, or fewer layers (model.encoder_layers)")
     if not has_config:
-        parts.append("give --config (or --run) to leave out what is set already")
+        parts.append("judged against the default config: give --config or --run for your own")
     return "; ".join(parts) + "."

@@ -97,7 +97,8 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
     sentences.append(f"[{item.fix.verdict}; {item.fix.source}]")
     return Finding(
         id=item.fix.id,
-        title=f"Fix {number} for {NAMES[item.symptom]}: {', '.join(map(str, item.changes))}",
+        title=f"Fix {number} for {NAMES[item.symptom]}{'' if item.at_once else ' (if that is not enough)'}: "
+        + ", ".join(map(str, item.changes)),
         severity=Severity.INFO,
         scope="config",
         measured=None if item.after_gib is None else round(item.after_gib, 2),

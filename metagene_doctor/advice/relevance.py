@@ -14,10 +14,11 @@ from metagene_train.config import RunConfig
 @dataclass(frozen=True)
 class Relevance:
     """``shown_by_run``: the evidence points at this fix, so it goes first; ``excluded``: the evidence
-    rules it out. ``reason`` says which number does so."""
+    rules it out; ``only_if_needed``: another fix is what it points at. ``reason`` is the number."""
 
     shown_by_run: bool = False
     excluded: bool = False
+    only_if_needed: bool = False
     reason: str = ""
 
 

@@ -22,7 +22,7 @@ from metagene_doctor.advice.changes import (
     with_micro_batch,
 )
 from metagene_doctor.advice.evidence import Evidence
-from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, is_fragmented, needed_gib
+from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, needed_gib
 from metagene_doctor.advice.relevance import Relevance, relevance
 from metagene_doctor.advice.speed_symptoms import SPARE_MEMORY
 from metagene_doctor.advice.symptom import gib
@@ -62,7 +62,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Advised:
-    """A fix to make. ``before_gib`` and ``after_gib``: predicted device memory without and with it."""
+    """A fix to make. ``before_gib`` and ``after_gib``: predicted device memory without and with it.
+
+    ``at_once``: borne out by evidence or by the run itself, so it is part of the changed configuration;
+    the others are for when that was not enough.
+    """
 
     symptom: str
     fix: Fix
@@ -70,6 +74,7 @@ class Advised:
     reason: str = ""
     before_gib: float | None = None
     after_gib: float | None = None
+    at_once: bool = True
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class Plan:
-    """Remedies for all symptoms of a run in order, and the configuration that has them all."""
+    """Remedies for all symptoms of a run in order, and the configuration with those to make at once."""
 
     config: RunConfig
     advised: tuple[Advised, ...] = ()
@@ -94,7 +99,7 @@ class Plan:
 
     @property
     def changes(self) -> tuple[ConfigChange, ...]:
-        return merged(change for item in self.advised for change in item.changes)
+        return merged(change for item in self.advised if item.at_once for change in item.changes)
 
 
 def plan(
@@ -115,6 +120,7 @@ def plan(
     current = config
     for name in symptoms:
         taken = {change.key for item in advised for change in item.changes}
+        usable_fixes = []
         for fix, weight in _in_order(name, config, evidence, rulebook):
             outcome = _one(name, fix, weight, current, evidence, budget, processors)
             if isinstance(outcome, Advised) and (clash := taken & {c.key for c in outcome.changes}):
@@ -122,8 +128,13 @@ def plan(
             if isinstance(outcome, SetAside):
                 set_aside.append(outcome)
                 continue
-            advised.append(outcome)
-            current = with_changes(current, outcome.changes)
+            usable_fixes.append(outcome)
+            if outcome.at_once:
+                current = with_changes(current, outcome.changes)
+        if usable_fixes and not any(item.at_once for item in usable_fixes):
+            usable_fixes[0] = dataclasses.replace(usable_fixes[0], at_once=True)
+            current = with_changes(current, usable_fixes[0].changes)
+        advised += sorted(usable_fixes, key=lambda item: not item.at_once)
     need = budget.need(current) if budget else None
     return Plan(current, tuple(advised), tuple(set_aside), budget.usable_gib if budget else None, need)
 
@@ -159,6 +170,9 @@ def _in_order(
         # is also the largest saving of memory there is.
         fixes = [fix for fix in rulebook.symptom("slow").fixes if fix.key == "training.precision"] + fixes
     weighed = [(fix, relevance(symptom, fix, config, evidence)) for fix in fixes]
+    if symptom in ("underfitting", "overfitting") and any(weight.shown_by_run for _, weight in weighed):
+        # The run names the cause: change that alone, and see.
+        weighed = [(fix, dataclasses.replace(w, only_if_needed=not w.shown_by_run)) for fix, w in weighed]
     yield from sorted(weighed, key=lambda item: not item[1].shown_by_run)
 
 
@@ -214,7 +228,8 @@ def _one(
             return SetAside(symptom, fix, "takes more memory, and how much is free is not known (give --gpu)")
     if symptom == "oom" and before is not None and after is not None and after >= before - NEGLIGIBLE_GIB:
         return SetAside(symptom, fix, f"saves nothing here: {gib(before)} before, {gib(after)} after")
-    return Advised(symptom, fix, proposal, weight.reason, before, after)
+    at_once = weight.shown_by_run or (fix.verdict == "holds" and not weight.only_if_needed)
+    return Advised(symptom, fix, proposal, weight.reason, before, after, at_once)
 
 
 def _fitting_micro_batch(fix: Fix, config: RunConfig, budget: Budget) -> tuple[ConfigChange, ...] | None:
@@ -289,13 +304,3 @@ def _has_room(evidence: Evidence, budget: Budget | None) -> bool:
     reserved = evidence.peak_reserved_gib
     usable = budget.usable_gib if budget else None
     return usable is not None and reserved is not None and reserved < SPARE_MEMORY * usable
-
-
-def fragmentation_note(evidence: Evidence) -> str:
-    """What to do beyond the configuration when the memory was there but in pieces."""
-    if not is_fragmented(evidence):
-        return ""
-    return (
-        "The memory was there, but in pieces: group_by_length with the longest batch first and "
-        "expandable segments are what helps"
-    )
