@@ -15,11 +15,13 @@ BLOCKS_PER_SPLIT = 5
 
 @dataclass(frozen=True)
 class Region:
-    """A stretch of one genome that belongs to one side of the split. ``start`` counts from 0."""
+    """A stretch of one excerpt that belongs to one side of the split; ``start`` counts from 0."""
 
     class_id: int
-    accession: str
+    excerpt: str
+    """Accession and bases, counting from 1, of the bundled excerpt: ``NC_001416.1:1-48502``."""
     start: int
+    """First base in the excerpt."""
     sequence: str
     """Upper-case bases."""
 
@@ -47,11 +49,11 @@ def regions(side: str) -> tuple[Region, ...]:
     """The regions of one side, ``train`` or ``validation``; no base is on both sides.
 
     An excerpt is cut into blocks of 20,000 bases, or of a fortieth of its length when that is
-    shorter, and the third block of every five goes to validation. Adjacent blocks of one side are
-    joined.
+    shorter, and the third block of every five goes to validation. Of the other four, blocks one and
+    two are one region, and so are four and five.
     """
     found = []
-    for class_id, accession, sequence in _excerpts():
+    for class_id, excerpt, sequence in _excerpts():
         block = min(20_000, len(sequence) // 40)
         for first in range(0, len(sequence), block * BLOCKS_PER_SPLIT):
             bounds = {
@@ -59,7 +61,7 @@ def regions(side: str) -> tuple[Region, ...]:
                 "validation": [(first + 2 * block, first + 3 * block)],
             }[side]
             found += [
-                Region(class_id, accession, start, sequence[start:end])
+                Region(class_id, excerpt, start, sequence[start:end])
                 for start, end in bounds
                 if sequence[start:end]
             ]
@@ -67,10 +69,11 @@ def regions(side: str) -> tuple[Region, ...]:
 
 
 def _excerpts() -> list[tuple[int, str, str]]:
+    """(class_id, accession with bases, sequence) of every excerpt."""
     text = lzma.decompress((DATA / "genomes.fa.xz").read_bytes()).decode()
     records = []
     for entry in text.split(">")[1:]:
         header, sequence = entry.split("\n", 1)
-        class_id, accession = header.split()
-        records.append((int(class_id), accession, sequence.replace("\n", "")))
+        class_id, excerpt = header.split()
+        records.append((int(class_id), excerpt, sequence.replace("\n", "")))
     return records

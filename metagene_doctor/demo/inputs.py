@@ -12,11 +12,12 @@ from metagene_doctor.demo.genomes import DATA, Region, organisms, regions
 
 READ_LENGTH = 150
 SUBSTITUTION_RATE = 0.005
-"""Per base, as on a current short-read sequencer."""
+"""Per base; each is one of the three other bases."""
 TRAIN_READS = 10_000
 VALIDATION_READS = 2_000
-VIRUS_SHARE = 0.5
-"""Reads of a virus class per read of a bacterium class: a mild imbalance, as real samples have."""
+SMALL_GENOME_SHARE = 0.5
+"""Reads of a class whose regions are less than half as long as the longest class's (the two viruses),
+per read of another class: classes are out of balance in real samples, too."""
 
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -49,7 +50,7 @@ def write_demo_inputs(directory: Path, *, seed: int = 1) -> DemoInputs:
 
 
 def cut_reads(side: str, count: int, seed: int) -> Iterator[tuple[int, str]]:
-    """``count`` (class_id, read) pairs of one side of the split, in random class order.
+    """``count`` (class_id, read) pairs of one side of the split, classes in random order.
 
     A read starts anywhere in a region, comes from either strand, and never crosses a region's end.
     """
@@ -60,7 +61,7 @@ def cut_reads(side: str, count: int, seed: int) -> Iterator[tuple[int, str]]:
             of_class.setdefault(region.class_id, []).append(region)
     sizes = {class_id: sum(len(region.sequence) for region in of_class[class_id]) for class_id in of_class}
     largest = max(sizes.values())
-    shares = [1.0 if 2 * size > largest else VIRUS_SHARE for size in sizes.values()]
+    shares = [1.0 if 2 * size > largest else SMALL_GENOME_SHARE for size in sizes.values()]
     starts = {
         class_id: [len(region.sequence) - READ_LENGTH + 1 for region in of_class[class_id]]
         for class_id in of_class
@@ -70,8 +71,13 @@ def cut_reads(side: str, count: int, seed: int) -> Iterator[tuple[int, str]]:
         start = chance.randrange(len(region.sequence) - READ_LENGTH + 1)
         read = region.sequence[start : start + READ_LENGTH]
         if chance.random() < 0.5:
-            read = read.translate(_COMPLEMENT)[::-1]
+            read = reverse_complement(read)
         yield class_id, "".join(_substitute(base, chance) for base in read)
+
+
+def reverse_complement(sequence: str) -> str:
+    """The other strand, for upper-case bases; anything but ACGT stays as it is."""
+    return sequence.translate(_COMPLEMENT)[::-1]
 
 
 def _substitute(base: str, chance: random.Random) -> str:

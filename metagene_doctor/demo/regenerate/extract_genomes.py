@@ -23,14 +23,18 @@ EXCERPT = 1_000_000
 
 @dataclass(frozen=True)
 class Source:
-    """An organism and where its sequence comes from. ``accessions`` are taken whole, in order,
-    until `EXCERPT` bases are reached."""
+    """An organism and the file its sequence comes from.
+
+    ``accessions`` are taken from their start, in order, until `EXCERPT` bases are reached.
+    ``first_base`` is where the file's sequence begins in its accession, counting from 1.
+    """
 
     organism: str
     tax_id: int
     accessions: tuple[str, ...]
     package: str
     file: str
+    first_base: int = 1
 
 
 SOURCES = (
@@ -89,6 +93,7 @@ SOURCES = (
         ("NC_001348.1",),
         "ssake-examples",
         "usr/share/doc/ssake/examples/Herpesvirus_3.60kb.reference.fa.gz",
+        first_base=41_500,  # by the file's header
     ),
     Source(
         "Enterobacteria phage lambda",
@@ -101,18 +106,20 @@ SOURCES = (
 
 
 def read_text(path: Path) -> str:
-    opener = {".gz": gzip.open, ".xz": lzma.open}[path.suffix]
-    with opener(path, "rt") as stream:
-        return stream.read()
+    """Text of a gzip or xz file."""
+    packed = path.read_bytes()
+    return (lzma.decompress(packed) if path.suffix == ".xz" else gzip.decompress(packed)).decode()
 
 
 def fasta_records(text: str) -> Iterator[tuple[str, str]]:
+    """(header, upper-case sequence) pairs."""
     for entry in text.split(">")[1:]:
         header, _, sequence = entry.partition("\n")
         yield header, "".join(sequence.split()).upper()
 
 
 def genbank_records(text: str) -> Iterator[tuple[str, str]]:
+    """(accession with version, upper-case sequence) pairs."""
     for entry in text.split("\n//"):
         head, _, origin = entry.partition("\nORIGIN")
         version = head.partition("\nVERSION")[2].split()
@@ -127,10 +134,8 @@ def excerpts(source: Source, root: Path) -> Iterator[tuple[str, int, str]]:
     records = list(parse(read_text(path)))
     wanted = EXCERPT
     for accession in source.accessions:
-        header, sequence = next((h, s) for h, s in records if accession in h)
-        # The herpesvirus file is itself an excerpt and says so in its header: ":41500-101500".
-        first = int(header.rpartition(":")[2].partition("-")[0]) if ":" in header else 1
-        yield accession, first, sequence[:wanted]
+        sequence = next(sequence for header, sequence in records if accession in header)
+        yield accession, source.first_base, sequence[:wanted]
         wanted -= min(wanted, len(sequence))
         if not wanted:
             return

@@ -12,7 +12,7 @@ Writes ``data/encoder/config.json`` and ``model.safetensors`` (bfloat16), at eve
 from __future__ import annotations
 
 import argparse
-import random
+import copy
 import time
 from dataclasses import dataclass
 
@@ -23,9 +23,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaModel
 
 from metagene_doctor.demo.genomes import DATA, regions
+from metagene_doctor.demo.inputs import READ_LENGTH, SUBSTITUTION_RATE, reverse_complement
 
-READ_LENGTH = 150
-SUBSTITUTION_RATE = 0.005
 NEIGHBOURHOOD = 20_000
 """Bases whose composition a read is asked for, centred on the read."""
 GRID = 250
@@ -46,7 +45,7 @@ def architecture() -> LlamaConfig:
         num_key_value_heads=3,
         max_position_embeddings=512,
         rms_norm_eps=1e-5,
-        rope_theta=10000.0,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
         tie_word_embeddings=False,
         pad_token_id=0,
         bos_token_id=3,
@@ -82,6 +81,7 @@ class Genome:
 
 
 def load_genome(sequence: str, index: np.ndarray) -> Genome:
+    """A training region with its 4-mers summed up; 4-mers with anything but ACGT are left out."""
     bases = np.frombuffer(sequence.encode(), np.uint8)
     code = _CODE[bases].astype(np.int64)
     windows = (code[:-3] << 6) + (code[1:-2] << 4) + (code[2:-1] << 2) + code[3:]
@@ -109,6 +109,10 @@ class Batches:
         self.mean, self.std = sample.mean(0), sample.std(0) + 1e-6
 
     def reads(self, count: int) -> tuple[list[str], np.ndarray]:
+        """``count`` reads and the compositions around them, [count, 136].
+
+        A changed base is drawn from all four: one in four changes is none.
+        """
         reads, compositions = [], []
         for pick in np.searchsorted(self.weights, self.chance.random(count)):
             genome = self.genomes[min(pick, len(self.genomes) - 1)]
@@ -116,10 +120,10 @@ class Batches:
             read = genome.bases[start : start + READ_LENGTH].copy()
             changed = self.chance.random(READ_LENGTH) < SUBSTITUTION_RATE
             read[changed] = self.chance.choice(np.frombuffer(b"ACGT", np.uint8), changed.sum())
-            text = read.tobytes()
+            text = read.tobytes().decode()
             if self.chance.random() < 0.5:
-                text = text.translate(bytes.maketrans(b"ACGT", b"TGCA"))[::-1]
-            reads.append(text.decode())
+                text = reverse_complement(text)
+            reads.append(text)
             compositions.append(genome.composition(start))
         return reads, np.array(compositions)
 
@@ -146,7 +150,6 @@ def main() -> None:
     options.add_argument("--output", default=str(DATA / "encoder"))
     given = options.parse_args()
 
-    random.seed(given.seed)
     torch.manual_seed(given.seed)
     batches = Batches(Tokenizer.from_file(str(DATA / "encoder" / "tokenizer.json")), given.seed)
     encoder = LlamaModel(architecture())
@@ -171,7 +174,7 @@ def main() -> None:
             states = encoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
             real = mask[:, 1:].bool()
             token_loss = nn.functional.cross_entropy(
-                next_token(states[:, :-1][real]).float(), ids[:, 1:][real], label_smoothing=0.0
+                next_token(states[:, :-1][real]).float(), ids[:, 1:][real]
             )
             weight = mask.unsqueeze(-1).to(states.dtype)
             pooled = (states * weight).sum(1) / weight.sum(1)
@@ -195,9 +198,10 @@ def main() -> None:
 
 
 def save(encoder: LlamaModel, directory: str) -> None:
-    import copy
-
-    copy.deepcopy(encoder).to(torch.bfloat16).save_pretrained(directory)
+    """Write ``config.json`` and the weights, in bfloat16; the encoder given stays as it is."""
+    rounded = copy.deepcopy(encoder)
+    nn.Module.to(rounded, torch.bfloat16)
+    rounded.save_pretrained(directory)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,17 @@ from collections.abc import Iterator
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from metagene_doctor.demo.genomes import DATA, regions
+from metagene_doctor.demo.inputs import READ_LENGTH, reverse_complement
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[SEP]", "[BOS]", "[EOS]", "[MASK]"]
 ALPHABET = ["_", "A", "C", "G", "T", "N"]
 VOCABULARY = 1024
-READ_LENGTH = 150
-
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 def training_reads() -> Iterator[str]:
     """Every training region, both strands, in pieces of one read length."""
     for region in regions("train"):
-        for strand in (region.sequence, region.sequence.translate(_COMPLEMENT)[::-1]):
+        for strand in (region.sequence, reverse_complement(region.sequence)):
             for start in range(0, len(strand), READ_LENGTH):
                 piece = strand[start : start + READ_LENGTH]
                 if set(piece) <= set("ACGT"):
@@ -34,6 +32,7 @@ def training_reads() -> Iterator[str]:
 
 
 def tokenizer_from(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+    """A byte-pair tokenizer that puts ``_`` before a read and splits at white space only."""
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Prepend("_")
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -56,7 +55,6 @@ def main() -> None:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A [EOS]", pair="$A [EOS] $B [EOS]", special_tokens=[("[EOS]", items.index("[EOS]"))]
     )
-    assert tokenizer.get_vocab_size() == VOCABULARY, tokenizer.get_vocab_size()
     directory = DATA / "encoder"
     directory.mkdir(exist_ok=True)
     tokenizer.save(str(directory / "tokenizer.json"))
