@@ -1,0 +1,48 @@
+"""``metagene train``: one run from its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="train")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Configuration of the run (YAML).",
+)
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--resume", is_flag=True, help="Continue the run of training.output_dir where it stopped.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, and no summary on stdout.")
+def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: bool) -> int:
+    """Train a read classifier: LoRA adapters and a head on a frozen encoder.
+
+    KEY=VALUE replaces a key of the file, as in optimizer.lr=1e-4. The run directory
+    (training.output_dir) receives config.yaml, labels.json, metrics.jsonl, checkpoints/, run.json and,
+    at the end, model/ with the best weights. Ctrl-C or SIGTERM saves a checkpoint; --resume goes on.
+    """
+    from metagene_train.config_file import load_config
+
+    loaded = load_config(config_path, overrides)
+    for warning in loaded.warnings:
+        click.echo(f"metagene: warning: {warning}", err=True)
+
+    from metagene_train.trainer import train
+
+    summary = train(loaded.config, resume=resume, quiet=quiet)
+    if summary.status == "interrupted":
+        click.echo(f"metagene: interrupted after step {summary.steps}; continue with --resume", err=True)
+        return 130
+    if not quiet:
+        best = ""
+        if summary.best_metric is not None:
+            best = f", best {summary.best_metric} {summary.best_value:.4f} at step {summary.best_step}"
+        click.echo(
+            f"{summary.steps} steps in {summary.seconds:.0f} s on {summary.device}{best}: {summary.output_dir}"
+        )
+    return 0

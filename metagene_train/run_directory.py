@@ -1,0 +1,156 @@
+"""The files of a run directory, apart from the weights: who may write there, and what is in it.
+
+``config.yaml`` and ``labels.json`` are written before the first step, ``metrics.jsonl`` during the
+run, ``run.json`` when it starts and when it ends, and ``checkpoints/checkpoint-STEP``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metagene_train.config import RunConfig
+from metagene_train.config_file import dump_config, load_config
+from metagene_train.errors import InputError
+from metagene_train.labels import LabelMap
+
+CONFIG, LABELS, METRICS, SUMMARY = "config.yaml", "labels.json", "metrics.jsonl", "run.json"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
+WRITTEN_BEFORE = frozenset({"doctor.json", "predicted.json"})
+"""Files that may be in the directory of a run that has not started."""
+
+RESUMABLE = (
+    "device",
+    "dataset.index_dir",
+    "training.output_dir",
+    "training.eval_batch_size",
+    "training.max_epochs",
+    "training.max_steps",
+    "training.evals_per_epoch",
+    "training.eval_steps",
+    "training.num_workers",
+    "training.prefetch_factor",
+    "training.persistent_workers",
+    "training.pin_memory",
+    "training.early_stopping",
+    "training.checkpoint",
+    "metrics",
+    "logging",
+    "memory_optimization",
+)
+"""Keys that may change when a run is resumed: no weight, batch or learning rate so far depends on them."""
+
+
+def claim(directory: Path, config: RunConfig, labels: LabelMap, *, resume: bool) -> Path | None:
+    """Make a directory the one of this run; the newest checkpoint when a run there is resumed.
+
+    Raises InputError when it holds another run, or holds this one and ``resume`` is false.
+    """
+    present = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
+    has_run = CONFIG in present
+    if present - WRITTEN_BEFORE:
+        if not has_run:
+            raise InputError(
+                f"training.output_dir: {directory} is not empty and holds no run; choose another directory"
+            )
+        if not resume:
+            raise InputError(
+                f"training.output_dir: {directory} holds a run already; continue it with --resume, "
+                "or choose another directory"
+            )
+    if has_run:
+        _check_same_run(directory, config, labels)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / CONFIG, dump_config(config))
+    labels.save(directory / LABELS)
+    return newest_checkpoint(directory)
+
+
+def _check_same_run(directory: Path, config: RunConfig, labels: LabelMap) -> None:
+    before = _flat(load_config(directory / CONFIG).config.model_dump())
+    now = _flat(config.model_dump())
+    changed = [
+        f"{key} was {before[key]}, is {now[key]}"
+        for key in now
+        if before[key] != now[key]
+        and not any(key == allowed or key.startswith(f"{allowed}.") for allowed in RESUMABLE)
+    ]
+    if changed:
+        raise InputError(
+            f"{directory} holds a different run ({'; '.join(changed)}); restore these keys to resume it, "
+            "or choose another training.output_dir"
+        )
+    if (directory / LABELS).exists() and LabelMap.load(directory / LABELS) != labels:
+        raise InputError(
+            f"{directory} holds a run with other labels than {config.dataset.mapping_tsv}; "
+            "restore the mapping to resume it, or choose another training.output_dir"
+        )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first (by step)."""
+    found = {
+        int(match[1]): entry
+        for entry in (directory / CHECKPOINTS).glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", entry.name))
+    }
+    return [found[step] for step in sorted(found)]
+
+
+def newest_checkpoint(directory: Path) -> Path | None:
+    return next(reversed(checkpoints(directory)), None)
+
+
+def prune_checkpoints(directory: Path, keep: int, best_step: int | None) -> None:
+    """Delete all checkpoints but the ``keep`` newest ones and the one of ``best_step``."""
+    for checkpoint in checkpoints(directory)[:-keep]:
+        if checkpoint.name != f"checkpoint-{best_step}":
+            shutil.rmtree(checkpoint)
+
+
+def append_metrics(directory: Path, line: Mapping[str, Any]) -> None:
+    """One line of ``metrics.jsonl``; numbers that are not finite become null, which JSON has."""
+    values = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in line.items()
+    }
+    with (directory / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(values) + "\n")
+
+
+def forget_metrics_after(directory: Path, step: int) -> None:
+    """Drop the lines of steps that a resumed run takes again, and one that was cut off."""
+    path = directory / METRICS
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader never sees half of it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
