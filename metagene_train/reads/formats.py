@@ -39,10 +39,11 @@ _OTHER_CONTENTS = (
 
 @dataclass(frozen=True)
 class ReadFormat:
-    """FASTA or FASTQ, and how the file is compressed."""
+    """FASTA or FASTQ, how the file is compressed, and whether it starts with a UTF-8 byte order mark."""
 
     kind: Kind
     compression: Compression
+    byte_order_mark: bool = False
 
     def __str__(self) -> str:
         return self.kind if self.compression == "none" else f"{self.kind}, {self.compression}"
@@ -67,7 +68,7 @@ def sniff(path: str | Path, file_format: str = "auto") -> ReadFormat:
         raise DataError(
             f"{path}: is {kind.upper()}, but dataset.file_format says {file_format}; set it to {kind} or auto"
         )
-    return ReadFormat(kind, compression)
+    return ReadFormat(kind, compression, head.startswith(BYTE_ORDER_MARK))
 
 
 def _read_head(path: Path) -> bytes:
@@ -119,7 +120,7 @@ def _kind(path: Path, head: bytes) -> Kind:
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip(b"\r\n")
     if not text:
         raise InputError(f"{path}: holds nothing but blank lines")
-    if b"\r" in text and b"\n" not in text and len(head) > text.index(b"\r") + 1:
+    if b"\n" not in text and b"\r" in text[:-1]:
         raise DataError(f"{path}: ends its lines with CR only; convert it with: tr '\\r' '\\n'")
     for pattern, what in _OTHER_CONTENTS:
         if re.match(pattern, text, re.IGNORECASE):

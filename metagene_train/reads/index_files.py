@@ -130,6 +130,12 @@ class IndexWriter:
         except OSError as error:
             raise _cannot_write(root, error) from None
 
+    def __enter__(self) -> IndexWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
     def tap(self, source: ByteSource) -> ByteSource:
         """The source to scan: of a compressed file, one that also keeps what it unpacks."""
         if self._key.compression == "none":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 EXAMPLES_KEPT = 5
 EXAMPLE_WIDTH = 80
@@ -44,20 +44,6 @@ class Rejection:
     reason: str
     count: int
     examples: tuple[Place, ...] = ()
-
-
-@dataclass
-class RejectionTally:
-    """Rejections while they are being counted."""
-
-    kind: str
-    count: int = 0
-    examples: list[Place] = field(default_factory=list)
-
-    def add(self, line: int, record: int, text: str) -> None:
-        self.count += 1
-        if len(self.examples) < EXAMPLES_KEPT:
-            self.examples.append(Place(line, record, shorten(text)))
 
 
 def shorten(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 SAMPLE_SIZE = 10_000
 
@@ -12,8 +13,7 @@ class Reservoir:
     """A uniform sample of at most ``size`` sequences: Li's Algorithm L (ACM TOMS 20(4), 1994).
 
     Which sequences are taken depends only on the seed and on how many were offered, so the same
-    file always gives the same sample. ``next`` is the position of the next sequence to be taken:
-    everything before it can be passed over with ``skip_to`` unseen.
+    file always gives the same sample. Sequences that are not taken are never fetched.
     """
 
     def __init__(self, size: int = SAMPLE_SIZE, seed: int = 0):
@@ -22,26 +22,26 @@ class Reservoir:
         self._kept: list[bytes] = []
         self._offered = 0
         self._weight = 1.0
-        self.next = 0
+        self._next = 0
 
     @property
     def sequences(self) -> tuple[bytes, ...]:
         return tuple(self._kept)
 
-    def offer(self, sequence: bytes) -> None:
-        """The next sequence of the stream."""
-        if self._offered == self.next:
-            self.take(sequence)
-        self._offered += 1
+    def offer(self, count: int, sequence: Callable[[int], bytes]) -> None:
+        """The next ``count`` sequences of the stream; ``sequence(i)`` fetches one that is taken."""
+        while self._next < self._offered + count:
+            self._take(sequence(self._next - self._offered))
+        self._offered += count
 
-    def take(self, sequence: bytes) -> None:
-        """Keep the sequence at position ``next``, and choose the position after it."""
+    def _take(self, sequence: bytes) -> None:
+        """Keep a sequence, and choose the position of the one after it."""
         if len(self._kept) < self._size:
             self._kept.append(sequence)
         else:
             self._kept[self._random.randrange(self._size)] = sequence
-        self.next += 1
+        self._next += 1
         if len(self._kept) == self._size:
             self._weight *= math.exp(math.log(1.0 - self._random.random()) / self._size)
             gap = math.log(1.0 - self._random.random()) / math.log1p(-self._weight)
-            self.next += math.floor(gap)
+            self._next += math.floor(gap)

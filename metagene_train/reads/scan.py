@@ -2,118 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from metagene_train.reads.bases import BaseCounts, count_bases
+from metagene_train.errors import DataError
+from metagene_train.reads.bases import BaseCounts
+from metagene_train.reads.batches import CHUNK_BYTES, RecordBatch, iter_batches
+from metagene_train.reads.distinct import RepeatCounter
 from metagene_train.reads.formats import ReadFormat, sniff
+from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.index_files import Fingerprint, IndexWriter
-from metagene_train.reads.problems import Place, Problem, Rejection, RejectionTally
-from metagene_train.reads.records import LineTally, decode_header, walk
+from metagene_train.reads.layout import FAULTS, SOUND
+from metagene_train.reads.letters import count_letters
+from metagene_train.reads.problems import Problem
+from metagene_train.reads.records import decode_header
+from metagene_train.reads.report import ReadScan
 from metagene_train.reads.sample import Reservoir
-from metagene_train.reads.source import open_source
+from metagene_train.reads.source import ByteSource, open_source
+from metagene_train.reads.tallies import Examples, Histogram, OrderTally, Problems, Rejections, TaxTally
 
-LONGEST_COUNTED = 1 << 20
-"""Reads of this many bases and longer share the last entry of the length histogram."""
-
-ORDER_LAG = 8
-"""Reads apart at which classes are compared to see whether a file is sorted; more than mates."""
+__all__ = ["ReadScan", "scan"]
 
 Progress = Callable[[int, int], None]
-"""Called now and then with the bytes of the file done and to be done."""
-
-
-@dataclass(frozen=True)
-class ReadScan:
-    """What one pass over a file found. ``records == accepted + sum of rejected counts``, always.
-
-    ``lengths[n]`` is the number of accepted reads of n bases (numpy int64). Bases, lengths and the
-    sample are of accepted reads. ``duplicate_headers`` is how many records repeat the header of an
-    earlier record, ``adjacent_same_class`` how many accepted reads have the class of the read
-    ``ORDER_LAG`` before.
-    """
-
-    path: str
-    format: ReadFormat
-    bytes_present: int
-    bytes_examined: int
-    digest: str
-    records: int
-    accepted: int
-    rejected: tuple[Rejection, ...]
-    problems: tuple[Problem, ...]
-    lengths: np.ndarray
-    total_bases: int
-    longest: int
-    bases: BaseCounts
-    lines: int
-    crlf_lines: int
-    non_ascii_headers: int
-    class_counts: dict[int, int]
-    tax_ids: dict[int, dict[int, int]]
-    mates: dict[int, int]
-    readlen_mismatches: int
-    readlen_examples: tuple[Place, ...]
-    duplicate_headers: int
-    adjacent_same_class: int
-    sample: tuple[bytes, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether the whole file could be read and none of it is damaged."""
-        return not self.problems
-
-    @property
-    def empty_reads(self) -> int:
-        return sum(rejection.count for rejection in self.rejected if rejection.kind == "empty")
-
-    @property
-    def class_order(self) -> float | None:
-        """0 for classes in random order, 1 for a file sorted by class; None if it cannot be told.
-
-        The share of reads with the class of the read eight before, scaled between what a shuffled
-        file of the same classes would show and 1.
-        """
-        total = sum(self.class_counts.values())
-        if total <= ORDER_LAG or len(self.class_counts) < 2:
-            return None
-        expected = math.fsum((count / total) ** 2 for count in self.class_counts.values())
-        return (self.adjacent_same_class / (total - ORDER_LAG) - expected) / (1 - expected)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the sampled sequences, as JSON takes it."""
-        document = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("lengths", "sample", "class_counts", "tax_ids", "mates")
-        }
-        plain = {
-            name: dataclasses.asdict(value) if isinstance(value, BaseCounts | ReadFormat) else value
-            for name, value in document.items()
-        }
-        filled = np.flatnonzero(self.lengths)
-        return plain | {
-            "rejected": [dataclasses.asdict(rejection) for rejection in self.rejected],
-            "problems": [dataclasses.asdict(problem) for problem in self.problems],
-            "readlen_examples": [dataclasses.asdict(place) for place in self.readlen_examples],
-            "lengths": {str(length): int(self.lengths[length]) for length in filled},
-            "class_counts": {str(key): count for key, count in sorted(self.class_counts.items())},
-            "tax_ids": {
-                str(key): {str(tax): n for tax, n in taxa.items()} for key, taxa in self.tax_ids.items()
-            },
-            "mates": {str(mate): count for mate, count in sorted(self.mates.items())},
-            "complete": self.complete,
-            "class_order": self.class_order,
-            "sampled": len(self.sample),
-        }
+"""Called after each chunk with the bytes of the file done and to be done."""
 
 
 def scan(
@@ -123,120 +38,185 @@ def scan(
     file_format: str = "auto",
     index_dir: Path | None = None,
     progress: Progress | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> ReadScan:
     """Read a file once and count everything; with ``index_dir`` also write the read index there.
 
     ``header=None`` takes any header and knows no classes. Damage does not raise: it is in
-    ``problems``, and no index is published then. Raises InputError or DataError where there is
-    nothing to scan (missing, empty, neither FASTA nor FASTQ).
+    ``problems`` of the result, and no index is published then. Memory is bounded by
+    ``chunk_bytes``, the longest record, the classes and the hashes of `distinct`. Raises InputError or
+    DataError where there is nothing to scan (missing, empty, neither FASTA nor FASTQ).
     """
     path = Path(path)
     form = sniff(path, file_format)
-    tally = LineTally()
-    rejected: dict[tuple[str, str], RejectionTally] = {}
-    problems: list[Problem] = []
-    lengths: Counter[int] = Counter()
-    bases = BaseCounts()
-    classes: Counter[int] = Counter()
-    taxa: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    mates: Counter[int] = Counter()
-    seen: set[int] = set()
-    recent: list[int] = []
-    reservoir = Reservoir()
-    records = accepted = mismatches = duplicates = same = non_ascii = total = longest = 0
-    readlen_places: list[Place] = []
-    nul: list[Problem] = []
+    before = Fingerprint.of(path)
+    with (
+        closing(open_source(path, form.compression)) as source,
+        IndexWriter.begin(path, form, header, index_dir) if index_dir else nullcontext() as writer,
+    ):
+        tally = _Tally(form, header, writer, RepeatCounter(index_dir))
+        try:
+            for batch in iter_batches(writer.tap(source) if writer else source, form, chunk_bytes):
+                tally.add(batch)
+                if progress:
+                    progress(source.position, source.size)
+        except DataError as error:
+            tally.problems.add(Problem("record_too_long", str(error)))
+        tally.problems.add_all(source.problems)
+        if Fingerprint.of(path) != before:
+            tally.problems.add(Problem("changed", "the file was changed while it was being read"))
+        found = tally.result(path, form, source, before.digest)
+        if writer and found.complete:
+            writer.publish(found.to_dict())
+    return found
 
-    def reject(kind: str, reason: str, line: int, record: int, text: str) -> None:
-        rejected.setdefault((kind, reason), RejectionTally(kind)).add(line, record, text)
 
-    writer = IndexWriter.begin(path, form, header, index_dir) if index_dir else None
-    source = open_source(path, form.compression)
-    if writer:
-        source = writer.tap(source)
-    digest = Fingerprint.of(path).digest
-    try:
-        for raw in walk(source, form, tally):
-            records += 1
-            text = decode_header(raw.header)
-            fields = header.parse(text) if header and not raw.fault else None
-            duplicate = hash(raw.header) in seen
-            seen.add(hash(raw.header))
-            duplicates += duplicate
-            non_ascii += not raw.header.isascii()
-            if 0 in raw.header or 0 in raw.sequence:
-                nul.append(Problem("nul", "holds NUL bytes", raw.line, raw.record, raw.offset))
-            if raw.fault:
-                reject("fastq", raw.fault, raw.line, raw.record, text)
-                problems.append(Problem("fastq", raw.fault, raw.line, raw.record, raw.offset))
-            elif header and fields is None:
-                reject("header", header.explain(text), raw.line, raw.record, text)
-            elif not raw.sequence:
-                reject("empty", "the read has no bases", raw.line, raw.record, text)
+_QUALITIES_LOOKED_AT = 64
+"""First reads of each batch whose quality characters are looked at."""
+
+
+class _Tally:
+    """Everything counted so far, and the index being written."""
+
+    def __init__(
+        self,
+        form: ReadFormat,
+        header: HeaderPattern | None,
+        writer: IndexWriter | None,
+        repeats: RepeatCounter,
+    ):
+        self._plain = form.compression == "none"
+        self._header = header
+        self._writer = writer
+        self._repeats = repeats
+        self.problems = Problems()
+        self._rejections = Rejections()
+        self._lengths = Histogram()
+        self._bases = BaseCounts()
+        self._quality: tuple[int, int] | None = None
+        self._classes = Histogram()
+        self._mates = Histogram()
+        self._taxa = TaxTally()
+        self._order = OrderTally()
+        self._readlen = Examples()
+        self._reservoir = Reservoir()
+        self._records = self._accepted = self._lines = self._crlf_lines = 0
+        self._total_bases = self._longest = self._non_ascii = self._header_sum = 0
+
+    def add(self, batch: RecordBatch) -> None:
+        """Count one batch."""
+        self._lines += batch.lines
+        self._crlf_lines += batch.crlf_lines
+        if not len(batch):
+            return
+        layout = batch.layout
+        sound = layout.faults == SOUND
+        usable = sound & (layout.length > 0)
+        rows = HeaderRows.of(batch)
+        columns = parse_headers(batch, rows, self._header) if self._header else None
+        accepted = usable & columns.matched if columns else usable
+
+        self._count_damage(batch)
+        self._count_headers(batch, rows)
+        self._count_sequences(batch, rows, sound, usable)
+        if columns:
+            self._count_classes(batch, columns, accepted)
+        if not accepted.all():
+            self._reject(batch, columns, accepted)
+        if self._writer:
+            class_ids = columns.class_id if columns else np.full(len(batch), -1)
+            self._writer.append(
+                batch.offsets()[accepted],
+                (layout.ends - layout.starts)[accepted],
+                layout.length[accepted],
+                class_ids[accepted],
+            )
+        self._records += len(batch)
+        self._accepted += int(np.count_nonzero(accepted))
+
+    def _count_damage(self, batch: RecordBatch) -> None:
+        damaged = [("fastq", record, FAULTS[batch.layout.faults[record]]) for record in batch.faulty()]
+        damaged += [("nul", record, "the record holds NUL bytes") for record in batch.damaged_by_nul()]
+        for kind, record, message in damaged:
+            offset = int(batch.offsets()[record]) if self._plain else None
+            self.problems.add(Problem(kind, message, batch.line(record), batch.first_record + record, offset))
+
+    def _count_headers(self, batch: RecordBatch, rows: HeaderRows) -> None:
+        hashes = rows.hashes(batch)
+        self._repeats.add(hashes)
+        self._header_sum = (self._header_sum + int(hashes.sum())) % 2**64
+        self._non_ascii += rows.non_ascii(batch)
+
+    def _count_sequences(
+        self, batch: RecordBatch, rows: HeaderRows, sound: np.ndarray, usable: np.ndarray
+    ) -> None:
+        lengths = batch.layout.length[sound]
+        self._lengths.add(lengths)
+        self._total_bases += int(lengths.sum())
+        self._longest = max(self._longest, int(lengths.max(initial=0)))
+        self._bases += count_letters(batch, rows)
+        places = np.flatnonzero(usable)
+        self._reservoir.offer(len(places), lambda place: batch.sequence(places[place]))
+        for record in places[:_QUALITIES_LOOKED_AT].tolist():
+            quality = batch.quality(record)
+            if quality:
+                low, high = self._quality or (255, 0)
+                self._quality = min(low, *quality), max(high, *quality)
+
+    def _count_classes(self, batch: RecordBatch, columns: HeaderColumns, accepted: np.ndarray) -> None:
+        class_ids = columns.class_id[accepted]
+        self._classes.add(class_ids)
+        self._mates.add(np.maximum(columns.mate[accepted], 0))
+        self._taxa.add(class_ids, columns.tax_id[accepted])
+        self._order.add(class_ids)
+        stale = accepted & (columns.readlen >= 0) & (columns.readlen != batch.layout.length)
+        for record in np.flatnonzero(stale)[: self._readlen.wanted].tolist():
+            header = decode_header(batch.header(record))
+            self._readlen.show(batch.line(record), batch.first_record + record, header)
+        self._readlen.count += int(np.count_nonzero(stale))
+
+    def _reject(self, batch: RecordBatch, columns: HeaderColumns | None, accepted: np.ndarray) -> None:
+        rejected = np.flatnonzero(~accepted)
+        for record in rejected.tolist():
+            text = decode_header(batch.header(record))
+            fault = batch.layout.faults[record]
+            if fault != SOUND:
+                kind, reason = "fastq", FAULTS[fault]
+            elif self._header and columns and not columns.matched[record]:
+                kind, reason = "header", self._header.explain(text)
             else:
-                length = len(raw.sequence)
-                accepted += 1
-                total += length
-                longest = max(longest, length)
-                lengths[min(length, LONGEST_COUNTED)] += 1
-                bases += count_bases(raw.sequence)
-                reservoir.offer(raw.sequence)
-                class_id = -1
-                if fields:
-                    class_id = fields.class_id
-                    classes[class_id] += 1
-                    mates[fields.mate or 0] += 1
-                    if fields.tax_id is not None:
-                        taxa[class_id][fields.tax_id] += 1
-                    if fields.readlen is not None and fields.readlen != length:
-                        mismatches += 1
-                        if len(readlen_places) < 5:
-                            readlen_places.append(Place(raw.line, raw.record, text[:80]))
-                    if len(recent) == ORDER_LAG:
-                        same += recent.pop(0) == class_id
-                    recent.append(class_id)
-                if writer:
-                    writer.append(*(np.array([x]) for x in (raw.offset, raw.span, length, class_id)))
-                continue
-            if writer:
-                writer.skip(np.array([accepted]))
-        problems = list(source.problems) + problems[:1] + nul[:1]
-        histogram = np.zeros(max(lengths, default=0) + 1, dtype=np.int64)
-        for length, count in lengths.items():
-            histogram[length] = count
-        found = ReadScan(
+                kind, reason = "empty", "the read has no bases"
+            self._rejections.add(kind, reason, batch.line(record), batch.first_record + record, text)
+        if self._writer:
+            self._writer.skip(self._accepted + np.cumsum(accepted)[rejected])
+
+    def result(self, path: Path, form: ReadFormat, source: ByteSource, digest: str) -> ReadScan:
+        """The counts of the whole file."""
+        return ReadScan(
             path=str(path),
             format=form,
             bytes_present=source.size,
             bytes_examined=source.position,
             digest=digest,
-            records=records,
-            accepted=accepted,
-            rejected=tuple(
-                Rejection(kind, reason, found.count, tuple(found.examples))
-                for (kind, reason), found in sorted(rejected.items(), key=lambda item: -item[1].count)
-            ),
-            problems=tuple(problems),
-            lengths=histogram,
-            total_bases=total,
-            longest=longest,
-            bases=bases,
-            lines=tally.lines,
-            crlf_lines=tally.crlf,
-            non_ascii_headers=non_ascii,
-            class_counts=dict(sorted(classes.items())),
-            tax_ids={key: dict(taxa[key]) for key in sorted(taxa)},
-            mates=dict(sorted(mates.items())),
-            readlen_mismatches=mismatches,
-            readlen_examples=tuple(readlen_places),
-            duplicate_headers=duplicates,
-            adjacent_same_class=same,
-            sample=reservoir.sequences,
+            records=self._records,
+            accepted=self._accepted,
+            rejected=self._rejections.as_tuple(),
+            problems=self.problems.as_tuple(),
+            lengths=self._lengths.clipped(),
+            total_bases=self._total_bases,
+            longest=self._longest,
+            bases=self._bases,
+            quality_range=self._quality,
+            lines=self._lines,
+            crlf_lines=self._crlf_lines,
+            class_counts=self._classes.as_dict(),
+            tax_ids=self._taxa.as_dict(),
+            mates=self._mates.as_dict(),
+            readlen_mismatches=self._readlen.count,
+            readlen_examples=tuple(self._readlen.places),
+            adjacent_same_class=self._order.same,
+            duplicate_headers=self._repeats.repeats(),
+            non_ascii_headers=self._non_ascii,
+            headers_digest=f"{self._header_sum:016x}",
+            sample=self._reservoir.sequences,
         )
-        if writer and found.complete:
-            writer.publish(found.to_dict())
-        return found
-    finally:
-        source.close()
-        if writer:
-            writer.discard()

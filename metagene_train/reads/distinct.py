@@ -1,0 +1,82 @@
+"""How many of a stream of 64-bit hashes repeat an earlier one, exactly and in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from metagene_train.errors import InputError
+
+HASHES_IN_MEMORY = 1 << 24
+"""128 MiB of hashes are kept; more are written to a temporary file in sorted runs."""
+
+
+class RepeatCounter:
+    """Hashes are collected and sorted in runs; equal ones meet when the runs are merged.
+
+    Sorting and comparing neighbours is far cheaper than a set (about 75 bytes an entry) and than
+    ``numpy.unique``. For 558 million records the runs take 4.5 GB of disk.
+    """
+
+    def __init__(self, directory: Path | None = None, capacity: int = HASHES_IN_MEMORY):
+        self._directory = directory
+        self._capacity = capacity
+        self._pending: list[np.ndarray] = []
+        self._pending_count = 0
+        self._run_lengths: list[int] = []
+        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Hashes [N] uint64. Raises InputError if they have to go to a disk that is full."""
+        self._pending.append(hashes)
+        self._pending_count += len(hashes)
+        if self._pending_count >= self._capacity:
+            self._spill()
+
+    def repeats(self) -> int:
+        """How many of all hashes are not the first of their value. Ends the collection."""
+        last = np.concatenate(self._pending) if self._pending else np.zeros(0, dtype=np.uint64)
+        self._pending.clear()
+        last.sort()
+        runs = [*self._mapped_runs(), last]
+        total = sum(map(len, runs))
+        parts = max(1, -(-total // self._capacity))
+        bounds = [(part << 64) // parts for part in range(1, parts)]
+        cuts = [
+            [0, *np.searchsorted(run, np.array(bounds, dtype=np.uint64)).tolist(), len(run)] for run in runs
+        ]
+        repeated = 0
+        for part in range(parts):
+            slices = [run[cut[part] : cut[part + 1]] for run, cut in zip(runs, cuts, strict=True)]
+            merged = np.concatenate(slices) if len(slices) > 1 else slices[0]
+            if len(slices) > 1:
+                merged.sort()
+            repeated += int(np.count_nonzero(merged[1:] == merged[:-1]))
+        return repeated
+
+    def _spill(self) -> None:
+        run = np.concatenate(self._pending)
+        self._pending.clear()
+        self._pending_count = 0
+        run.sort()
+        try:
+            if self._file is None:
+                self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (lives as long as the counter)
+                    prefix="metagene-hashes-", dir=self._directory
+                )
+            self._file.write(run.data)
+        except OSError as error:
+            raise InputError(
+                f"{self._directory or tempfile.gettempdir()}: no room for the hashes that find repeated "
+                f"headers ({error.strerror}); set TMPDIR to a larger disk"
+            ) from None
+        self._run_lengths.append(len(run))
+
+    def _mapped_runs(self) -> list[np.ndarray]:
+        if self._file is None:
+            return []
+        self._file.flush()
+        hashes = np.memmap(self._file.name, dtype=np.uint64, mode="r")
+        return np.split(hashes, np.cumsum(self._run_lengths)[:-1])

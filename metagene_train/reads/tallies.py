@@ -1,0 +1,156 @@
+"""Statistics that grow batch by batch, each in memory that does not grow with the file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from metagene_train.reads.problems import EXAMPLES_KEPT, Place, Problem, Rejection, shorten
+
+ORDER_LAG = 8
+"""Reads apart at which classes are compared to see whether a file is sorted; more than mates."""
+
+_DENSE = 1 << 20
+"""Values below this are counted in an array, the few above it one by one."""
+
+
+class Histogram:
+    """Occurrences of non-negative integers, most of them small."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(0, dtype=np.int64)
+        self._large: Counter[int] = Counter()
+
+    def add(self, values: np.ndarray) -> None:
+        """Values [N] int64."""
+        if values.max(initial=0) >= _DENSE:
+            large = values >= _DENSE
+            self._large.update(values[large].tolist())
+            values = values[~large]
+        counts = np.bincount(values, minlength=len(self._counts))
+        counts[: len(self._counts)] += self._counts
+        self._counts = counts
+
+    def as_dict(self) -> dict[int, int]:
+        """Values that occurred, ascending, with their occurrences."""
+        small = {int(value): int(self._counts[value]) for value in np.flatnonzero(self._counts)}
+        return small | dict(sorted(self._large.items()))
+
+    def clipped(self) -> np.ndarray:
+        """Occurrences of 0, 1, ... [largest + 1]; all values from 2^20 on share the last entry."""
+        if not self._large:
+            return self._counts
+        counts = np.zeros(_DENSE + 1, dtype=np.int64)
+        counts[: len(self._counts)] = self._counts
+        counts[_DENSE] = self._large.total()
+        return counts
+
+
+class TaxTally:
+    """Tax ids by class. As a rule a class has one, so others than its first are counted singly."""
+
+    def __init__(self) -> None:
+        self._first = np.full(0, -1, dtype=np.int64)
+        self._first_counts = np.zeros(0, dtype=np.int64)
+        self._others: Counter[tuple[int, int]] = Counter()
+
+    def add(self, class_ids: np.ndarray, tax_ids: np.ndarray) -> None:
+        """Classes and tax ids of reads [N] int64; -1 is no tax id."""
+        usable = (tax_ids >= 0) & (class_ids < _DENSE)
+        odd = (tax_ids >= 0) & ~usable
+        self._others.update(zip(class_ids[odd].tolist(), tax_ids[odd].tolist(), strict=True))
+        class_ids, tax_ids = class_ids[usable], tax_ids[usable]
+        missing = int(class_ids.max(initial=-1)) + 1 - len(self._first)
+        if missing > 0:
+            self._first = np.append(self._first, np.full(missing, -1))
+            self._first_counts = np.append(self._first_counts, np.zeros(missing, dtype=np.int64))
+        new = self._first[class_ids] < 0
+        self._first[class_ids[new][::-1]] = tax_ids[new][::-1]
+        first = self._first[class_ids] == tax_ids
+        self._first_counts += np.bincount(class_ids[first], minlength=len(self._first))
+        self._others.update(zip(class_ids[~first].tolist(), tax_ids[~first].tolist(), strict=True))
+
+    def as_dict(self) -> dict[int, dict[int, int]]:
+        """Class to tax id to number of reads."""
+        found = {
+            int(class_id): {int(self._first[class_id]): int(self._first_counts[class_id])}
+            for class_id in np.flatnonzero(self._first_counts)
+        }
+        for (class_id, tax_id), count in self._others.items():
+            found.setdefault(class_id, {})[tax_id] = count
+        return dict(sorted(found.items()))
+
+
+class OrderTally:
+    """How many reads have the class of the read ``ORDER_LAG`` before them."""
+
+    def __init__(self) -> None:
+        self.same = 0
+        self._recent = np.zeros(0, dtype=np.int64)
+
+    def add(self, class_ids: np.ndarray) -> None:
+        joined = np.concatenate((self._recent, class_ids))
+        self.same += int(np.count_nonzero(joined[ORDER_LAG:] == joined[:-ORDER_LAG]))
+        self._recent = joined[-ORDER_LAG:].copy()
+
+
+class Examples:
+    """A count, and the first five places."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.places: list[Place] = []
+
+    @property
+    def wanted(self) -> int:
+        """How many more places there is room for."""
+        return EXAMPLES_KEPT - len(self.places)
+
+    def show(self, line: int, record: int, text: str) -> None:
+        """Keep a place if there is room; ``count`` is the caller's."""
+        if self.wanted:
+            self.places.append(Place(line, record, shorten(text)))
+
+
+class Rejections:
+    """Rejected records by kind and reason."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], Examples] = {}
+
+    def add(self, kind: str, reason: str, line: int, record: int, text: str) -> None:
+        examples = self._found.setdefault((kind, reason), Examples())
+        examples.count += 1
+        examples.show(line, record, text)
+
+    def as_tuple(self) -> tuple[Rejection, ...]:
+        """Most frequent first."""
+        ordered = sorted(self._found.items(), key=lambda item: -item[1].count)
+        return tuple(
+            Rejection(kind, reason, found.count, tuple(found.places)) for (kind, reason), found in ordered
+        )
+
+
+class Problems:
+    """Damage by kind and message: the first place of each, and how often it was met."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], Problem] = {}
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def add(self, problem: Problem) -> None:
+        key = problem.kind, problem.message
+        self._first.setdefault(key, problem)
+        self._counts[key] += problem.count
+
+    def add_all(self, problems: Sequence[Problem]) -> None:
+        for problem in problems:
+            self.add(problem)
+
+    def as_tuple(self) -> tuple[Problem, ...]:
+        return tuple(
+            Problem(first.kind, first.message, first.line, first.record, first.byte_offset, self._counts[key])
+            for key, first in self._first.items()
+        )
