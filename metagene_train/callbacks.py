@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from metagene_train.config import TrainingConfig
 
@@ -109,7 +109,7 @@ class Flow(TrainerCallback):
             due = step % self._steps_per_epoch in self._points
         if due or step >= state.max_steps:
             control.should_log = True
-            if str(args.eval_strategy.value) == "no":
+            if args.eval_strategy == IntervalStrategy.NO:
                 control.should_save = True
             else:
                 control.should_evaluate = True

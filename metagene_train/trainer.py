@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from metagene_train import run_directory
 from metagene_train.allocator import configure_allocator
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from metagene_train.callbacks import Interruption
     from metagene_train.dataset import ReadDataset
-    from metagene_train.model import ReadClassifier
     from metagene_train.tokenizer import ReadTokenizer
     from metagene_train.training_loop import ReadTrainer
 
@@ -227,7 +226,8 @@ def _trainer(
 
     set_seed(config.seed)
     model = build_model(config, len(labels), device=device)
-    model.class_weights = class_weights(train_data.labels, len(labels), config.loss.class_weights, device)
+    weights = class_weights(train_data.labels, len(labels), config.loss.class_weights)
+    model.class_weights = None if weights is None else weights.to(device)
     return ReadTrainer(
         config,
         model,
@@ -240,7 +240,7 @@ def _trainer(
     )
 
 
-def class_weights(labels, classes: int, kind: str, device) -> torch.Tensor | None:
+def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
     """Weight of each class [K] fp32 for ``loss.class_weights``, with mean 1 over the reads.
 
     A class without training reads weighs as one with a single read.
@@ -253,7 +253,7 @@ def class_weights(labels, classes: int, kind: str, device) -> torch.Tensor | Non
     counts = np.bincount(labels, minlength=classes).astype(np.float64)
     weights = (len(labels) / np.maximum(counts, 1)) ** (0.5 if kind == "sqrt" else 1.0)
     weights /= (weights * counts).sum() / len(labels)
-    return torch.tensor(weights, dtype=torch.float32, device=device)
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def _run(trainer: ReadTrainer, checkpoint: Path | None) -> bool:
@@ -276,7 +276,7 @@ def _export(trainer: ReadTrainer, tokenizer: ReadTokenizer, labels: LabelMap) ->
     """Write ``model/`` from the best checkpoint (the last weights where none is kept); its step."""
     from metagene_train.model import load_trained, save_model
 
-    model: ReadClassifier = trainer.model
+    model = trainer.model
     step = trainer.state.global_step
     if trainer.config.training.checkpoint.save_best and trainer.state.best_global_step:
         best = trainer.state.best_global_step
@@ -287,13 +287,13 @@ def _export(trainer: ReadTrainer, tokenizer: ReadTokenizer, labels: LabelMap) ->
     return step
 
 
-def _progress(trainer: ReadTrainer | None, checkpoint: Path | None) -> dict:
+def _progress(trainer: ReadTrainer | None, checkpoint: Path | None) -> dict[str, Any]:
     from metagene_train.training_loop import peak_memory
 
     if trainer is None:
         return {}
     state = trainer.state
-    validates = trainer.eval_dataset is not None and state.best_global_step
+    validates = trainer.eval_dataset is not None and bool(state.best_global_step)
     return {
         "steps": state.global_step,
         "planned_steps": max(state.max_steps, 0),
@@ -348,8 +348,8 @@ def _out_of_memory(
     if config.model.quantization == "none":
         remedies.append("model.quantization=int8 or nf4 (smaller frozen weights)")
     return (
-        f"CUDA ran out of memory {where} on {torch.cuda.get_device_name(device)}: allocated {peak:.2f} GiB and "
-        f"reserved {reserved:.2f} GiB at the peak, of {total:.2f} GiB. In order of effect: "
+        f"CUDA ran out of memory {where} on {_device_name(device)}: allocated {peak:.2f} GiB and reserved "
+        f"{reserved:.2f} GiB at the peak, of {total:.2f} GiB. In order of effect: "
         f"{'; '.join(remedies)}. `metagene estimate` computes what a change needs before it runs. "
         f"({str(error).strip().splitlines()[0]})"
     )

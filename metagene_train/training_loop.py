@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import (
     EarlyStoppingCallback,
@@ -54,6 +55,12 @@ class ReadTrainer(Trainer):
     The loss of an optimizer step is the mean over its reads, on all processes and whatever the size
     of the last micro-batch. Losses are read back from the device when they are logged only.
     """
+
+    model: ReadClassifier
+    train_dataset: ReadDataset
+    eval_dataset: ReadDataset | None
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: LambdaLR
 
     def __init__(
         self,
@@ -114,8 +121,9 @@ class ReadTrainer(Trainer):
         return EpochLoader(**self._loading(self.train_dataset), batch_sampler=self._order)
 
     def _evaluation_loader(self) -> DataLoader:
+        assert self.eval_dataset is not None
         settings = self.config.training
-        lengths = np.asarray(self.eval_dataset.lengths)
+        lengths = self.eval_dataset.lengths
         size = settings.eval_batch_size or settings.batch_size
         # Longest first: little padding, and the largest batch shows at once whether it fits.
         order = np.argsort(-lengths.astype(np.int64), kind="stable")
@@ -148,7 +156,8 @@ class ReadTrainer(Trainer):
         self.throughput.wait(time.perf_counter() - began)
         for batch in batches:
             self.throughput.count(batch)
-        self.last_batch_shape = max((tuple(batch["input_ids"].shape) for batch in batches), default=None)
+        shapes = [(batch["input_ids"].shape[0], batch["input_ids"].shape[1]) for batch in batches]
+        self.last_batch_shape = max(shapes, key=math.prod, default=None)
         reads = sum(batch["labels"].shape[0] for batch in batches)
         if self.args.world_size == 1:
             return batches, reads
@@ -163,7 +172,7 @@ class ReadTrainer(Trainer):
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
-    ) -> torch.optim.lr_scheduler.LRScheduler:
+    ) -> LambdaLR:
         """The schedule counts optimizer steps, the last and smaller one of each epoch included."""
         settings = self.config.scheduler
         planned = settings.num_training_steps
@@ -301,9 +310,10 @@ class ReadTrainer(Trainer):
         self._save_rng_state(str(partial))
         self.accelerator.wait_for_everyone()
         if main:
+            stateful: Any = self.state.stateful_callbacks
             for part in [*self.callback_handler.callbacks, self.control]:
                 if isinstance(part, ExportableState):
-                    self.state.stateful_callbacks[type(part).__name__] = part.state()
+                    stateful[type(part).__name__] = part.state()
             self.state.save_to_json(str(partial / "trainer_state.json"))
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)

@@ -42,7 +42,6 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
         best = ""
         if summary.best_metric is not None:
             best = f", best {summary.best_metric} {summary.best_value:.4f} at step {summary.best_step}"
-        click.echo(
-            f"{summary.steps} steps in {summary.seconds:.0f} s on {summary.device}{best}: {summary.output_dir}"
-        )
+        done = f"{summary.steps} steps in {summary.seconds:.0f} s on {summary.device}"
+        click.echo(f"{done}{best}: {summary.output_dir}")
     return 0
