@@ -20,12 +20,11 @@ from metagene_train.metrics import HEADLINE, headline_metrics
 MAX_TRAINING_READS = 20_000
 """Training reads of the regression: enough for 136 features, seconds of work."""
 
-REGULARISATION = 0.1
-"""Inverse strength of the L2 penalty on standardised features. On reads of simulated genomes 0.01 and
-0.1 scored alike, and better than scikit-learn's default 1, the more so the fewer the reads."""
+REGULARISATION = 0.01
+"""Inverse strength of the L2 penalty on standardised features (docs/evaluation.md has the trial)."""
 
 MAX_ITERATIONS = 100
-"""Of the L-BFGS solver, which needed 12 to 50 in those trials."""
+"""Of the L-BFGS solver, which needed 32 to 68 in that trial."""
 
 COUNTED_AT_ONCE = 4096
 """Reads whose k-mers are counted, and whose classes are predicted, in one array."""

@@ -45,7 +45,8 @@ Progress = Callable[[int, int], None]
 class Evaluation:
     """How a model did on the reads of ``fasta``.
 
-    ``reads_of_unknown_class`` are in the file but not in the labels of the model, and not judged.
+    Not judged are ``reads_of_unknown_class``, which the labels of the model do not have, and
+    ``reads_rejected``, whose record or header cannot be used (``rejection_reasons``).
     ``log_loss`` is the mean negative log probability (nats) of the true class, without label
     smoothing or class weights. ``auroc_reads`` is how many reads, sampled without replacement, the
     AUROC is from. ``train_reads`` int64 [K] are the training reads by class; it and ``baseline``
@@ -54,6 +55,7 @@ class Evaluation:
 
     run_dir: Path
     fasta: Path
+    config: RunConfig
     labels: LabelMap
     metrics: Metrics
     auroc_reads: int
@@ -61,6 +63,8 @@ class Evaluation:
     calibration_error: float
     coverage: tuple[Coverage, ...]
     reads_of_unknown_class: int
+    reads_rejected: int
+    rejection_reasons: str
     reads_cut: int
     train_reads: np.ndarray | None
     baseline: Baseline | None
@@ -77,9 +81,16 @@ class Evaluation:
 class LabelledReads:
     """Reads of one file: label ids int64 [N] (-1 unknown), lengths [N] in bases, and their sequences."""
 
+    path: Path
     labels: np.ndarray
     lengths: np.ndarray
     sequences: SequenceReader
+    rejected: int
+    rejection_reasons: str
+
+    @property
+    def unknown(self) -> int:
+        return int((self.labels < 0).sum())
 
 
 def evaluate(
@@ -93,36 +104,37 @@ def evaluate(
     """Judge the model of a run on ``fasta``, by default the run's test reads, else its validation reads.
 
     Raises InputError (no finished run, no such file), DataError (damaged file, no reads to judge,
-    or with ``dataset.strict_classes`` reads of a class that the model does not have) and RunError
-    (out of memory).
+    or with ``dataset.strict_classes`` reads without a class that the model has) and RunError (out of
+    memory).
     """
-    from metagene_train.inference import ReadScorer
+    from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
     from metagene_train.run_files import model_directory
 
     run_dir = Path(run_dir)
-    model_dir = model_directory(run_dir)
-    config = _run_config(run_dir)
-    fasta = Path(fasta or config.dataset.test_fasta or config.dataset.val_fasta or "")
-    if not fasta.name:
+    classifier = load_model(model_directory(run_dir), resolve_device(device))
+    config, labels = classifier.config, classifier.labels
+    fasta = fasta or config.dataset.test_fasta or config.dataset.val_fasta
+    if fasta is None:
         raise InputError(f"{run_dir}: the run has no test or validation reads; name some with --fasta")
-    classifier = load_model(model_dir, device)
-    reads = _open_reads(fasta, config.dataset, classifier.labels)
-    unknown = int((reads.labels < 0).sum())
-    _check_classes(fasta, reads, unknown, config.dataset.strict_classes)
+    reads = _open_reads(Path(fasta), config.dataset, labels)
+    _check_classes(reads, config.dataset.strict_classes)
 
     started = time.monotonic()
     scorer = ReadScorer(classifier, batch_size)
     metrics, scores = _judge(reads, scorer, config, progress)
     seconds = time.monotonic() - started
-    train_reads, baseline, note = _baseline(config, classifier.labels, reads)
+    train_reads, baseline, note = _baseline(config, labels, reads)
     return Evaluation(
         run_dir=run_dir,
-        fasta=fasta,
-        labels=classifier.labels,
+        fasta=reads.path,
+        config=config,
+        labels=labels,
         metrics=metrics,
         **scores,
-        reads_of_unknown_class=unknown,
+        reads_of_unknown_class=reads.unknown,
+        reads_rejected=reads.rejected,
+        rejection_reasons=reads.rejection_reasons,
         reads_cut=scorer.reads_cut,
         train_reads=train_reads,
         baseline=baseline,
@@ -130,12 +142,6 @@ def evaluate(
         device=str(classifier.model.device),
         seconds=seconds,
     )
-
-
-def _run_config(run_dir: Path) -> RunConfig:
-    from metagene_train.config_file import load_config
-
-    return load_config(run_dir / "config.yaml").config
 
 
 def _open_reads(fasta: Path, settings: DatasetConfig, labels: LabelMap) -> LabelledReads:
@@ -153,17 +159,27 @@ def _open_reads(fasta: Path, settings: DatasetConfig, labels: LabelMap) -> Label
     def sequences(positions: np.ndarray) -> list[bytes]:
         return [normalise(index.read(int(i)).sequence) for i in positions]
 
-    return LabelledReads(labels.labels_of(index.class_ids), index.lengths, sequences)
+    return LabelledReads(
+        path=fasta,
+        labels=labels.labels_of(index.class_ids),
+        lengths=index.lengths,
+        sequences=sequences,
+        rejected=index.records - len(index),
+        rejection_reasons=index.rejection_summary,
+    )
 
 
-def _check_classes(fasta: Path, reads: LabelledReads, unknown: int, strict: bool) -> None:
-    if unknown and strict:
-        raise DataError(
-            f"{fasta}: {unknown} of {len(reads.labels)} reads have a class that the model does not know; "
-            "leave them out, or set dataset.strict_classes: false in the run's config.yaml to skip them"
-        )
-    if unknown == len(reads.labels):
-        raise DataError(f"{fasta}: none of its {unknown} reads has a class that the model knows")
+def _check_classes(reads: LabelledReads, strict: bool) -> None:
+    problems = []
+    if reads.unknown == len(reads.labels):
+        raise DataError(f"{reads.path}: none of its {reads.unknown:,} reads has a class that the model knows")
+    if reads.unknown:
+        problems.append(f"{reads.path}: {reads.unknown:,} reads have a class that the model does not know")
+    if reads.rejected:
+        problems.append(f"{reads.path}: {reads.rejection_reasons}")
+    if problems and strict:
+        remedy = "correct the file, or set dataset.strict_classes: false in model/config.yaml of the run"
+        raise DataError("\n".join([*problems, f"{remedy} to leave these reads out"]))
 
 
 def _judge(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from metagene_train import __version__
-from metagene_train.config_file import load_config
 from metagene_train.evaluate import Evaluation
 from metagene_train.metrics import confused_pairs
 from metagene_train.run_files import read_metric_lines
@@ -33,7 +32,7 @@ def write_evaluation(evaluation: Evaluation) -> Path:
 
     directory = evaluation.run_dir / "evaluation"
     directory.mkdir(exist_ok=True)
-    settings = load_config(evaluation.run_dir / "config.yaml").config.metrics
+    settings = evaluation.config.metrics
     metrics, labels = evaluation.metrics, evaluation.labels
     for stale in directory.iterdir():
         if stale.name in FILES:
@@ -61,6 +60,8 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "fasta": str(evaluation.fasta),
         "reads": metrics.reads,
         "reads_of_unknown_class": evaluation.reads_of_unknown_class,
+        "reads_rejected": evaluation.reads_rejected,
+        "rejection_reasons": evaluation.rejection_reasons or None,
         "reads_cut": evaluation.reads_cut,
         "classes": len(labels),
         "classes_with_reads": int((metrics.support > 0).sum()),

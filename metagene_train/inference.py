@@ -7,14 +7,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metagene_train.errors import DataError, RunError
+from metagene_train.errors import DataError, InputError, RunError
 
 if TYPE_CHECKING:
+    import torch
+
     from metagene_train.model import LoadedClassifier
 
 LEAST_BATCH = 64
 """Reads in a batch when the configuration names no evaluation batch and a smaller training batch:
 without gradients a read needs a small part of the memory that it needs in training."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` is a GPU when there is one. Raises InputError for ``cuda`` without one."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
+    return torch.device(name)
 
 
 class ReadScorer:

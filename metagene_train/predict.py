@@ -106,11 +106,11 @@ def predict(
     if output.exists() and fasta.exists() and output.samefile(fasta):
         raise InputError(f"{output}: is the input")
 
-    from metagene_train.inference import ReadScorer
+    from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
     from metagene_train.run_files import model_directory
 
-    classifier = load_model(model_directory(Path(run_dir)), device)
+    classifier = load_model(model_directory(Path(run_dir)), resolve_device(device))
     labels = classifier.labels
     scorer = ReadScorer(classifier, batch_size)
     counts: Counter[str] = Counter()

@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from metagene_train.errors import InputError
+from metagene_train.run_directory import CONFIG, METRICS, MODEL, SUMMARY
 
 
 def model_directory(run_dir: Path) -> Path:
     """``RUN_DIR/model``. Raises InputError, with the run's state, when there is no finished model."""
     if not run_dir.is_dir():
         raise InputError(f"{run_dir}: no such run directory")
-    model = run_dir / "model"
+    model = run_dir / MODEL
     if model.is_dir():
         return model
-    if not (run_dir / "config.yaml").exists():
+    if not (run_dir / CONFIG).exists():
         raise InputError(f"{run_dir}: is not a run directory: it has neither config.yaml nor model/")
-    run = read_record(run_dir / "run.json")
+    run = read_record(run_dir / SUMMARY)
     state = f"the run is {run['status']}" if run and "status" in run else "the run has not finished"
     raise InputError(
         f"{run_dir}: no trained model in model/: {state}; "
@@ -41,7 +42,7 @@ def read_metric_lines(run_dir: Path) -> list[dict[str, Any]]:
     The last line of a run that was killed may be half written; it is left out.
     """
     try:
-        text = (run_dir / "metrics.jsonl").read_text(encoding="utf-8")
+        text = (run_dir / METRICS).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     lines = []

@@ -99,6 +99,8 @@ def headline_notes(evaluation: dict[str, Any]) -> list[str]:
         )
     if evaluation["reads_of_unknown_class"]:
         notes.append(f"{evaluation['reads_of_unknown_class']:,} reads of unknown class were not judged.")
+    if evaluation["reads_rejected"]:
+        notes.append(f"{evaluation['rejection_reasons']}.")
     if evaluation["reads_cut"]:
         notes.append(f"{evaluation['reads_cut']:,} reads were cut to the longest length of the model.")
     model = evaluation["model"]
