@@ -92,16 +92,16 @@ MESSAGES = {
     "1.0": (
         "RuntimeError: CUDA out of memory. Tried to allocate 16.00 GiB (GPU 0; 11.93 GiB total capacity; "
         "4.00 GiB already allocated; 7.33 GiB free; 179.00 KiB cached)",
-        dict(tried_gib=16.0, capacity_gib=11.93, allocated_gib=4.0, free_gib=7.33, unallocated_gib=179 / 2**20),
+        {"tried_gib": 16.0, "capacity_gib": 11.93, "allocated_gib": 4.0, "free_gib": 7.33, "unallocated_gib": 179 / 2**20},
     ),
     "1.13 and 2.0": (
         "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB (GPU 1; 23.65 GiB total "
         "capacity; 22.10 GiB already allocated; 5.81 MiB free; 22.50 GiB reserved in total by PyTorch) If "
         "reserved memory is >> allocated memory try setting max_split_size_mb to avoid fragmentation.",
-        dict(
-            device="GPU 1", tried_gib=20 / 1024, capacity_gib=23.65, allocated_gib=22.1,
-            free_gib=5.81 / 1024, unallocated_gib=0.4, process_gib=None,
-        ),
+        {
+            "device": "GPU 1", "tried_gib": 20 / 1024, "capacity_gib": 23.65, "allocated_gib": 22.1,
+            "free_gib": 5.81 / 1024, "unallocated_gib": 0.4, "process_gib": None,
+        },
     ),
     "2.1, other process": (
         "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 138.00 MiB. GPU 0 has a total capacty "
@@ -109,17 +109,17 @@ MESSAGES = {
         "non-PyTorch memory, this process has 15.32 GiB memory in use. Of the allocated memory 14.12 GiB is "
         "allocated by PyTorch, and 410.41 MiB is reserved by PyTorch but unallocated. If reserved but unallocated "
         "memory is large try setting max_split_size_mb to avoid fragmentation.",
-        dict(
-            tried_gib=138 / 1024, capacity_gib=15.9, free_gib=8.44 / 1024, process_gib=15.32,
-            others_gib=577 / 1024, allocated_gib=14.12, unallocated_gib=410.41 / 1024,
-        ),
+        {
+            "tried_gib": 138 / 1024, "capacity_gib": 15.9, "free_gib": 8.44 / 1024, "process_gib": 15.32,
+            "others_gib": 577 / 1024, "allocated_gib": 14.12, "unallocated_gib": 410.41 / 1024,
+        },
     ),
     "2.2 in a container: own process under its host number": (
         "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 448.00 MiB. GPU 1 has a total capacty "
         "of 79.10 GiB of which 364.31 MiB is free. Process 175080 has 1.46 GiB memory in use. Process 175356 has "
         "77.26 GiB memory in use. Of the allocated memory 72.12 GiB is allocated by PyTorch, and 3.78 GiB is "
         "reserved by PyTorch but unallocated.",
-        dict(process_gib=77.26, others_gib=1.46, capacity_gib=79.10, allocated_gib=72.12),
+        {"process_gib": 77.26, "others_gib": 1.46, "capacity_gib": 79.10, "allocated_gib": 72.12},
     ),
     "2.5 and later": (
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 226.00 MiB. GPU 0 has a total capacity of "
@@ -127,30 +127,30 @@ MESSAGES = {
         "use. Of the allocated memory 14.81 GiB is allocated by PyTorch, and 336.73 MiB is reserved by PyTorch but "
         "unallocated. If reserved but unallocated memory is large try setting "
         "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation.",
-        dict(tried_gib=226 / 1024, capacity_gib=15.70, process_gib=15.48, others_gib=None, limit_gib=None),
+        {"tried_gib": 226 / 1024, "capacity_gib": 15.70, "process_gib": 15.48, "others_gib": None, "limit_gib": None},
     ),
     "set fraction and private pools": (
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of "
         "79.15 GiB of which 60.00 GiB is free. Including non-PyTorch memory, this process has 19.50 GiB memory in "
         "use. 20.00 GiB allowed; Of the allocated memory 18.00 GiB is allocated by PyTorch, with 24.00 MiB "
         "allocated in private pools (e.g., CUDA Graphs), and 1.00 GiB is reserved by PyTorch but unallocated.",
-        dict(limit_gib=20.0, allocated_gib=18.0, unallocated_gib=1.0, free_gib=60.0),
+        {"limit_gib": 20.0, "allocated_gib": 18.0, "unallocated_gib": 1.0, "free_gib": 60.0},
     ),
     "WSL: no process is listed, nothing free": (
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 730.00 MiB. GPU 0 has a total capacity of "
         "8.00 GiB of which 0 bytes is free. Of the allocated memory 6.52 GiB is allocated by PyTorch, and 666.27 "
         "MiB is reserved by PyTorch but unallocated.",
-        dict(free_gib=0.0, process_gib=None, allocated_gib=6.52, unallocated_gib=666.27 / 1024),
+        {"free_gib": 0.0, "process_gib": None, "allocated_gib": 6.52, "unallocated_gib": 666.27 / 1024},
     ),
     "AMD": (
         "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.50 GiB. GPU 0 has a total capacity of 15.98 "
         "GiB of which 512.00 MiB is free. Of the allocated memory 14.00 GiB is allocated by PyTorch, and 1.00 GiB "
         "is reserved by PyTorch but unallocated.",
-        dict(tried_gib=1.5, capacity_gib=15.98, allocated_gib=14.0),
+        {"tried_gib": 1.5, "capacity_gib": 15.98, "allocated_gib": 14.0},
     ),
     "outside the allocator": (
         "RuntimeError: CUDA error: out of memory",
-        dict(tried_gib=None, capacity_gib=None, allocated_gib=None),
+        {"tried_gib": None, "capacity_gib": None, "allocated_gib": None},
     ),
 }  # fmt: skip
 
@@ -486,6 +486,66 @@ def test_contradicted_claims_of_the_guide_are_named_and_not_made(capsys) -> None
         "Not advised for out of memory: lower model.lora.r",
         "Not advised for out of memory: set model.lora.target_modules",
     ]
+
+
+def test_the_trainers_own_out_of_memory_message_is_read_from_run_json(tmp_path: Path) -> None:
+    error = (
+        "CUDA ran out of memory at step 3 (micro-batch of 64 reads, 41 tokens wide) on NVIDIA GeForce RTX 4090: "
+        f"allocated 22.10 GiB and reserved 23.00 GiB at the peak, of 23.64 GiB. ({OUT_OF_MEMORY})"
+    )
+    run = write_run(
+        tmp_path / "run", losses([3.0]), [], status="failed", error=error, device="NVIDIA GeForce RTX 4090"
+    )
+    evidence = collect(run, None, None)
+    assert evidence.device_failures[0].capacity_gib == 23.64
+    assert evidence.longest_read_tokens == 41
+    advice = advise(evidence, rulebook.load(), predict=predicted_gib)
+    assert advice.findings[0].id == "A03"
+    assert advice.plan is not None and advice.plan.usable_gib is not None
+    assert advice.plan.usable_gib <= rulebook.load().gpu("rtx4090").usable_gib
+
+
+def test_a_run_that_stopped_itself_at_nan_is_found_by_its_own_words(tmp_path: Path, capsys) -> None:
+    error = "the loss became NaN or infinite at step 37 with a learning rate of 0.01; the checkpoints ..."
+    run = write_run(tmp_path / "run", losses(falling(3.0, 2.0, 3)), [], status="failed", error=error)
+    code, report = found(capsys, "--run", run)
+    assert code == 1
+    assert report["findings"][0]["title"] == "The training loss is not a number from step 37 on"
+
+
+def test_lengths_that_doctor_measured_decide_about_max_length(tmp_path: Path) -> None:
+    config = RunConfig()
+    config.tokenizer.max_length = 64
+    run = write_run(tmp_path / "run", losses([3.0]), [], config)
+    why = "Median 36, 99.9 % up to 44, longest 45 tokens (4.29 bases per token; 10,000 sampled reads)."
+    (run / "doctor.json").write_text(json.dumps({"findings": [{"id": "T02", "why": why, "unit": "tokens"}]}))
+    evidence = collect(run, None, None)
+    assert evidence.longest_read_tokens == 45
+    advice = advise(evidence, rulebook.load(), symptom="underfitting")
+    aside = next(f for f in advice.findings + advice.set_aside if f.id == "GM-UNDER-2")
+    assert aside.title.startswith("Not advised")
+
+
+def test_reads_left_out_are_never_silent(tmp_path: Path, capsys) -> None:
+    run = write_run(
+        tmp_path / "run",
+        losses(falling(3.0, 0.5)),
+        [],
+        train_reads=900,
+        validation_reads=50,
+        excluded_reads=50,
+    )
+    (run / "doctor.json").write_text(
+        json.dumps(
+            {"complete": True, "argv": ["metagene", "doctor", "--val", "v.fa"], "examined": {"records": 1200}}
+        )
+    )
+    _, report = found(capsys, "--run", run)
+    assert titles(report, "warn") == [
+        "50 reads were left out",
+        "The run saw other reads than doctor examined",
+    ]
+    assert "200 fewer" in report["findings"][1]["why"]
 
 
 def configs() -> st.SearchStrategy[RunConfig]:

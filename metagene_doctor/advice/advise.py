@@ -11,7 +11,7 @@ from metagene_doctor.advice.changes import ConfigChange, shown
 from metagene_doctor.advice.dry_run import Predictor, predictor
 from metagene_doctor.advice.evidence import Evidence, read_run
 from metagene_doctor.advice.explain import explain_memory
-from metagene_doctor.advice.findings import healthy, remedy_findings, symptom_finding
+from metagene_doctor.advice.findings import healthy, other_findings, remedy_findings, symptom_finding
 from metagene_doctor.advice.logs import read_log
 from metagene_doctor.advice.remedies import TAKES_MEMORY, Budget, Plan, bias, plan, usable_after_failure
 from metagene_doctor.advice.symptom import Symptom, gib
@@ -29,11 +29,15 @@ ORDER = ("oom", "instability", "overfitting", "underfitting", "slow")
 
 @dataclass(frozen=True)
 class Advice:
-    """What the run shows, what to do about it, and the sentence that sums it up."""
+    """What the run shows, what to do about it, and the sentence that sums it up.
+
+    ``set_aside``: fixes that are set already or ruled out, for those who want to know.
+    """
 
     findings: tuple[Finding, ...]
     verdict: str
     plan: Plan | None = None
+    set_aside: tuple[Finding, ...] = ()
 
 
 def collect(run_dir: Path | None, log: Path | None, config: Path | None) -> Evidence:
@@ -62,11 +66,13 @@ def advise(
 ) -> Advice:
     """Findings and a plan for what the evidence shows, or for the named ``symptom``.
 
-    ``gpu`` is the card the run is for; without it an out-of-memory message says what the card had.
+    ``gpu`` is the card the run is for, by default the one it ran on; where the rule book does not know
+    that one, an out-of-memory message still says what it had.
     ``predict`` stands in for the dry run. Without a configuration the fixes are those for an unchanged
     one, and nothing can be said about memory or about what is set already.
     """
     config = evidence.config
+    gpu = gpu or _card_of_run(evidence, rulebook)
     usable = usable_after_failure(evidence, gpu.usable_gib if gpu else None)
     detected = [found for found in detect(evidence, usable) if _asked_for(found, symptom)]
     named = [name for name in ORDER if name == symptom or any(found.symptom == name for found in detected)]
@@ -85,7 +91,8 @@ def advise(
     processors = len(os.sched_getaffinity(0))
     made = plan(named, config or RunConfig(), evidence, rulebook, budget, processors)
     findings += remedy_findings(made)
-    return Advice(tuple(findings), _verdict(made, named, has_config=config is not None), made)
+    verdict = _verdict(made, named, has_config=config is not None)
+    return Advice(tuple(findings), verdict, made, tuple(other_findings(made)))
 
 
 def card(rulebook: Rulebook, gpu: str | None, gpu_mem: float | None) -> Gpu | None:
@@ -93,6 +100,17 @@ def card(rulebook: Rulebook, gpu: str | None, gpu_mem: float | None) -> Gpu | No
     if gpu is not None:
         return rulebook.gpu(gpu)
     return rulebook.smallest_gpu(gpu_mem)[0] if gpu_mem is not None else None
+
+
+def _card_of_run(evidence: Evidence, rulebook: Rulebook) -> Gpu | None:
+    """The card that run.json names, if the rule book knows it."""
+    name = (evidence.summary or {}).get("device")
+    if not isinstance(name, str) or name == "cpu":
+        return None
+    try:
+        return rulebook.gpu(name)
+    except InputError:
+        return None
 
 
 def _asked_for(found: Symptom, symptom: str | None) -> bool:

@@ -6,10 +6,12 @@ any other trainer into the same shape. A value that the source does not give is 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import re
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,8 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything known about one run. ``source`` names the directory or log it was read from."""
+    """Everything known about one run. ``source`` names the directory or log it was read from;
+    ``broken_values`` holds what the run itself reported as not finite, with the step."""
 
     source: str
     training: tuple[TrainingPoint, ...] = ()
@@ -63,6 +66,7 @@ class Evidence:
     device_failures: tuple[OutOfMemory, ...] = ()
     host_failures: tuple[HostMemoryFailure, ...] = ()
     iterations_per_s: float | None = None
+    broken_values: tuple[tuple[str, int], ...] = ()
     status: str | None = None
     error: str | None = None
     seconds: float | None = None
@@ -96,26 +100,41 @@ def read_run(run_dir: Path) -> Evidence:
     training, evaluations = read_metrics(metrics) if metrics.exists() else ((), ())
     summary = _read_json(run_dir / "run.json") or {}
     labels = run_dir / "labels.json"
-    error = summary.get("error")
-    failures = list(find_failures(str(error).splitlines())) if error else []
+    error = str(summary.get("error") or "")
+    failures = list(find_failures(error.splitlines()))
     doctor = _read_json(run_dir / "doctor.json")
+    widest = re.search(r"micro-batch of \d+ reads, (\d+) tokens wide", error)
     return Evidence(
         source=str(run_dir),
         training=training,
         evaluations=evaluations,
-        device_failures=tuple(f for f in failures if isinstance(f, OutOfMemory)),
+        device_failures=tuple(_with_phase(f, error) for f in failures if isinstance(f, OutOfMemory)),
         host_failures=tuple(f for f in failures if isinstance(f, HostMemoryFailure)),
+        broken_values=tuple(reported_broken(error)),
         status=summary.get("status"),
-        error=str(error) if error else None,
+        error=error or None,
         seconds=summary.get("seconds"),
-        total_steps=summary.get("total_steps") or summary.get("max_steps"),
-        num_labels=len(LabelMap.load(labels)) if labels.exists() else None,
-        longest_read_tokens=longest_tokens(doctor),
+        total_steps=summary.get("planned_steps"),
+        num_labels=len(LabelMap.load(labels)) if labels.exists() else summary.get("classes"),
+        longest_read_tokens=longest_tokens(doctor) or (int(widest.group(1)) if widest else None),
         predicted=_read_json(run_dir / "predicted.json"),
         doctor=doctor,
         summary=summary or None,
         config=load_config(config_file).config if config_file.exists() else None,
     )
+
+
+def _with_phase(failure: OutOfMemory, error: str) -> OutOfMemory:
+    """The trainer says where it was; its message carries no traceback."""
+    return dataclasses.replace(failure, phase="loading") if "while loading the encoder" in error else failure
+
+
+def reported_broken(text: str) -> Iterator[tuple[str, int]]:
+    """(what, step) of the sentences with which a run stops at a loss that is not finite."""
+    for found in re.finditer(
+        r"the (validation )?loss (?:became NaN or infinite|is not finite) (?:at|after) step (\d+)", text
+    ):
+        yield ("validation loss" if found.group(1) else "training loss"), int(found.group(2))
 
 
 def read_metrics(path: Path) -> tuple[tuple[TrainingPoint, ...], tuple[Evaluation, ...]]:
@@ -129,6 +148,8 @@ def read_metrics(path: Path) -> tuple[tuple[TrainingPoint, ...], tuple[Evaluatio
         try:
             entry = json.loads(line)
             step = int(entry["step"])
+            if entry.get("loss", 0.0) is None:
+                entry["loss"] = math.nan  # JSON has no NaN: the writer put null
         except (ValueError, KeyError, TypeError):
             if number == len(lines):
                 break
@@ -159,7 +180,8 @@ def numbers_for(kind: type, entry: Mapping[str, Any], rename: Mapping[str, str] 
 
 def not_finite(evidence: Evidence) -> list[tuple[str, int]]:
     """(what, step) of every logged loss or gradient norm that is NaN or infinite."""
-    found = [("training loss", p.step) for p in evidence.training if _broken(p.loss)]
+    found = list(evidence.broken_values)
+    found += [("training loss", p.step) for p in evidence.training if _broken(p.loss)]
     found += [("gradient norm", p.step) for p in evidence.training if _broken(p.grad_norm)]
     found += [("validation loss", e.step) for e in evidence.evaluations if _broken(e.loss)]
     return sorted(found, key=lambda item: item[1])
@@ -173,11 +195,12 @@ def finite(points: Iterable[Any], read: Callable[[Any], float | None]) -> list[t
 
 
 def longest_tokens(doctor: Mapping[str, Any] | None) -> int | None:
-    """Token length of the longest read, as doctor measured it (finding T02)."""
+    """Token length of the longest read that doctor sampled, as its finding T02 tells it."""
     for finding in (doctor or {}).get("findings", []):
-        if finding.get("id") == "T02" and finding.get("unit") == "tokens":
-            measured = finding.get("measured")
-            return int(measured) if isinstance(measured, (int, float)) else None
+        if finding.get("id") == "T02" and (
+            found := re.search(r"longest (\d+) tokens", finding.get("why", ""))
+        ):
+            return int(found.group(1))
     return None
 
 

@@ -35,19 +35,27 @@ def symptom_finding(symptom: Symptom) -> Finding:
         measured=_finite(symptom.measured),
         threshold=_finite(symptom.threshold),
         unit=symptom.unit,
-        why=symptom.why,
+        why=_sentence(symptom.why),
     )
 
 
 def remedy_findings(plan: Plan) -> list[Finding]:
-    """Numbered per symptom, in the order to try them; then what is not advised, and why."""
+    """Numbered per symptom, in the order to try them; then the guide's claims that do not hold."""
     findings: list[Finding] = []
     numbers: dict[str, int] = {}
     for advised in plan.advised:
         numbers[advised.symptom] = numbers.get(advised.symptom, 0) + 1
         findings.append(_advised(advised, numbers[advised.symptom], plan.usable_gib))
-    findings += [_set_aside(item) for item in plan.set_aside]
-    return findings
+    return findings + [_set_aside(item) for item in plan.set_aside if _is_contradicted(item)]
+
+
+def other_findings(plan: Plan) -> list[Finding]:
+    """Fixes that the configuration has already, or that the run's own numbers rule out."""
+    return [_set_aside(item) for item in plan.set_aside if not _is_contradicted(item)]
+
+
+def _is_contradicted(item: SetAside) -> bool:
+    return item.fix.verdict == "contradicted" and not item.already
 
 
 def override(change: ConfigChange) -> str:
@@ -95,6 +103,8 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
     else:
         sentences.append(_sentence(item.fix.evidence))
     sentences.append(f"[{item.fix.verdict}; {item.fix.source}]")
+    if number == 1:
+        sentences.append(VERIFY[item.symptom])
     return Finding(
         id=item.fix.id,
         title=f"Fix {number} for {NAMES[item.symptom]}{'' if item.at_once else ' (if that is not enough)'}: "
@@ -105,18 +115,17 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
         threshold=None if item.after_gib is None or usable_gib is None else round(usable_gib, 2),
         unit=None if item.after_gib is None else "GiB",
         why=" ".join(sentence for sentence in sentences if sentence),
-        remedy=Remedy(text=VERIFY[item.symptom], commands=tuple(map(override, item.changes))),
+        remedy=Remedy(text="Set", commands=(" ".join(map(override, item.changes)),)),
         confidence="estimated",
         rule=item.fix.id,
     )
 
 
 def _set_aside(item: SetAside) -> Finding:
-    contradicted = item.fix.verdict == "contradicted" and not item.already
     return Finding(
         id=item.fix.id,
         title=f"Not advised for {NAMES[item.symptom]}: {item.fix.action} {item.fix.key}",
-        severity=Severity.INFO if contradicted else Severity.PASS,
+        severity=Severity.INFO if _is_contradicted(item) else Severity.PASS,
         scope="config",
         why=_sentence(item.reason),
         rule=item.fix.id,

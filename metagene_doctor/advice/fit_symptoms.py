@@ -22,6 +22,8 @@ STILL_FALLING = 0.03
 """Relative fall of validation loss over the last third of the evaluations that says: stopped early."""
 HIGH_LOSS = 0.5
 """Share of ln K above which a loss is high when the run has levelled off."""
+EXCLUDED = 0.01
+"""Share of reads left out above which to warn."""
 NOT_LEARNING = 0.97
 """Share of ln K, the loss of guessing, above which nothing was learned."""
 NOT_LEARNING_STEPS = 500
@@ -121,28 +123,44 @@ def not_learning(evidence: Evidence) -> list[Symptom]:
         Symptom(
             "A06", "underfitting", "Nothing was learned", Severity.WARN, round(level, 4),
             round(NOT_LEARNING * guess, 4), "training loss",
-            f"After {last_step:,} steps the loss is that of guessing (ln {evidence.num_labels:,} = "
-            f"{guess:.4g}). Look at the data before the settings: [UNK] tokens (T01), reads sorted by "
-            "class (L07), labels that do not belong to their reads",
+            f"After {last_step:,} steps the loss is {level:.4g}, that of guessing (ln "
+            f"{evidence.num_labels:,} = {guess:.4g}). Look at the data before the settings: "
+            "[UNK] tokens (T01), reads sorted by class (L07), labels that do not belong to their reads",
         )
     ]  # fmt: skip
 
 
 def drift(evidence: Evidence) -> list[Symptom]:
-    """Reads that doctor counted and the run did not use."""
-    doctor, summary = evidence.doctor or {}, evidence.summary or {}
-    counted = (doctor.get("baseline") or {}).get("train_reads")
-    used = summary.get("train_reads")
-    if counted is None or used is None or counted == used:
-        return []
-    return [
-        Symptom(
-            "A11", "drift", "The run used other reads than doctor examined", Severity.WARN,
-            used, counted, "training reads",
-            f"{abs(counted - used):,} reads {'fewer' if used < counted else 'more'}: the files or the "
-            "mapping changed since, or reads of classes outside the mapping were left out",
-        )
-    ]  # fmt: skip
+    """Reads that the run left out, and reads that doctor counted in the same files but the run did not."""
+    summary = evidence.summary or {}
+    excluded = summary.get("excluded_reads") or 0
+    used = (summary.get("train_reads") or 0) + (summary.get("validation_reads") or 0)
+    found: list[Symptom] = []
+    if used and excluded > EXCLUDED * (used + excluded):
+        share = excluded / (used + excluded)
+        found.append(
+            Symptom(
+                "A11", "drift", f"{excluded:,} reads were left out", Severity.WARN, round(share, 4),
+                EXCLUDED, "fraction of reads",
+                f"{share:.1%} of the reads belong to classes that the mapping does not have "
+                "(dataset.strict_classes: false); doctor's L02 lists the classes",
+            )
+        )  # fmt: skip
+    doctor = evidence.doctor or {}
+    argv = doctor.get("argv") or []
+    whole = doctor.get("complete") and "quick" not in argv and {"--val", "--config"} & set(argv)
+    counted = (doctor.get("examined") or {}).get("records") if whole else None
+    if counted and used and counted != used + excluded:
+        missing = counted - used - excluded
+        found.append(
+            Symptom(
+                "A11", "drift", "The run saw other reads than doctor examined", Severity.WARN,
+                used + excluded, counted, "reads",
+                f"Doctor examined {counted:,} reads, the run had {used + excluded:,}: {abs(missing):,} "
+                f"{'fewer' if missing > 0 else 'more'}. Files or header pattern changed: run doctor again",
+            )
+        )  # fmt: skip
+    return found
 
 
 def _train_loss_near(

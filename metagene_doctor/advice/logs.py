@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from metagene_doctor.advice.evidence import Evaluation, Evidence, TrainingPoint, numbers_for
+from metagene_doctor.advice.evidence import Evaluation, Evidence, TrainingPoint, numbers_for, reported_broken
 from metagene_doctor.advice.memory_failures import HostMemoryFailure, OutOfMemory, find_failures
 from metagene_train.errors import InputError
 
@@ -36,6 +36,7 @@ def read_log(path: Path) -> Evidence:
     try:
         failures = list(find_failures(_lines(path)))
         training, evaluations, speeds, total = _measurements(path)
+        broken = [item for line in _lines(path) for item in reported_broken(line)]
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     device = tuple(failure for failure in failures if isinstance(failure, OutOfMemory))
@@ -46,6 +47,7 @@ def read_log(path: Path) -> Evidence:
         device_failures=device,
         host_failures=tuple(failure for failure in failures if isinstance(failure, HostMemoryFailure)),
         iterations_per_s=statistics.median(speeds) if speeds else None,
+        broken_values=tuple(broken),
         error=device[-1].text if device else None,
         total_steps=total,
     )

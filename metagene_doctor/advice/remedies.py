@@ -229,6 +229,8 @@ def _one(
     if symptom == "oom" and before is not None and after is not None and after >= before - NEGLIGIBLE_GIB:
         return SetAside(symptom, fix, f"saves nothing here: {gib(before)} before, {gib(after)} after")
     at_once = weight.shown_by_run or (fix.verdict == "holds" and not weight.only_if_needed)
+    if fix.key == "model.quantization" and before is None and not weight.shown_by_run:
+        at_once = False  # slower and less exact: only when it is known that nothing milder is enough
     return Advised(symptom, fix, proposal, weight.reason, before, after, at_once)
 
 

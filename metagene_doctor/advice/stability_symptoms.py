@@ -57,7 +57,8 @@ def instability(evidence: Evidence) -> list[Symptom]:
                 round(worst, 1),
                 GRADIENT_EXPLOSION,
                 "gradient norm",
-                f"{len(exploded)} of {len(norms)} logged points are above, the worst at step {step:,}; "
+                f"{len(exploded)} of {len(norms)} logged points are above {GRADIENT_EXPLOSION:g}, the worst "
+                f"at step {step:,} is {worst:,.4g}; "
                 f"the median is {typical:.3g}",
             )
         )
@@ -72,7 +73,8 @@ def instability(evidence: Evidence) -> list[Symptom]:
                 round(last, 4),
                 round(lowest, 4),
                 "training loss",
-                f"It was lowest around step {step:,} and is {last / lowest - 1:.0%} higher at the end, "
+                f"It was lowest around step {step:,} ({lowest:.4g}) and is {last:.4g} at the end "
+                f"({last / lowest - 1:+.0%}), "
                 "so this is not overfitting (which lowers training loss)",
             )
         )
@@ -86,8 +88,8 @@ def instability(evidence: Evidence) -> list[Symptom]:
                 round(value, 4),
                 round(usual, 4),
                 "training loss",
-                f"{len(spikes)} spikes in {len(losses)} logged points, the worst at step {step:,}, "
-                f"{value / usual:.1f} times the median before it",
+                f"{len(spikes)} spikes in {len(losses)} logged points, the worst at step {step:,}: "
+                f"{value:.4g}, {value / usual:.1f} times the median before it",
             )
         )
     elif (rough := roughness(losses)) is not None and rough > ROUGHNESS:
@@ -99,7 +101,8 @@ def instability(evidence: Evidence) -> list[Symptom]:
                 round(rough, 3),
                 ROUGHNESS,
                 "median change between logged points / median loss",
-                "Single steps say little about progress; the effective batch is small or lr is high",
+                f"From one logged point to the next it changes by {rough:.0%} of its size (over "
+                f"{ROUGHNESS:.0%}). Single steps say little; the effective batch is small or lr high",
             )
         )
     return found

@@ -44,11 +44,13 @@ def command(
     With SYMPTOM alone: its fixes for --config, without looking at a run. Exit code 1 when the run ran
     out of memory or its loss is not a number; the other symptoms are warnings.
     """
+    from rich.console import Console
+
     from metagene_doctor import rulebook
     from metagene_doctor.advice.advise import advise, card, collect, rewritten
-    from metagene_doctor.advice.text import lines
     from metagene_doctor.config_views import write_new
     from metagene_doctor.finding import Examined, Report, Severity, exit_code
+    from metagene_doctor.report import terminal
     from metagene_train import __version__
 
     if symptom is None and run_dir is None and log is None:
@@ -58,19 +60,20 @@ def command(
     advice = advise(evidence, book, symptom=symptom, gpu=card(book, gpu, gpu_mem))
     if output is not None:
         write_new(output, rewritten(advice, run_dir, config), force=force)
+    report = Report(
+        tool_version=__version__,
+        argv=("metagene", *sys.argv[1:]),
+        complete=True,
+        examined=Examined(),
+        findings=advice.findings + (advice.set_aside if verbose or as_json else ()),
+        verdict=advice.verdict,
+    )
     if as_json:
-        report = Report(
-            tool_version=__version__,
-            argv=tuple(sys.argv[1:]),
-            complete=True,
-            examined=Examined(),
-            findings=advice.findings,
-            verdict=advice.verdict,
-        )
-        click.echo(report.model_dump_json(indent=1))
+        click.echo(report.model_dump_json(indent=2))
+    elif quiet:
+        click.echo(advice.verdict)
     else:
-        for line in [advice.verdict] if quiet else lines(advice.findings, advice.verdict, verbose=verbose):
-            click.echo(line)
+        terminal.render(report, console=Console(), verbose=verbose, heading=evidence.source)
     if output is not None and not quiet:
         click.echo(f"wrote {output}; next: metagene doctor --config {output}", err=True)
     return exit_code(advice.findings, Severity(fail_on))
