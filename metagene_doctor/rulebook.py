@@ -210,10 +210,10 @@ def _problems(path: Path, error: ValidationError) -> list[str]:
     problems: dict[str, None] = {}
     for problem in error.errors():
         node: Any = placed
-        line, where = 1, []
+        line, where = 1, list[str]()
         for step in problem["loc"]:
             try:
-                line = (node.lc.key(step) if isinstance(node, dict) else node.lc.item(step))[0] + 1
+                line = (node.lc.key(step) if isinstance(step, str) else node.lc.item(step))[0] + 1
                 node = node[step]
             except (AttributeError, KeyError, IndexError, TypeError):
                 break  # pydantic goes on to name the alternatives of a union, which are not in the file

@@ -4,7 +4,7 @@ guide's row for the same card."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from metagene_doctor.tuning.plan import make
@@ -201,7 +201,7 @@ def guide_row(recommendation: Recommendation, predict: Predict) -> GuideRow:
         title=getattr(tier, "title", tier.id),
         candidate=row,
         taken=False,
-        reasons=tuple(_against(recommendation, row, replace(best))),
+        reasons=tuple(_against(recommendation, row, best)),
     )
 
 
@@ -235,10 +235,11 @@ def _against(recommendation: Recommendation, row: Candidate, best: Candidate) ->
             f"{cost:.2f} GiB more than on {_names(theirs.model.lora.target_modules)} at rank "
             f"{theirs.model.lora.r}, and are better (EV-TARGETS)"
         )
-    if theirs.training.max_epochs > ours.training.max_epochs:
+    longer, shorter = theirs.training.max_epochs, ours.training.max_epochs
+    if longer > shorter:
         yield (
-            f"{theirs.training.max_epochs:g} epochs are {theirs.training.max_epochs / ours.training.max_epochs:.1f} "
-            f"times as long as {ours.training.max_epochs:g}, which METAGENE-1's authors found enough"
+            f"{longer:g} epochs are {longer / shorter:.1f} times as long as {shorter:g}, which METAGENE-1's "
+            "authors found enough"
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metagene_doctor.rule_schema import Band, Change, Multiple, OneOf, Policy, Recommended
+from metagene_doctor.rule_schema import Band, Change, Multiple, OneOf, Policy, Recommended, Rule
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.tuning.reads import ReadStatistics
 from metagene_train.config import RunConfig
@@ -128,7 +128,7 @@ def _guide(plan: Plan, book: Rulebook, reads: ReadStatistics, gpu_gb: int | None
         )
     size = gpu_gb or 0
     rows = [row for row in book.memory_tiers if row.gpu_gb <= size] or [book.memory_tiers[0]]
-    tiers = [max(rows, key=lambda row: row.gpu_gb)]
+    tiers: list[Rule] = [max(rows, key=lambda row: row.gpu_gb)]
     tiers += [row for row in book.dataset_tiers if reads.reads is not None and row.where.reads(reads.reads)]
     for tier in tiers:
         for key, recommended in tier.recommends.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from metagene_train.config import RunConfig
-from metagene_train.errors import InputError
 
 SAMPLE = 20_000
 """Reads that are tokenized; a file with fewer is tokenized whole."""
@@ -102,8 +101,8 @@ def measure(
 ) -> ReadStatistics:
     """Statistics of ``config.dataset.train_fasta``: every read is counted, up to 20,000 are tokenized.
 
-    Raises what the read index and the tokenizer raise; a tokenizer that is not on this machine is
-    replaced by an estimate from the bases, and ``origin`` says so.
+    Raises what the read index and the tokenizer raise; a tokenizer from the hub that is not on this
+    machine is replaced by an estimate from the bases, and ``origin`` says so.
     """
     from metagene_train.reads.headers import HeaderPattern
     from metagene_train.reads.index import ReadIndex
@@ -133,6 +132,15 @@ def measure(
     )
 
 
+def _on_this_machine(tokenizer: str) -> bool:
+    """A path, or a hub id whose tokenizer is in the cache: tuning needs no network."""
+    if Path(tokenizer).expanduser().exists():
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(tokenizer, "tokenizer.json"), str)
+
+
 def _sample(lengths: np.ndarray) -> np.ndarray:
     """Positions to tokenize: all reads, or the longest 200 and a random draw of the others."""
     if len(lengths) <= SAMPLE:
@@ -155,15 +163,14 @@ def _token_lengths(config: RunConfig, index: object, positions: np.ndarray) -> t
     from metagene_train.reads.bases import normalise
     from metagene_train.tokenizer import load_tokenizer
 
-    try:
-        tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
-    except InputError:
+    if not _on_this_machine(config.tokenizer.name_or_path):
         bases = np.asarray(index.lengths)[positions]  # type: ignore[attr-defined]
         estimate = np.ceil(bases / FEWEST_BASES_PER_TOKEN).astype(int) + 1
         return estimate, (
             f"token lengths estimated at {FEWEST_BASES_PER_TOKEN} bases per token, because the tokenizer "
             f"{config.tokenizer.name_or_path} is not on this machine"
         )
+    tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
     sequences = [normalise(index.read(int(position)).sequence) for position in positions]  # type: ignore[attr-defined]
     tokens = np.array([len(ids) for ids in tokenizer.encode(sequences)])
     share = "all" if len(positions) == len(index) else f"{len(positions):,}"  # type: ignore[arg-type]

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from metagene_doctor.report import quantities
 from metagene_doctor.tuning.search import Recommendation
 from metagene_train import __version__
 from metagene_train.config import RunConfig
 from metagene_train.config_file import dump_config, flatten
+from metagene_train.errors import InputError
+
+
+def must_be_new(path: Path, *, force: bool) -> None:
+    """Raise InputError before the search rather than after it, when the file could not be written."""
+    if path.exists() and not force:
+        raise InputError(f"{path}: exists already; name another file or give --force")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: there is no directory {path.absolute().parent}")
 
 
 def to_yaml(recommendation: Recommendation, given: frozenset[str] = frozenset()) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 BYTES_PER_WEIGHT = {"none": 2.0, "int8": 1.0, "nf4": 0.53}
 """nf4: 4 bits and, with double quantisation, 0.127 bits of scale per weight (arXiv:2305.14314)."""
-UNPACKED_BYTES = 4.0
-"""A quantised weight is written once and read once in 16 bits for each pass."""
+UNPACKED_BYTES = 2.0
+"""A quantised weight is written once in 16 bits before the product of each pass reads it."""
 PER_HIDDEN, PER_FFN, PER_ADAPTED = 40, 8, 4
 """Reads and writes of element-wise operations in one layer forward, in elements per token: per hidden
 unit (two norms computed in fp32, rotary embedding, two residuals, attention input and output), per
@@ -154,16 +154,17 @@ def _micro_batch_seconds(
     passes = 1 + backward + again
 
     quantization = config.model.quantization
-    weight_bytes = 4.0 if config.training.precision == "32" else BYTES_PER_WEIGHT[quantization]
-    unpacked = 0.0 if quantization == "none" else UNPACKED_BYTES
+    weight_bytes = 4.0 if config.training.precision == "32" else BYTES_PER_WEIGHT["none"]
+    unpacked = 0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization] + UNPACKED_BYTES
     streaming = device.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
-    weights_s = shape.linear_parameters * (weight_bytes + unpacked) / streaming
+    weights_s = shape.linear_parameters * weight_bytes / streaming
+    unpack_s = shape.linear_parameters * unpacked / streaming
     attention = 2 * tokens * padded_tokens * shape.query * shape.layers
     product_s = (2 * shape.linear_parameters * tokens + attention) / (
         device.tflops * 1e12 * assumed.efficiency
     )
     adapters_s = 3 * 2 * adapter_parameters * tokens / (device.tflops * 1e12 * assumed.efficiency)
-    multiply_s = passes * max(product_s, weights_s) + adapters_s
+    multiply_s = passes * (max(product_s, weights_s) + unpack_s) + adapters_s
 
     itemsize = 4 if config.training.precision == "32" else 2
     adapted_units = sum(sum(units) for units in adapted.values())
@@ -180,7 +181,7 @@ def _micro_batch_seconds(
         "launching operations"
         if launch_s > device_s
         else "memory traffic"
-        if traffic_s + (passes * weights_s if weights_s > product_s else 0) > device_s / 2
+        if traffic_s + passes * (unpack_s + (weights_s if weights_s > product_s else 0)) > device_s / 2
         else "arithmetic"
     )
     return max(device_s, launch_s) + optimizer_s, limit

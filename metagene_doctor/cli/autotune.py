@@ -1,0 +1,91 @@
+"""``metagene autotune``: the best settings that fit a device, as a configuration file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min-memory", "max-speed"]
+
+
+@click.command()
+@click.option("--gpu", help="Card the run is for, e.g. rtx4090  [default: the card of this machine].")
+@click.option("--gpu-mem", type=click.FloatRange(min=1), help="Its size in GB as sold, instead of its name.")
+@click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="cpu: tune for no GPU.")
+@click.option("--fasta", type=click.Path(path_type=Path), help="Training reads; their lengths decide.")
+@click.option("--val", type=click.Path(path_type=Path), help="Validation reads.")
+@click.option("--mapping", type=click.Path(path_type=Path), help="Mapping of class ids to labels (TSV).")
+@click.option("--encoder", help="Directory of a Llama-like encoder  [default: METAGENE-1].")
+@click.option("--config", type=click.Path(path_type=Path), help="Config to start from.")
+@click.option("--goal", type=click.Choice(GOALS), default="balanced", show_default=True)
+@click.option(
+    "--policy",
+    type=click.Choice(["evidence", "guide"]),
+    default="evidence",
+    show_default=True,
+    help="evidence: what the evidence supports; guide: the guide's row for the card, fitting or not.",
+)
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Cards of this kind.")
+@click.option(
+    "--max-truncation",
+    type=click.FloatRange(0, 1),
+    help="Largest share of the reads that may be cut  [default: 0.001].",
+)
+@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Passes over the reads.")
+@click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recommended config here.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Write the memory maps as a picture (PNG).")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the recommendation only.")
+def command(
+    device: str,
+    gpus: int,
+    output: Path | None,
+    force: bool,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Find the settings that fit a device and run fastest, for these reads and this goal.
+
+    Needs no GPU, no weights and no network: memory comes from a dry run of the training step. Exit
+    code 1 when nothing fits (or, with --policy guide, when the guide's row does not).
+    """
+    if options["gpu"] and options["gpu_mem"]:
+        raise click.UsageError("give --gpu or --gpu-mem, not both")
+    if device == "cpu" and (options["gpu"] or options["gpu_mem"]):
+        raise click.UsageError("--device cpu leaves no place for --gpu or --gpu-mem")
+    from rich.console import Console
+
+    from metagene_doctor.cli.progress import progress_bar
+    from metagene_doctor.config_views import write_new
+    from metagene_doctor.tuning import as_json as json_document
+    from metagene_doctor.tuning import autotune, picture, recommended, report
+    from metagene_doctor.tuning.request import Wishes, build
+
+    if output is not None:
+        recommended.must_be_new(output, force=force)
+    wishes = Wishes(cpu=device == "cpu", devices=gpus, **options)
+    with progress_bar("Reading", quiet=quiet or as_json) as progress:
+        asked = build(wishes, progress)
+    for warning in asked.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    recommendation, exploration = autotune.run(asked.request, around=not quiet or as_json or plot is not None)
+    if as_json:
+        click.echo(json_document.text(recommendation, exploration, sys.argv[1:]))
+    elif quiet:
+        click.echo(report.verdict(recommendation))
+    else:
+        report.render(recommendation, exploration, Console(width=None if sys.stdout.isatty() else 120))
+    if plot is not None:
+        picture.save(exploration.heat_maps, plot, report.verdict(recommendation))
+    if output is not None and (recommendation.fits or wishes.policy == "guide"):
+        write_new(output, recommended.to_yaml(recommendation, asked.given), force=force)
+        if not quiet:
+            click.echo(f"wrote {output}; next: metagene train --config {output}", err=True)
+    return 0 if recommendation.fits else 1

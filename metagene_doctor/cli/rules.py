@@ -1,0 +1,54 @@
+"""``metagene rules``: the rule book, with a verdict on every claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+RULES = click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+
+
+@click.group()
+def command() -> None:
+    """The rule book: every advice with its source, and whether the evidence bears it out."""
+
+
+@command.command("list")
+@click.option("--verdict", type=click.Choice(["holds", "contradicted", "unverified"]), help="Only these.")
+@RULES
+@JSON
+def list_rules(verdict: str | None, rules: Path | None, as_json: bool) -> int:
+    """One line per rule: verdict, id, title."""
+    from metagene_doctor import rule_views, rulebook
+
+    found = [rule for rule in rulebook.load(rules).every() if verdict in (None, rule.verdict)]
+    click.echo(rule_views.as_json(found) if as_json else rule_views.listing(found))
+    return 0
+
+
+@command.command()
+@click.argument("rule_id", metavar="ID")
+@RULES
+@JSON
+def show(rule_id: str, rules: Path | None, as_json: bool) -> int:
+    """One rule: what it recommends, where, why, on whose word, and the evidence."""
+    from metagene_doctor import rule_views, rulebook
+
+    rule = rulebook.load(rules).rule(rule_id)
+    click.echo(rule_views.as_json([rule]) if as_json else rule_views.details(rule))
+    return 0
+
+
+@command.command()
+@RULES
+@JSON
+def verify(rules: Path | None, as_json: bool) -> int:
+    """Recompute the verdict of every memory claim with the dry run; exit code 1 when one differs."""
+    from metagene_doctor import rule_views, rulebook
+    from metagene_doctor.tuning import claims
+
+    checked = claims.verify(rulebook.load(rules))
+    click.echo(rule_views.checks_as_json(checked) if as_json else rule_views.checks(checked))
+    return 0 if all(check.agrees for check in checked) else 1

@@ -1,0 +1,178 @@
+"""A recommendation as text: what to run, what else would fit, what each knob costs, and why."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metagene_doctor.tuning.exploration import Exploration, GuideRow, HeatMap, Neighbour
+from metagene_doctor.tuning.recommended import duration_of
+from metagene_doctor.tuning.search import Candidate, Recommendation
+
+SHOWN = 6
+"""Candidates in the table."""
+
+
+def render(recommendation: Recommendation, exploration: Exploration, console: Console) -> None:
+    request, best = recommendation.request, recommendation.best
+    _say(console, f"Device: {request.device.origin}" + _times(request.devices))
+    _say(console, f"Reads:  {request.reads.origin}; {request.reads.classes:,} classes")
+    for note in recommendation.notes:
+        _say(console, f"Note:   {note}", "yellow")
+    console.print()
+    console.print(_candidates(recommendation))
+    console.print()
+    if recommendation.fits:
+        _say(console, verdict(recommendation), "bold green")
+        _say(console, f"{duration_of(recommendation)}; limited by {best.speed.limit} (estimate)")
+    else:
+        _say(console, verdict(recommendation), "bold red")
+    console.print()
+    console.print(_neighbours(exploration.neighbours, best))
+    for heat_map in exploration.heat_maps:
+        console.print()
+        console.print(_heat_map(heat_map))
+    if exploration.heat_maps:
+        _say(console, "GiB with margin; [ ] recommended, x does not fit.", "dim")
+    if exploration.guide is not None:
+        console.print()
+        _guide(exploration.guide, console)
+    _say(
+        console,
+        "Memory is a dry run under fake tensors, speed an estimate from the device's rates; "
+        "not measured on this device.",
+        "dim",
+    )
+
+
+def verdict(recommendation: Recommendation) -> str:
+    """The answer in one line."""
+    request, best = recommendation.request, recommendation.best
+    needed, usable = f"{best.needed_gib:.2f} GiB", f"{request.device.usable_gib:.2f} GiB"
+    if not recommendation.fits and request.policy == "guide":
+        return f"The guide's row does not fit: it needs {needed} of {usable} usable ({summary(best)})"
+    if not recommendation.fits:
+        return f"Nothing fits {usable}: tightest feasible is {needed} ({summary(best)})"
+    return (
+        f"Recommended: {summary(best)}; {best.needed_gib:.2f} of {request.device.usable_gib:.2f} GiB usable "
+        f"(device {best.memory.device_gib:.2f} + margin {best.memory.margin_gib:.2f}), "
+        f"about {best.speed.reads_per_s:,.0f} reads/s"
+    )
+
+
+def summary(candidate: Candidate) -> str:
+    """``16 x 2 reads of 64 tokens, rank 16 on all-linear, no checkpointing, bf16-mixed``."""
+    config = candidate.config
+    lora, model = config.model.lora, config.model
+    adapters = f"rank {lora.r} on {names(lora.target_modules)}" if lora.enabled else "head only"
+    parts = [
+        f"{config.training.batch_size} x {config.training.grad_accum_steps} reads of "
+        f"{config.tokenizer.max_length} tokens",
+        adapters,
+        "checkpointing" if model.gradient_checkpointing else "no checkpointing",
+        config.training.precision,
+    ]
+    if model.quantization != "none":
+        parts.append(f"{model.quantization} weights")
+    if config.optimizer.name != "adamw":
+        parts.append(config.optimizer.name)
+    return ", ".join(parts)
+
+
+def names(targets: list[str] | str) -> str:
+    return targets if isinstance(targets, str) else ",".join(name.removesuffix("_proj") for name in targets)
+
+
+def _candidates(recommendation: Recommendation) -> Table:
+    usable = recommendation.request.device.usable_gib
+    table = _table("Candidates", "reads x steps", "checkpointing", "rank", "weights", "GiB", "+ margin")
+    table.add_column("of usable", justify="right")
+    table.add_column("reads/s (range)", justify="right")
+    shown = recommendation.candidates[:SHOWN]
+    misfits = [candidate for candidate in recommendation.candidates[SHOWN:] if not candidate.fits]
+    for number, candidate in enumerate((*shown, *misfits[:1])):
+        config, speed = candidate.config, candidate.speed
+        precision = config.training.precision
+        weights = config.model.quantization if config.model.quantization != "none" else precision
+        chosen = number == 0 and recommendation.fits
+        table.add_row(
+            f"{config.training.batch_size} x {config.training.grad_accum_steps}",
+            "yes" if config.model.gradient_checkpointing else "no",
+            str(config.model.lora.r),
+            weights,
+            f"{candidate.memory.device_gib:.2f}",
+            f"{candidate.memory.margin_gib:.2f}",
+            f"{candidate.needed_gib / usable:.0%}" + ("" if candidate.fits else " x"),
+            f"{speed.reads_per_s:,.3g} ({speed.slow:,.3g}-{speed.fast:,.3g})",
+            style="bold" if chosen else "" if candidate.fits else "dim",
+        )
+    return table
+
+
+def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
+    table = _table("What each knob costs, one at a time", "knob", "from", "to", "GiB", "speed")
+    for neighbour in neighbours:
+        table.add_row(
+            neighbour.knob.rsplit(".", 1)[-1],
+            _value(neighbour.was),
+            _value(neighbour.value),
+            f"{neighbour.delta_gib:+.2f}" + ("" if neighbour.candidate.fits else " x"),
+            f"{neighbour.speed_ratio - 1:+.0%}",
+            style="" if neighbour.candidate.fits else "dim",
+        )
+    return table
+
+
+def _heat_map(heat_map: HeatMap) -> Table:
+    heading = f"{heat_map.row_name} \\ {heat_map.column_name}"
+    table = _table(heat_map.title, heading, *(str(column) for column in heat_map.columns))
+    for row, values in zip(heat_map.rows, heat_map.gib, strict=True):
+        cells = [
+            _cell(value, heat_map.usable_gib, (row, column) == heat_map.recommended)
+            for column, value in zip(heat_map.columns, values, strict=True)
+        ]
+        table.add_row(str(row), *cells)
+    return table
+
+
+def _cell(gib: float, usable: float, recommended: bool) -> Text:
+    share = gib / usable
+    style = "red" if share > 1 else "yellow" if share > 0.9 else "green"
+    text = f"{gib:.1f}" + (" x" if share > 1 else "  ")
+    return Text(f"[{text.strip()}]" if recommended else text, style=f"bold {style}" if recommended else style)
+
+
+def _guide(guide: GuideRow, console: Console) -> None:
+    taken = "taken" if guide.taken else "not taken"
+    row = guide.candidate
+    _say(
+        console,
+        f"The guide's {guide.title[:1].lower()}{guide.title[1:]} ({guide.rule}), {taken}: {summary(row)}; "
+        f"{row.needed_gib:.2f} GiB, about {row.speed.reads_per_s:,.0f} reads/s",
+        "bold",
+    )
+    for reason in guide.reasons:
+        _say(console, f"  - {reason}")
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return names(value) if isinstance(value, list) else str(value)
+
+
+def _times(devices: int) -> str:
+    return f"; {devices} of them" if devices > 1 else ""
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style), soft_wrap=not console.is_terminal, highlight=False)

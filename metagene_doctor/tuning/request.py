@@ -1,0 +1,119 @@
+"""From what a user types to a `Request`: configuration, device, reads, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from metagene_doctor import rulebook
+from metagene_doctor.rule_schema import Policy
+from metagene_doctor.tuning import device, reads
+from metagene_doctor.tuning.search import Request, with_values
+from metagene_doctor.tuning.speed import Architecture
+from metagene_train.config import METAGENE_1, RunConfig
+from metagene_train.config_file import load_config
+from metagene_train.errors import InputError
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The options of ``metagene autotune``; None is not given."""
+
+    config: Path | None = None
+    fasta: Path | None = None
+    val: Path | None = None
+    mapping: Path | None = None
+    encoder: str | None = None
+    gpu: str | None = None
+    gpu_mem: float | None = None
+    cpu: bool = False
+    goal: str = "balanced"
+    policy: Policy = "evidence"
+    devices: int = 1
+    max_truncation: float | None = None
+    epochs: float | None = None
+    rules: Path | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request, the keys that the user set himself, and warnings about his configuration."""
+
+    request: Request
+    given: frozenset[str]
+    warnings: tuple[str, ...]
+
+
+def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) -> Asked:
+    """Read everything a search needs. ``progress`` is told reads done and in all while a file is indexed.
+
+    Raises InputError, ConfigError or DataError for what cannot be read or understood.
+    """
+    from metagene_train.model import encoder_architecture
+
+    book = rulebook.load(wishes.rules)
+    loaded = load_config(wishes.config)
+    paths = _paths(wishes, loaded.config, set(loaded.lines))
+    base = with_values(loaded.config, paths)
+    architecture = Architecture.of(
+        encoder_architecture(base.model.encoder_path, base.model.revision), base.model.encoder_layers
+    )
+    target = device.choose(book, gpu=wishes.gpu, gpu_mem=wishes.gpu_mem, cpu=wishes.cpu)
+    classes = _classes(base)
+    statistics = (
+        reads.measure(base, classes, progress) if base.dataset.train_fasta else reads.assumed(classes)
+    )
+    request = Request(
+        base=base,
+        book=book,
+        device=target,
+        architecture=architecture,
+        reads=statistics,
+        goal=wishes.goal,
+        policy=wishes.policy,
+        devices=wishes.devices,
+        max_truncation=wishes.max_truncation,
+        epochs=wishes.epochs,
+    )
+    return Asked(request, frozenset(loaded.lines) | frozenset(paths), loaded.warnings)
+
+
+def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str]:
+    """Configuration keys that the paths on the command line set, absolute, so that the file can move."""
+    from metagene_train.reads.formats import sniff
+
+    values: dict[str, str] = {}
+    for key, path in (("dataset.train_fasta", wishes.fasta), ("dataset.val_fasta", wishes.val)):
+        if path is not None:
+            sniff(path, config.dataset.file_format)
+            values[key] = str(path.absolute())
+    if wishes.mapping is not None:
+        values["dataset.mapping_tsv"] = str(wishes.mapping.absolute())
+    if wishes.encoder is not None:
+        directory = Path(wishes.encoder).expanduser()
+        if wishes.encoder != METAGENE_1 and not (directory / "config.json").is_file():
+            raise InputError(
+                f"--encoder {wishes.encoder}: not a directory with an encoder's config.json, nor {METAGENE_1}"
+            )
+        is_local = directory.is_dir()
+        values["model.encoder_path"] = str(directory.absolute()) if is_local else wishes.encoder
+        if is_local and "tokenizer.name_or_path" not in given and (directory / "tokenizer.json").is_file():
+            values["tokenizer.name_or_path"] = values["model.encoder_path"]
+    return values
+
+
+def _classes(config: RunConfig) -> int | None:
+    """Classes of the head: those of the mapping, or the number the configuration names."""
+    from metagene_train.labels import read_mapping
+
+    dataset = config.dataset
+    if dataset.mapping_tsv is not None:
+        table = read_mapping(
+            dataset.mapping_tsv,
+            class_column=dataset.class_column,
+            label_column=dataset.label_column,
+            tax_column=dataset.tax_column,
+        )
+        return len(table)
+    return config.model.num_classes if isinstance(config.model.num_classes, int) else None
