@@ -27,12 +27,24 @@ from torch.utils import checkpoint
 from torch.utils._pytree import tree_map_only
 
 AUTOCAST_FP32_INPUTS = frozenset(
-    ["__pow__", "__rpow__", "acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "pow", "reciprocal", "rsqrt", "sinh", "tan", "softplus", "layer_norm", "native_layer_norm", "group_norm", "nuclear_norm", "cosine_similarity", "poisson_nll_loss", "cosine_embedding_loss", "nll_loss", "cross_entropy", "hinge_embedding_loss", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss", "mse_loss", "margin_ranking_loss", "multilabel_margin_loss", "soft_margin_loss", "triplet_margin_loss", "multi_margin_loss", "binary_cross_entropy_with_logits", "dist", "pdist", "cdist", "renorm", "logsumexp", "norm"]
+    {
+        *("acos", "asin", "cosh", "sinh", "tan", "erfinv", "exp", "expm1", "softplus", "rsqrt", "reciprocal"),
+        *("log", "log10", "log1p", "log2", "logsumexp", "pow", "__pow__", "__rpow__"),
+        *("layer_norm", "native_layer_norm", "group_norm", "norm", "nuclear_norm", "renorm"),
+        *("cdist", "pdist", "dist", "cosine_similarity", "cosine_embedding_loss", "hinge_embedding_loss"),
+        *("cross_entropy", "nll_loss", "poisson_nll_loss", "kl_div", "binary_cross_entropy_with_logits"),
+        *("l1_loss", "mse_loss", "huber_loss", "smooth_l1_loss", "soft_margin_loss", "multi_margin_loss"),
+        *("margin_ranking_loss", "triplet_margin_loss", "multilabel_margin_loss"),
+    }
 )
 """Names of operations whose 16-bit inputs CUDA autocast copies to fp32."""
-AUTOCAST_FP32_RESULT = frozenset(["prod", "softmax", "log_softmax", "cumprod", "cumsum", "vector_norm", "matrix_norm", "sum"])
+AUTOCAST_FP32_RESULT = frozenset(
+    {"prod", "sum", "cumprod", "cumsum", "softmax", "log_softmax", "vector_norm", "matrix_norm"}
+)
 """Names of operations that CUDA autocast runs on the 16-bit input with an fp32 result."""
 
+DEFAULT_CAPABILITY = (8, 0)
+"""Compute capability taken when no card is named: every card since 2020 has its kernels."""
 FLASH_BLOCK = 128
 """Flash attention's backward pass pads its accumulators to a multiple of this many tokens."""
 
@@ -44,7 +56,7 @@ class CudaSemantics(TorchFunctionMode):
     dtype, the memory-efficient one serves masks, fp32 and older cards.
     """
 
-    def __init__(self, compute_capability: tuple[int, int] = (8, 0)):
+    def __init__(self, compute_capability: tuple[int, int] = DEFAULT_CAPABILITY):
         super().__init__()
         self.compute_capability = compute_capability
 
@@ -157,6 +169,15 @@ def attention_workspace(operator: Any, args: tuple[Any, ...]) -> list[int]:
         row_sums = [4 * batch * heads * padded]
         return row_sums if args[1].dtype is torch.float32 else [4 * batch * heads * padded * head, *row_sums]
     return []
+
+
+def cublas_workspace(compute_capability: tuple[int, int]) -> int:
+    """Bytes PyTorch allocates once for each cuBLAS handle (``aten/src/ATen/cuda/CublasHandlePool.cpp``).
+
+    ``parseChosenWorkspaceSize``: 32 MiB on compute capability 9.0, and on 10 and 12 in newer
+    releases; 2 x 4 MiB + 8 x 16 KiB on others. ``CUBLAS_WORKSPACE_CONFIG`` overrides it.
+    """
+    return 32 << 20 if compute_capability >= (9, 0) else (4096 * 2 + 16 * 8) << 10
 
 
 def _dropout(

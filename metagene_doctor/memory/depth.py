@@ -13,11 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from metagene_doctor.memory.recording import NO_LAYER, Event, Phase, Recording, Stream
+from metagene_doctor.memory.recording import (
+    NO_LAYER,
+    REPEATED_LAYER,
+    TRACED_LAYERS,
+    Event,
+    Phase,
+    Recording,
+    Stream,
+)
 from metagene_train.errors import ConfigError
 
-TRACED_LAYERS = 4
-_FIRST_MIDDLE, _SECOND_MIDDLE, _LAST = 1, 2, 3
+_FIRST_MIDDLE, _SECOND_MIDDLE, _LAST = 1, REPEATED_LAYER, 3
 
 
 class _Run(NamedTuple):
@@ -180,9 +187,7 @@ def _templates(
         yield [_reference(recording, slots, a, b) for a, b in zip(one.events, two.events, strict=True)]
 
 
-def _reference(
-    recording: Recording, slots: dict[int, dict[int, int]], one: Event, two: Event
-) -> _Reference:
+def _reference(recording: Recording, slots: dict[int, dict[int, int]], one: Event, two: Event) -> _Reference:
     a, b = (event.storage if event.storage >= 0 else ~event.storage for event in (one, two))
     if (one.storage >= 0) != (two.storage >= 0) or recording.sizes[a] != recording.sizes[b]:
         raise ConfigError([_UNLIKE.format(f"{recording.sizes[a]} and {recording.sizes[b]} bytes")])

@@ -10,6 +10,10 @@ from typing import NamedTuple
 
 NO_LAYER = -1
 """Of a storage or event that belongs to no repeated layer."""
+TRACED_LAYERS = 4
+"""Layers recorded of a stack of identical ones: the first, two middle ones to compare, the last."""
+REPEATED_LAYER = 2
+"""The recorded layer that stands for all further middle layers."""
 
 
 class Category(IntEnum):
@@ -62,13 +66,15 @@ class Operation(NamedTuple):
 class Recording:
     """The raw result of a dry run. Lists with one entry per storage, and one per event.
 
-    ``operations`` counts the kernel launches of the last step.
+    ``growth`` has the bytes that each further repeated layer adds to a storage that spans them all
+    (such as the list of gradient norms). ``operations`` counts the kernel launches of the last step.
     """
 
     sizes: list[int] = field(default_factory=list)
     categories: list[Category] = field(default_factory=list)
     layers: list[int] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    growth: dict[int, int] = field(default_factory=dict)
     operations: Counter[Operation] = field(default_factory=Counter)
 
 

@@ -23,8 +23,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from metagene_doctor.memory.cuda_semantics import CudaSemantics, attention_workspace
-from metagene_doctor.memory.recording import NO_LAYER, Category, Event, Operation, Phase, Recording
+from metagene_doctor.memory.cuda_semantics import (
+    DEFAULT_CAPABILITY,
+    CudaSemantics,
+    attention_workspace,
+    cublas_workspace,
+)
+from metagene_doctor.memory.recording import (
+    NO_LAYER,
+    REPEATED_LAYER,
+    Category,
+    Event,
+    Operation,
+    Phase,
+    Recording,
+)
 from metagene_train.errors import ConfigError
 
 Build = Callable[[], tuple[nn.Module, torch.optim.Optimizer]]
@@ -38,7 +51,7 @@ def record(
     steps: int = 2,
     repeated_layers: str | None = None,
     keep_layers: int | None = None,
-    compute_capability: tuple[int, int] = (8, 0),
+    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY,
     evaluate: Step | None = None,
 ) -> Recording:
     """Run ``steps`` training steps (and then ``evaluate`` once) and record every allocation.
@@ -54,7 +67,7 @@ def record(
     if layers is not None and keep_layers is not None:
         del layers[keep_layers:]
     fake = FakeTensorMode()
-    recorder = Recorder()
+    recorder = Recorder(cublas_workspace(compute_capability))
     with fake, _without_garbage_collection():
         with recorder:
             _materialise(module, optimizer)
@@ -81,11 +94,20 @@ def record(
     return recorder.recording
 
 
+def count_layers(build: Build, repeated_layers: str) -> int:
+    """How many layers the model has under that name. Raises ConfigError when it names no ModuleList."""
+    with torch.device("meta"):
+        module, _ = build()
+    return len(_layer_list(module, repeated_layers))
+
+
 class Recorder(TorchDispatchMode):
     """Notes storages as operations create them and as they are released."""
 
-    def __init__(self) -> None:
+    def __init__(self, cublas_workspace: int) -> None:
         super().__init__()
+        self._cublas_workspace = cublas_workspace
+        self._cublas_handles: set[bool] = set()
         self.recording = Recording()
         self.phase = Phase.LOAD
         self.step = 0
@@ -138,12 +160,19 @@ class Recorder(TorchDispatchMode):
             self.phase = Phase.BACKWARD
         elif self.phase is Phase.BACKWARD:
             self.phase, self.layer = Phase.OPTIMIZER, NO_LAYER
+        in_backward = self.phase is Phase.BACKWARD
+        if func in _MATRIX_PRODUCTS and in_backward not in self._cublas_handles:
+            # One workspace per thread, kept for good; the backward pass runs on a thread of its own.
+            self._cublas_handles.add(in_backward)
+            self._allocate(self._cublas_workspace, NO_LAYER)
         workspace = [self._allocate(size) for size in attention_workspace(func, args)]
         result = func(*args, **(kwargs or {}))
         for number in workspace:
             self._free(number)
         if isinstance(result, Tensor):
-            self._see(result, self._layer_of(args))
+            new = self._see(result, self._layer_of(args))
+            if new is not None and args and isinstance(args[0], tuple | list):
+                self._spans_layers(new, args[0])
         elif isinstance(result, tuple | list):
             sources = args[0] if args and isinstance(args[0], tuple | list) else ()
             for index, item in enumerate(result):
@@ -164,14 +193,21 @@ class Recorder(TorchDispatchMode):
                 return NO_LAYER if number is None else self.recording.layers[number]
         return NO_LAYER
 
-    def _see(self, tensor: Tensor, layer: int) -> None:
+    def _spans_layers(self, number: int, parts: Any) -> None:
+        """A tensor put together from parts of every layer grows with each layer."""
+        layers = [self._layer_of((part,)) for part in parts]
+        if self.layer == NO_LAYER and (repeated := layers.count(REPEATED_LAYER)):
+            self.recording.growth[number] = self.recording.sizes[number] * repeated // len(layers)
+
+    def _see(self, tensor: Tensor, layer: int) -> int | None:
+        """Note the storage of a result; its number when it is new."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self._numbers:
-            return
+            return None
         size = storage.nbytes()
         if size == 0:
-            return
+            return None
         number = self._allocate(size, layer)
         self._numbers[key] = number
 
@@ -180,6 +216,7 @@ class Recorder(TorchDispatchMode):
             self._free(number)
 
         self._references[key] = weakref.ref(storage, released)
+        return number
 
     def _allocate(self, size: int, layer: int | None = None) -> int:
         recording = self.recording
@@ -223,6 +260,9 @@ class Recorder(TorchDispatchMode):
         self.recording.operations[Operation(self.phase, self.layer, flops, tensors)] += 1
 
 
+_MATRIX_PRODUCTS = frozenset(
+    {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
+)
 _VIEWS: dict[Any, bool] = {}
 
 

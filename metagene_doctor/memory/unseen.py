@@ -1,0 +1,70 @@
+"""What no trace can see, as named terms: each with its size, its bounds and where it comes from.
+
+Sizes are in GiB. None of these was measured on a GPU by this project yet; a machine that has run
+``metagene estimate --measure`` replaces the context term by its own measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NOT_MEASURED = "not yet measured on a GPU"
+
+
+@dataclass(frozen=True)
+class Term:
+    """Memory outside the trace: ``gib`` expected, ``low`` to ``high`` possible."""
+
+    name: str
+    gib: float
+    low: float
+    high: float
+    source: str
+
+
+CONTEXT = Term(
+    "CUDA context",
+    gib=0.42,
+    low=0.27,
+    high=0.55,
+    source="426 MiB on an RTX 6000 Ada with torch 2.10 and CUDA 13 (unsloth-zoo#1053), 287 MB with lazy "
+    "loading (pytorch#86509), 300-400 MB (pytorch#107667, pytorch#109888)",
+)
+KERNELS = Term(
+    "kernels loaded during the run",
+    gib=0.15,
+    low=0.05,
+    high=0.35,
+    source="CUDA_MODULE_LOADING=LAZY loads each module at its first launch, tens of MB each (cuBLAS, "
+    "attention, element-wise); 666 MB when all are loaded at once (pytorch#86509)",
+)
+QUANTIZATION_KERNELS = Term(
+    "bitsandbytes kernels",
+    gib=0.05,
+    low=0.0,
+    high=0.15,
+    source="size of its CUDA libraries; they hold workspaces of their own (igemmlt)",
+)
+ALLOCATOR_SHARE = 0.03
+"""Bound on the error of reserved bytes beyond the static ones, as a share of them: what kernels keep
+for themselves (reductions, split matrix products) and orders of release that differ. The bar that
+``benchmarks/gpu_memory.py`` holds the prediction to."""
+ALLOCATOR_FLOOR_GIB = 0.05
+"""The same bound for small workloads: two large-pool pages."""
+
+
+def outside_the_allocator(quantized: bool) -> tuple[Term, ...]:
+    """Terms that add to reserved memory to give what nvidia-smi shows for the process."""
+    return (CONTEXT, KERNELS, QUANTIZATION_KERNELS) if quantized else (CONTEXT, KERNELS)
+
+
+def allocator_term(dynamic_gib: float) -> Term:
+    """The error bound of the replay, for reserved memory that is not weights or optimizer state."""
+    bound = max(ALLOCATOR_FLOOR_GIB, ALLOCATOR_SHARE * dynamic_gib)
+    return Term(
+        "kernel workspaces and order of release",
+        gib=0.0,
+        low=-bound,
+        high=bound,
+        source=f"{ALLOCATOR_SHARE:.0%} of what comes and goes, at least {ALLOCATOR_FLOOR_GIB} GiB",
+    )
