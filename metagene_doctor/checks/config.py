@@ -27,7 +27,8 @@ def config_read(facts: Facts) -> Iterator[Finding]:
         yield config_finding(
             id="C01",
             severity=Severity.WARN,
-            title=f"{facts.run.path}: {count(len(facts.run.warnings), 'key')} without effect, or written in an old way",
+            title=f"{facts.run.path}: {count(len(facts.run.warnings), 'key')} without effect, or "
+            f"written in an old way",
             count=len(facts.run.warnings),
             examples=tuple(_example(warning) for warning in facts.run.warnings),
             why=" ".join(
@@ -40,8 +41,11 @@ def config_read(facts: Facts) -> Iterator[Finding]:
 
 
 def _example(warning: str) -> Example:
-    path, line, text = (re.match(r"(.*?):(\d+): (.*)", warning) or ["", "", "0", warning])[1:4]
-    return Example(file=path or None, line=int(line) or None, text=text)
+    """``path:line: text`` taken apart."""
+    match = re.match(r"(.*?):(\d+): (.*)", warning)
+    return (
+        Example(file=match[1], line=int(match[2]) or None, text=match[3]) if match else Example(text=warning)
+    )
 
 
 def fits_gpu(facts: Facts) -> Iterator[Finding]:
@@ -62,7 +66,8 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
     yield config_finding(
         id="C02",
         severity=Severity.INFO if fits else Severity.ERROR,
-        title=f"Predicted peak {memory.device_gib:.1f} GiB (+{memory.margin_gib:.1f} margin), {target.title} has "
+        title=f"Predicted peak {memory.device_gib:.1f} GiB (+{memory.margin_gib:.1f} margin), "
+        f"{target.title} has "
         f"{usable:.1f} GiB usable",
         measured=round(needed, 2),
         threshold=round(usable, 2),
@@ -104,7 +109,8 @@ def schedule(facts: Facts) -> Iterator[Finding]:
         yield config_finding(
             id="C03",
             severity=Severity.WARN,
-            title=f"An evaluation every {count(config.training.eval_steps, 'step')}, but the run has {steps:,}",
+            title=f"An evaluation every {count(config.training.eval_steps, 'step')}, but the run "
+            f"has {steps:,}",
             measured=config.training.eval_steps,
             threshold=steps,
             unit="steps",
@@ -128,7 +134,8 @@ def schedule(facts: Facts) -> Iterator[Finding]:
         yield config_finding(
             id="C03",
             severity=Severity.WARN,
-            title=f"The effective batch ({config.training.effective_batch:,}) is larger than the training set "
+            title=f"The effective batch ({config.training.effective_batch:,}) is larger than the "
+            f"training set "
             f"({count(train.accepted, 'read')})",
             measured=config.training.effective_batch,
             threshold=train.accepted,

@@ -1,4 +1,4 @@
-"""Are the read files whole, and do they hold what training expects of them."""
+"""Do the reads hold what training expects: headers, letters, lengths, names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads import Damage, ReadsFacts
-from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import base_count, count, duration, file_size, percent
 from metagene_train.config import HEADER_REGEX
 
@@ -41,129 +41,6 @@ NOT_DNA = 0.2
 """Share of letters that are no base and no N above which a file does not hold nucleotides."""
 
 
-def file_type(facts: Facts) -> Iterator[Finding]:
-    """A reads file is FASTA or FASTQ, plain or gzip, by its content; names and suffixes do not count."""
-    for file in facts.files:
-        if file.refused is not None:
-            yield data_finding(
-                id="F01",
-                severity=Severity.ERROR,
-                title=file.refused,
-                examples=(Example(file=file.path),),
-                why="Nothing could be read from it.",
-                remedy=Remedy(text="Give a FASTA or FASTQ file, plain or compressed with gzip."),
-            )
-
-
-def compression_whole(facts: Facts) -> Iterator[Finding]:
-    """The gzip stream is whole: every member ends, and its length and CRC-32 agree with its data.
-
-    Common readers stop without an error where a truncated file ends.
-    """
-    for reads in facts.reads:
-        for damage in _damage(reads, "gzip"):
-            yield _compression_finding("F02", reads, damage)
-
-
-def blocks_whole(facts: Facts) -> Iterator[Finding]:
-    """A BGZF file ends with its 28-byte end block; one cut between two blocks passes ``gzip -t``."""
-    for reads in facts.reads:
-        for damage in _damage(reads, "bgzf"):
-            yield _compression_finding("F03", reads, damage)
-
-
-def _damage(reads: ReadsFacts, kind: str) -> list[Damage]:
-    return [damage for damage in reads.damage if damage.kind.startswith(kind)]
-
-
-def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Finding:
-    return data_finding(
-        id=check,
-        severity=Severity.ERROR,
-        title=f"{reads.name} is damaged: {damage.message}",
-        measured=damage.byte_offset,
-        threshold=reads.bytes,
-        unit="bytes",
-        examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
-        why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
-        "counts below are of the readable part. Most readers would report no error.",
-        remedy=Remedy(
-            text="Fetch the file again and compare its checksum.", commands=(f"gzip -tv {reads.path}",)
-        ),
-    )
-
-
-def text_encoding(facts: Facts) -> Iterator[Finding]:
-    """Bytes that do not belong in a reads file: NUL bytes are damage; CRLF line ends and header
-    letters outside ASCII are read correctly here, and break other tools."""
-    for reads in facts.reads:
-        for damage in reads.damage:
-            if not damage.kind.startswith(("gzip", "bgzf", "fastq")):
-                yield data_finding(
-                    id="F05",
-                    severity=Severity.ERROR,
-                    title=f"{reads.name} is damaged: {damage.message}",
-                    count=damage.count,
-                    examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
-                    why="Part of the file was overwritten or never written.",
-                    remedy=Remedy(text="Fetch or write the file again."),
-                )
-        if reads.crlf_lines:
-            yield data_finding(
-                id="F05",
-                severity=Severity.INFO,
-                title=f"{reads.name}: {count(reads.crlf_lines, 'line')} of {reads.lines:,} end with CRLF",
-                count=reads.crlf_lines,
-                measured=reads.crlf_lines,
-                why="Read correctly here; tools that keep the CR see one letter more per line.",
-                remedy=Remedy(
-                    text="For other tools, write a copy.", commands=(f"tr -d '\\r' < {reads.path} > lf.fa",)
-                )
-                if reads.compression == "none"
-                else None,
-            )
-        if reads.non_ascii_headers:
-            yield data_finding(
-                id="F05",
-                severity=Severity.INFO,
-                title=f"{reads.name}: {count(reads.non_ascii_headers, 'header')} with letters outside ASCII",
-                count=reads.non_ascii_headers,
-                why="Read as UTF-8, else as Latin-1; other readers may stop there.",
-            )
-
-
-def fastq_structure(facts: Facts) -> Iterator[Finding]:
-    """Every FASTQ record has a header, a sequence, a + line and as many qualities as bases."""
-    for reads in facts.reads:
-        for rejected in reads.rejected:
-            if rejected.kind == "fastq":
-                first = rejected.examples[0]
-                yield data_finding(
-                    id="F06",
-                    severity=Severity.ERROR,
-                    title=f"{reads.name}: {count(rejected.count, 'broken record')}: {rejected.reason}"
-                    + (
-                        f" (first: line {first.line:,}, record {first.record:,})"
-                        if first.line and first.record
-                        else ""
-                    ),
-                    count=rejected.count,
-                    examples=rejected.examples,
-                    why="Training refuses the file. Common readers return nothing, or wrong reads, without an error.",
-                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
-                )
-        if reads.kind == "fastq" and not any(rejected.kind == "fastq" for rejected in reads.rejected):
-            for damage in _damage(reads, "fastq"):
-                yield data_finding(
-                    id="F06",
-                    severity=Severity.ERROR,
-                    title=f"{reads.name}: {damage.message}",
-                    examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
-                    why="Training refuses the file.",
-                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
-                )
-
-
 def header_matches(facts: Facts) -> Iterator[Finding]:
     """The header of every read matches ``dataset.header_regex``, which gives the read its class."""
     regex = facts.config.dataset.header_regex
@@ -176,11 +53,12 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         if suggestion:
             remedy = Remedy(
                 text=f"They look like {suggestion[1]}:",
-                commands=(f"dataset.header_regex: '{suggestion[0]}'",),
+                commands=(f"--header-regex '{suggestion[0]}'", f"dataset.header_regex: '{suggestion[0]}'"),
             )
         else:
             remedy = Remedy(
-                text="Set dataset.header_regex to a pattern with a group (?P<class_id>...), or mend the headers."
+                text="Set dataset.header_regex to a pattern with a group (?P<class_id>...), or mend "
+                "the headers."
             )
         share = total / reads.records
         reasons = "; ".join(f"{rejected.count:,} {rejected.reason}" for rejected in unmatched[:3])
@@ -188,7 +66,8 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         yield data_finding(
             id="F07",
             severity=Severity.ERROR if share >= 0.001 else Severity.WARN,
-            title=f"{reads.name}: {count(total, 'read')} ({percent(share)}) have a header that does not match",
+            title=f"{reads.name}: {count(total, 'read')} ({percent(share)}) have a header that does "
+            f"not match",
             count=total,
             measured=share,
             threshold=0.001,
@@ -275,12 +154,14 @@ def other_letters(facts: Facts) -> Iterator[Finding]:
         yield data_finding(
             id="F11",
             severity=severity,
-            title=f"{reads.name}: {found} ({percent((replaced + bases.whitespace) / bases.total)} of all letters)",
+            title=f"{reads.name}: {found} ({percent((replaced + bases.whitespace) / bases.total)} "
+            f"of all letters)",
             count=replaced + bases.whitespace,
             measured=share,
             threshold=0.001,
             unit="fraction of letters",
-            why="Codes and other letters are read as N, blanks are removed: METAGENE-1 knows A, C, G, T and N only.",
+            why="Codes and other letters are read as N, blanks are removed: METAGENE-1 knows A, C, "
+            "G, T and N only.",
             remedy=remedy,
         )
 
@@ -322,15 +203,15 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                     why="They are left out of training.",
                     remedy=Remedy(text="Find out which step trims reads to nothing."),
                 )
-        short = sum(number for length, number in reads.lengths.items() if length < SHORT_READ)
+        short = sum(number for length, number in reads.lengths.items() if 0 < length < SHORT_READ)
         if short:
             yield data_finding(
                 id="F13",
-                severity=Severity.WARN if short >= 0.01 * reads.accepted else Severity.INFO,
-                title=f"{reads.name}: {count(short, 'read')} ({percent(short / reads.accepted)}) "
+                severity=Severity.WARN if short >= 0.01 * reads.records else Severity.INFO,
+                title=f"{reads.name}: {count(short, 'read')} ({percent(short / reads.records)}) "
                 f"shorter than {SHORT_READ} bases",
                 count=short,
-                measured=min(reads.lengths),
+                measured=min(length for length in reads.lengths if length),
                 threshold=SHORT_READ,
                 unit="bases",
                 why="That is about seven tokens: too little to tell many classes apart.",
@@ -347,7 +228,8 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 threshold=0,
                 unit="fraction of reads",
                 examples=reads.readlen_examples,
-                why="The headers are older than the sequences (trimmed since?), or the file was cut and joined.",
+                why="The headers are older than the sequences (trimmed since?), or the file was cut "
+                "and joined.",
                 remedy=Remedy(text="The real length is used; check that sequences belong to their headers."),
             )
 
@@ -360,7 +242,8 @@ def duplicate_names(facts: Facts) -> Iterator[Finding]:
             yield data_finding(
                 id="F14",
                 severity=Severity.WARN,
-                title=f"{reads.name}: {count(reads.duplicate_headers, 'read')} ({percent(share)}) repeat an earlier header",
+                title=f"{reads.name}: {count(reads.duplicate_headers, 'read')} ({percent(share)}) "
+                f"repeat an earlier header",
                 count=reads.duplicate_headers,
                 measured=share,
                 threshold=0,
@@ -374,7 +257,8 @@ def plan(facts: Facts) -> Iterator[Finding]:
     """What there is: reads, bases, lengths, classes, steps per epoch, and what the pass over it cost."""
     for reads in facts.reads:
         bases = sum(length * number for length, number in reads.lengths.items())
-        lengths = f"{min(reads.lengths)}-{max(reads.lengths)} bases" if reads.lengths else "no bases"
+        filled = [length for length in reads.lengths if length]
+        lengths = f"{min(filled)}-{max(filled)} bases" if filled else "no bases"
         steps = steps_per_epoch(reads.accepted, facts.config)
         index = f"index {file_size(reads.accepted * INDEX_BYTES_PER_READ)}" + (
             " written" if reads.indexed else ""
@@ -398,7 +282,8 @@ def plan(facts: Facts) -> Iterator[Finding]:
                 f"Only the first {count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at; "
                 "level standard reads all."
                 if reads.partial
-                else f"Read in {duration(reads.seconds)} ({file_size(reads.bytes_examined / max(reads.seconds, 1e-9))}/s)."
+                else f"Read in {duration(reads.seconds)} "
+                f"({file_size(reads.bytes_examined / max(reads.seconds, 1e-9))}/s)."
             ),
             confidence="sampled" if reads.partial else "exact",
         )

@@ -51,7 +51,8 @@ def room_for_encoder(facts: Facts) -> Iterator[Finding]:
         yield disk_finding(
             id="S01",
             severity=Severity.ERROR,
-            title=f"{METAGENE_1} needs {file_size(needed)}, {file_size(place.free_bytes)} are free for the hub cache",
+            title=f"{METAGENE_1} needs {file_size(needed)}, {file_size(place.free_bytes)} are free "
+            f"for the hub cache",
             measured=place.free_bytes,
             threshold=needed,
             unit="bytes free",
@@ -137,7 +138,8 @@ def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
         threshold=needed,
         unit="bytes free",
         examples=(Example(file=place.path),),
-        why=f"{count(trainable, 'trained parameter')} make {file_size(checkpoint_bytes(trainable))} a checkpoint, "
+        why=f"{count(trainable, 'trained parameter')} make {file_size(checkpoint_bytes(trainable))} "
+        f"a checkpoint, "
         f"of which up to {keep + 2} exist at once.",
         remedy=None
         if enough

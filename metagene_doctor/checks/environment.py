@@ -96,13 +96,15 @@ def driver_supports_build(facts: Facts) -> Iterator[Finding]:
         yield environment_finding(
             id="E02",
             severity=Severity.ERROR,
-            title=f"Driver {gpu.driver_version} runs CUDA up to {supported}, torch is built for {environment.torch_cuda}",
+            title=f"Driver {gpu.driver_version} runs CUDA up to {supported}, torch is built for "
+            f"{environment.torch_cuda}",
             measured=supported,
             threshold=environment.torch_cuda,
             unit="CUDA version",
             why="torch would report that no GPU is available.",
             remedy=Remedy(
-                text=f"Install a torch built for CUDA {gpu.cuda_driver[0]} (needs no root), or update the driver.",
+                text=f"Install a torch built for CUDA {gpu.cuda_driver[0]} (needs no root), or "
+                f"update the driver.",
                 commands=(
                     "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
                     f"cu{gpu.cuda_driver[0]}{gpu.cuda_driver[1]}",
@@ -142,7 +144,8 @@ def driver_answers(facts: Facts) -> Iterator[Finding]:
             measured=gpu.message or gpu.state,
             why="The run would stop at its start." if needed else "A run here would use the CPU.",
             remedy=Remedy(
-                text="Name the card the run will use, and the doctor judges for it: --gpu NAME or --gpu-mem GB."
+                text="Name the card the run will use, and the doctor judges for it: --gpu NAME or "
+                "--gpu-mem GB."
             ),
         )
 
@@ -156,8 +159,7 @@ def kernels_for_gpu(facts: Facts) -> Iterator[Finding]:
     environment = facts.environment
     assert environment
     probe = environment.probe
-    if probe is None:
-        return
+    assert probe
     if probe.error is not None:
         yield environment_finding(
             id="E04",
@@ -180,7 +182,8 @@ def kernels_for_gpu(facts: Facts) -> Iterator[Finding]:
                 threshold=", ".join(probe.arch_list),
                 why="The first operation on the GPU would fail with 'no kernel image is available'.",
                 remedy=Remedy(
-                    text="Cards newer than the build need a newer CUDA build, Pascal and Volta an older one (cu126).",
+                    text="Cards newer than the build need a newer CUDA build, Pascal and Volta an "
+                    "older one (cu126).",
                     commands=(
                         "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
                         + ("cu128" if capability >= (9, 0) else "cu126"),
@@ -204,27 +207,20 @@ def runs_on(arch_list: tuple[str, ...], capability: tuple[int, int]) -> bool:
 
 def precision_supported(facts: Facts) -> Iterator[Finding]:
     """bf16 needs compute capability 8.0 (Ampere); older cards only emulate it, many times slower."""
-    assert facts.gpu
-    precision = facts.config.training.precision
-    if not precision.startswith("bf16"):
-        return
-    candidates = [(gpu.name, gpu.compute_capability) for gpu in facts.gpu.devices]
-    if facts.target and facts.target.origin != "this machine":
-        candidates = [(facts.target.title, facts.target.compute_capability)]
-    for name, capability in candidates:
-        if capability is not None and capability < (8, 0):
-            yield environment_finding(
-                id="E05",
-                severity=Severity.ERROR,
-                title=f"{name} has no bf16 units, and training.precision is {precision}",
-                measured=".".join(map(str, capability)),
-                threshold="8.0",
-                unit="compute capability",
-                why="torch emulates bf16 there without a warning, far slower than fp16.",
-                remedy=Remedy(
-                    text="Use fp16 with loss scaling.", commands=("training.precision: fp16-mixed",)
-                ),
-            )
+    target, precision = facts.target, facts.config.training.precision
+    assert target
+    capability = target.compute_capability
+    if precision.startswith("bf16") and capability is not None and capability < (8, 0):
+        yield environment_finding(
+            id="E05",
+            severity=Severity.ERROR,
+            title=f"{target.title} has no bf16 units, and training.precision is {precision}",
+            measured=".".join(map(str, capability)),
+            threshold="8.0",
+            unit="compute capability",
+            why="torch emulates bf16 there without a warning, far slower than fp16.",
+            remedy=Remedy(text="Use fp16 with loss scaling.", commands=("training.precision: fp16-mixed",)),
+        )
 
 
 def packages_import(facts: Facts) -> Iterator[Finding]:
@@ -259,7 +255,8 @@ def packages_import(facts: Facts) -> Iterator[Finding]:
             yield environment_finding(
                 id="E06",
                 severity=Severity.ERROR,
-                title=f"{result.module} {environment.packages.get(result.module, '')} does not import: {result.error}",
+                title=f"{result.module} {environment.packages.get(result.module, '')} does not "
+                f"import: {result.error}",
                 measured=result.error,
                 why="The installed versions do not fit each other.",
                 remedy=Remedy(
@@ -297,7 +294,8 @@ def gpu_visible(facts: Facts) -> Iterator[Finding]:
             yield environment_finding(
                 id="E09",
                 severity=Severity.ERROR,
-                title=f"CUDA_VISIBLE_DEVICES={setting} names {entry.strip()}, which this machine does not have",
+                title=f"CUDA_VISIBLE_DEVICES={setting} names {entry.strip()}, which this machine "
+                f"does not have",
                 measured=setting,
                 threshold=f"0 to {len(gpu.devices) - 1}, or a UUID",
                 why="CUDA ignores that entry and every one behind it.",

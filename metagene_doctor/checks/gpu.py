@@ -73,7 +73,8 @@ def other_processes(facts: Facts) -> Iterator[Finding]:
             yield gpu_finding(
                 id="E12",
                 severity=Severity.WARN,
-                title=f"{gib(unexplained)} of GPU {device.index} are used by processes that cannot be seen from here",
+                title=f"{gib(unexplained)} of GPU {device.index} are used by processes that cannot "
+                f"be seen from here",
                 measured=round(unexplained / GIB, 2),
                 threshold=1,
                 unit="GiB used",

@@ -24,7 +24,8 @@ def memory_ceiling(facts: Facts) -> Iterator[Finding]:
         yield host_finding(
             id="H01",
             severity=Severity.INFO,
-            title=f"This process may use {gib(host.memory_ceiling_bytes)} of the machine's {gib(host.memory_total_bytes)}",
+            title=f"This process may use {gib(host.memory_ceiling_bytes)} of the machine's "
+            f"{gib(host.memory_total_bytes)}",
             measured=round(host.memory_ceiling_bytes / GIB, 2),
             threshold=round(host.memory_total_bytes / GIB, 2),
             unit="GiB",
@@ -120,7 +121,8 @@ def open_files(facts: Facts) -> Iterator[Finding]:
         yield host_finding(
             id="H05",
             severity=Severity.WARN,
-            title=f"Only {count(host.open_files_limit, 'file')} may be open at once, the run may need {needed}",
+            title=f"Only {count(host.open_files_limit, 'file')} may be open at once, the run may "
+            f"need {needed}",
             measured=host.open_files_limit,
             threshold=needed,
             unit="open files",

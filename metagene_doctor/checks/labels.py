@@ -65,8 +65,8 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
             id="L02",
             severity=Severity.ERROR if strict else Severity.WARN,
             title=f"{reads.name}: {count(len(unknown), 'class')} with {count(affected, 'read')} "
-            f"({percent(affected / reads.accepted)}) {'is' if len(unknown) == 1 else 'are'} not in the mapping: "
-            + _listed(unknown),
+            f"({percent(affected / reads.accepted)}) {'is' if len(unknown) == 1 else 'are'} not in "
+            f"the mapping: " + _listed(unknown),
             count=affected,
             measured=len(unknown),
             threshold=0,
@@ -101,7 +101,8 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
         yield label_finding(
             id="L03",
             severity=Severity.WARN,
-            title=f"{count(len(empty), 'class')} of the mapping {'has' if len(empty) == 1 else 'have'} no training "
+            title=f"{count(len(empty), 'class')} of the mapping "
+            f"{'has' if len(empty) == 1 else 'have'} no training "
             f"read: {_listed(empty)}",
             count=len(empty),
             measured=len(empty),
@@ -149,8 +150,10 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
             yield label_finding(
                 id="L04",
                 severity=Severity.ERROR,
-                title=f"{reads.name}: {count(affected, 'read')} of {count(len(conflicts), 'class')} carry another tax id "
-                f"than the mapping: class {row.class_id} has {_listed(found)} in headers, {row.tax_id} in line {row.line}",
+                title=f"{reads.name}: {count(affected, 'read')} of {count(len(conflicts), 'class')} "
+                f"carry another tax id "
+                f"than the mapping: class {row.class_id} has {_listed(found)} in headers, "
+                f"{row.tax_id} in line {row.line}",
                 count=affected,
                 measured=len(conflicts),
                 threshold=0,
@@ -189,7 +192,8 @@ def ids_contiguous(facts: Facts) -> Iterator[Finding]:
         yield label_finding(
             id="L05",
             severity=Severity.INFO,
-            title=f"Class ids run from {ids[0]} to {ids[-1]} for {count(len(ids), 'class')}; they become labels 0 to "
+            title=f"Class ids run from {ids[0]} to {ids[-1]} for {count(len(ids), 'class')}; they "
+            f"become labels 0 to "
             f"{len(ids) - 1}",
             why="The map is saved with the run (labels.json); predictions name the class, not the label.",
         )
@@ -225,7 +229,8 @@ def balance(facts: Facts) -> Iterator[Finding]:
     yield label_finding(
         id="L06",
         severity=Severity.WARN if steep else Severity.INFO,
-        title=f"{len(counts):,} classes, largest to smallest {ratio:,.3g} : 1; always guessing the largest class "
+        title=f"{len(counts):,} classes, largest to smallest {ratio:,.3g} : 1; always guessing the "
+        f"largest class "
         f"scores {percent(majority)} accuracy",
         measured=ratio,
         threshold=STEEP_IMBALANCE,

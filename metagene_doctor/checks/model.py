@@ -48,7 +48,8 @@ def download_finished(facts: Facts) -> Iterator[Finding]:
             id="M02",
             severity=Severity.ERROR if encoder.location else Severity.WARN,
             title=f"The download of {encoder.name} was interrupted: "
-            f"{count(len(encoder.incomplete_downloads), 'partial file')}, {file_size(encoder.incomplete_bytes)}",
+            f"{count(len(encoder.incomplete_downloads), 'partial file')}, "
+            f"{file_size(encoder.incomplete_bytes)}",
             count=len(encoder.incomplete_downloads),
             examples=tuple(Example(file=path) for path in encoder.incomplete_downloads[:5]),
             why="Some weights are missing.",
@@ -123,7 +124,8 @@ def stored_precision(facts: Facts) -> Iterator[Finding]:
         yield model_finding(
             id="M04",
             severity=Severity.ERROR,
-            title=f"In fp32 the encoder alone takes {gib(held)}, {target.title} has {gib(target.usable_bytes)}",
+            title=f"In fp32 the encoder alone takes {gib(held)}, {target.title} has "
+            f"{gib(target.usable_bytes)}",
             measured=held,
             threshold=target.usable_bytes,
             unit="bytes",
@@ -134,7 +136,8 @@ def stored_precision(facts: Facts) -> Iterator[Finding]:
         yield model_finding(
             id="M04",
             severity=Severity.INFO,
-            title=f"The files hold fp32 ({file_size(stored['F32'])}); the run holds {gib(held)} ({precision})",
+            title=f"The files hold fp32 ({file_size(stored['F32'])}); the run holds {gib(held)} "
+            f"({precision})",
             measured=stored["F32"],
             threshold=held,
             unit="bytes",

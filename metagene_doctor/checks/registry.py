@@ -6,16 +6,28 @@ import difflib
 import inspect
 from collections.abc import Sequence
 
-from metagene_doctor.checks import config, data, disk, environment, gpu, host, labels, model, split, tokens
+from metagene_doctor.checks import (
+    config,
+    data,
+    disk,
+    environment,
+    gpu,
+    host,
+    integrity,
+    labels,
+    model,
+    split,
+    tokens,
+)
 from metagene_doctor.checks.runner import Check
 from metagene_train.errors import InputError
 
 CHECKS = (
-    Check("F01", "Files are FASTA or FASTQ", "data", data.file_type, ("files",)),
-    Check("F02", "Compressed files are whole", "data", data.compression_whole, ("train",)),
-    Check("F03", "BGZF files have their end block", "data", data.blocks_whole, ("train",)),
-    Check("F05", "No foreign bytes in reads files", "data", data.text_encoding, ("train",)),
-    Check("F06", "FASTQ records are sound", "data", data.fastq_structure, ("train",)),
+    Check("F01", "Files are FASTA or FASTQ", "data", integrity.file_type, ("files",)),
+    Check("F02", "Compressed files are whole", "data", integrity.compression_whole, ("train",)),
+    Check("F03", "BGZF files have their end block", "data", integrity.blocks_whole, ("train",)),
+    Check("F05", "No foreign bytes in reads files", "data", integrity.text_encoding, ("train",)),
+    Check("F06", "FASTQ records are sound", "data", integrity.fastq_structure, ("train",)),
     Check("F07", "Headers match the template", "data", data.header_matches, ("train",)),
     Check("F09", "No lower-case bases", "data", data.letter_case, ("train",)),
     Check("F10", "No U bases", "data", data.uracil, ("train",)),
@@ -52,7 +64,7 @@ CHECKS = (
     Check("C05", "There are validation reads", "config", config.held_out, ("train",)),
     Check("M01", "Encoder is here", "model", model.encoder_present, ("encoder", "environment")),
     Check("M02", "Download was finished", "model", model.download_finished, ("encoder",)),
-    Check("M03", "Weight files are complete", "model", model.weights_complete, ("encoder",)),
+    Check("M03", "Weight files are complete", "model", model.weights_complete, ("encoder", "weights")),
     Check("M04", "Weights have a fitting precision", "model", model.stored_precision, ("encoder",)),
     Check(
         "M05", "Tokenizer belongs to the encoder", "tokenizer", tokens.tokenizer_fits, ("tokens", "encoder")
@@ -67,17 +79,27 @@ CHECKS = (
     ),
     Check("E03", "Driver answers", "environment", environment.driver_answers, ("gpu",)),
     Check(
-        "E04", "torch has kernels for the GPU", "environment", environment.kernels_for_gpu, ("environment",)
+        "E04",
+        "torch has kernels for the GPU",
+        "environment",
+        environment.kernels_for_gpu,
+        ("environment", "probe"),
     ),
-    Check("E05", "GPU has bf16", "environment", environment.precision_supported, ("gpu",)),
+    Check("E05", "GPU has bf16", "environment", environment.precision_supported, ("target",)),
     Check("E06", "Packages import", "environment", environment.packages_import, ("environment",)),
-    Check("E09", "GPU is visible", "environment", environment.gpu_visible, ("environment", "gpu")),
+    Check("E09", "GPU is visible", "environment", environment.gpu_visible, ("environment", "gpu", "devices")),
     Check("E10", "No debugging variables", "environment", environment.debugging_left_on, ("environment",)),
-    Check("E11", "GPU memory is free", "environment", gpu.enough_free_memory, ("gpu", "target", "memory")),
-    Check("E12", "GPU is not shared", "environment", gpu.other_processes, ("gpu",)),
-    Check("E14", "GPU memory is healthy", "environment", gpu.memory_faults, ("gpu",)),
-    Check("E17", "GPU has its full power", "environment", gpu.power_capped, ("gpu",)),
-    Check("E19", "GPU is whole and open", "environment", gpu.sharing_mode, ("gpu",)),
+    Check(
+        "E11",
+        "GPU memory is free",
+        "environment",
+        gpu.enough_free_memory,
+        ("gpu", "devices", "target", "memory"),
+    ),
+    Check("E12", "GPU is not shared", "environment", gpu.other_processes, ("gpu", "devices")),
+    Check("E14", "GPU memory is healthy", "environment", gpu.memory_faults, ("gpu", "devices")),
+    Check("E17", "GPU has its full power", "environment", gpu.power_capped, ("gpu", "devices")),
+    Check("E19", "GPU is whole and open", "environment", gpu.sharing_mode, ("gpu", "devices")),
     Check("H01", "Memory limit of this process", "host", host.memory_ceiling, ("host",)),
     Check("H02", "Host memory suffices", "host", host.host_memory, ("host",)),
     Check("H03", "Shared memory suffices", "host", host.shared_memory, ("host",)),

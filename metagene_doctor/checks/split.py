@@ -32,6 +32,15 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             why="Validation would measure how well the training reads are remembered.",
             remedy=Remedy(text="Hold reads (better: genomes) out of training and give them with --val."),
         )
+    elif facts.train.headers_digest and facts.train.headers_digest == facts.val.headers_digest:
+        yield split_finding(
+            id="V01",
+            severity=Severity.ERROR,
+            title=f"{facts.train.name} and {facts.val.name} hold reads with the same names",
+            count=facts.val.records,
+            why="They are copies of one file, possibly in another order.",
+            remedy=Remedy(text="Hold reads (better: genomes) out of training and give them with --val."),
+        )
 
 
 def copies(facts: Facts) -> Iterator[Finding]:
@@ -82,7 +91,8 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
         yield split_finding(
             id="V03",
             severity=Severity.ERROR if share >= PAIRS_ERROR else Severity.WARN,
-            title=f"{count(split.split_pairs, 'validation read')} ({percent(share)}) have their mate among the training reads",
+            title=f"{count(split.split_pairs, 'validation read')} ({percent(share)}) have their "
+            f"mate among the training reads",
             count=split.split_pairs,
             measured=share,
             threshold=PAIRS_ERROR,

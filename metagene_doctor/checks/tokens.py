@@ -52,7 +52,8 @@ def tokenizer_fits(facts: Facts) -> Iterator[Finding]:
         yield token_finding(
             id="M05",
             severity=Severity.ERROR,
-            title=f"The tokenizer has {tokens.vocab_size:,} ids, the encoder embeds {encoder.architecture.vocab_size:,}",
+            title=f"The tokenizer has {tokens.vocab_size:,} ids, the encoder embeds "
+            f"{encoder.architecture.vocab_size:,}",
             measured=tokens.vocab_size,
             threshold=encoder.architecture.vocab_size,
             unit="token ids",
@@ -100,7 +101,8 @@ def unknown_tokens(facts: Facts) -> Iterator[Finding]:
             measured=share,
             threshold=UNKNOWN_WARN,
             unit="fraction of tokens",
-            why="The reads are normalised to A, C, G, T and N before; the tokenizer does not know all of these.",
+            why="The reads are normalised to A, C, G, T and N before; the tokenizer does not know "
+            "all of these.",
             remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
             confidence="sampled",
         )
@@ -164,7 +166,8 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
     suggested = min(limit, round_up(quantile(tokens.lengths, 0.999)))
     per_token = tokens.bases / max(1, tokens.tokens - tokens.reads * tokens.special_tokens)
     measured = (
-        f"Median {quantile(tokens.lengths, 0.5)}, 99.9 % up to {quantile(tokens.lengths, 0.999)}, longest {longest} tokens "
+        f"Median {quantile(tokens.lengths, 0.5)}, 99.9 % up to {quantile(tokens.lengths, 0.999)}, "
+        f"longest {longest} tokens "
         f"({per_token:.2f} bases per token; {count(tokens.reads, 'sampled read')})."
     )
     if cut >= CUT_WARN and suggested > settings.max_length:
@@ -172,7 +175,8 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
         yield token_finding(
             id="T02",
             severity=Severity.WARN if settings.truncation else Severity.ERROR,
-            title=f"{percent(cut)} of the reads are longer than tokenizer.max_length {settings.max_length}{stops}",
+            title=f"{percent(cut)} of the reads are longer than tokenizer.max_length "
+            f"{settings.max_length}{stops}",
             measured=cut,
             threshold=CUT_WARN,
             unit="fraction of reads",
@@ -185,6 +189,7 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
         )
     elif waste >= WASTE_WARN:
         static = settings.padding == "max_length"
+        reason = "Every read is padded to max_length" if static else "Short reads wait for long ones"
         yield token_finding(
             id="T02",
             severity=Severity.WARN,
@@ -192,7 +197,7 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             measured=waste,
             threshold=WASTE_WARN,
             unit="fraction of tokens",
-            why=f"{'Every read is padded to max_length' if static else 'Short reads wait for long ones'}. {measured}",
+            why=f"{reason}. {measured}",
             remedy=Remedy(
                 text="Pad to the longest read of a batch.", commands=("tokenizer.padding: longest",)
             )
@@ -204,7 +209,8 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
         yield token_finding(
             id="T02",
             severity=Severity.INFO,
-            title=f"Reads take {quantile(tokens.lengths, 0.5)} tokens (median), {longest} at most; max_length "
+            title=f"Reads take {quantile(tokens.lengths, 0.5)} tokens (median), {longest} at most; "
+            f"max_length "
             f"{settings.max_length} cuts {percent(cut)}, {percent(waste)} of the tokens computed are padding",
             measured=longest,
             threshold=settings.max_length,

@@ -115,7 +115,11 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
     config, deep = request.run.config, request.level == "deep"
     graphics = found.add("gpu", gpu.collect)
     ask_torch = deep or (request.level != "quick" and graphics is not None and bool(graphics.devices))
-    found.add("environment", lambda: environment.collect(ask_torch=ask_torch, try_imports=deep))
+    if graphics is not None and not graphics.devices:
+        found.skip("devices", "no NVIDIA GPU was found on this machine")
+    software = found.add("environment", lambda: environment.collect(ask_torch=ask_torch, try_imports=deep))
+    if software is not None and software.probe is None:
+        found.skip("probe", "torch is not asked about GPUs at level quick, or where there is none")
     found.add("host", host.collect)
     directories: dict[disk.Role, Path] = {
         "hub cache": disk.hub_cache(),
@@ -126,7 +130,9 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
     if config.dataset.train_fasta is not None:
         directories["training reads"] = Path(config.dataset.train_fasta).absolute().parent
     found.add("disk", lambda: disk.collect(directories))
-    found.add("encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision))
+    files = found.add("encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision))
+    if files is not None and files.location is None:
+        found.skip("weights", f"{files.name} is not on this machine (M01)")
 
 
 def _collect_reads(
@@ -183,7 +189,7 @@ def _collect_labels(found: _Collection, request: Request) -> None:
     table = dataset.mapping_tsv
     if table is None:
         for section in ("mapping", "classes"):
-            found.skip(section, "no mapping table", "give --mapping FILE")  # type: ignore[arg-type]
+            found.skip(section, "no mapping table", "give --mapping FILE")
         return
     result = found.add("mapping", lambda: mapping.collect(table, dataset))
     if result is None:
@@ -196,10 +202,12 @@ def _collect_labels(found: _Collection, request: Request) -> None:
 
 
 def _collect_split(found: _Collection, request: Request, stage: StartStage) -> None:
+    from metagene_train.reads.headers import HeaderPattern
+
     train, val = found.known.get("train"), found.known.get("val")
     if train is None or val is None:
         found.gaps["split"] = found.gaps["val" if train is not None else "train"]
-    elif os.path.samefile(train.path, val.path):
+    elif Path(train.path).samefile(val.path):
         found.known["split"] = split.SplitFacts(same_file=True)
     elif request.level == "quick" and (train.partial or val.partial):
         found.skip("split", "large files are not compared at this level", "use --level standard")
@@ -207,9 +215,13 @@ def _collect_split(found: _Collection, request: Request, stage: StartStage) -> N
         damaged = train if not train.whole else val
         found.skip("split", f"{damaged.name} is damaged; what could not be read cannot be compared")
     else:
-        stage("Comparing training and validation reads")
-        file_format = request.run.config.dataset.file_format
-        found.add("split", lambda: split.collect(Path(train.path), Path(val.path), file_format))
+        dataset = request.run.config.dataset
+        header = HeaderPattern(dataset.header_regex)
+        advance = stage("Comparing training and validation reads")
+        found.add(
+            "split",
+            lambda: split.collect(Path(train.path), Path(val.path), header, dataset.file_format, advance),
+        )
 
 
 def _collect_tokens(found: _Collection, request: Request, sample: tuple[bytes, ...]) -> None:

@@ -21,10 +21,13 @@ Level = Literal["quick", "standard", "deep"]
 
 Section = Literal[
     "environment",
+    "probe",
     "gpu",
+    "devices",
     "host",
     "disk",
     "encoder",
+    "weights",
     "tokens",
     "files",
     "train",
@@ -35,7 +38,7 @@ Section = Literal[
     "target",
     "memory",
 ]
-"""The parts of `Facts` that can be absent, each with a `Gap` that says why."""
+"""The parts of `Facts`, and of its parts, that can be absent, each with a `Gap` that says why."""
 
 
 class Gap(Frozen):

@@ -22,6 +22,12 @@ DriverState = Literal[
 ]
 
 
+ComputeMode = Literal["default", "exclusive thread", "prohibited", "exclusive process"]
+
+COMPUTE_MODES: tuple[ComputeMode, ...] = ("default", "exclusive thread", "prohibited", "exclusive process")
+"""By NVML's numbers 0 to 3."""
+
+
 class GpuProcess(Frozen):
     """A process that holds memory of a GPU; in a container the pid may be the host's, or hidden."""
 
@@ -45,7 +51,7 @@ class GpuDevice(Frozen):
     processes: tuple[GpuProcess, ...] | None = None
     mig: bool | None = None
     """MIG mode is on: a process can use one slice only."""
-    compute_mode: Literal["default", "exclusive thread", "prohibited", "exclusive process"] | None = None
+    compute_mode: ComputeMode | None = None
     display_active: bool | None = None
     uncorrected_ecc_errors: int | None = None
     """Uncorrected memory errors since the driver was loaded."""
@@ -124,7 +130,6 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
     name = pynvml.nvmlDeviceGetName(handle)
     uuid = ask("nvmlDeviceGetUUID") or ""
     mig_modes = ask("nvmlDeviceGetMigMode")
-    modes = ("default", "exclusive thread", "prohibited", "exclusive process")
     mode = ask("nvmlDeviceGetComputeMode")
     remapped = ask("nvmlDeviceGetRemappedRows")
     power = ask("nvmlDeviceGetEnforcedPowerLimit")
@@ -141,7 +146,7 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
         compute_capability=ask("nvmlDeviceGetCudaComputeCapability"),
         processes=_processes(ask),
         mig=None if mig_modes is None else bool(mig_modes[0]),
-        compute_mode=modes[mode] if mode is not None else None,
+        compute_mode=None if mode is None else COMPUTE_MODES[mode],
         display_active=None if display is None else bool(display),
         uncorrected_ecc_errors=ask(
             "nvmlDeviceGetTotalEccErrors",

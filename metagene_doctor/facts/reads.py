@@ -55,7 +55,7 @@ class Rejected(Frozen):
 
 
 class Bases(Frozen):
-    """Letters of the accepted reads by kind; see `metagene_train.reads.bases.BaseCounts`."""
+    """Letters of reads by kind; see `metagene_train.reads.bases.BaseCounts`."""
 
     acgt: int = 0
     lower: int = 0
@@ -71,7 +71,8 @@ class Bases(Frozen):
 
 
 class ReadsFacts(Frozen):
-    """``records == accepted + rejected``; lengths and bases are of accepted reads, in bases."""
+    """``records == accepted + rejected``. Lengths (in bases, 0 for empty reads) and letters are of all
+    records with a sound structure, classes and mates of the accepted ones."""
 
     role: Role
     path: str
@@ -102,6 +103,10 @@ class ReadsFacts(Frozen):
     duplicate_headers: int = 0
     class_order: float | None = None
     """0 for classes in random order, 1 for a file sorted by class, None if it cannot be told."""
+    headers_digest: str = ""
+    """Equal for files with the same headers in any order."""
+    quality_range: tuple[int, int] | None = None
+    """Lowest and highest quality character (ASCII code) seen; None in FASTA."""
     rejected_headers: tuple[str, ...] = ()
     """Headers that did not match, to find out what they look like instead."""
     seconds: float
@@ -203,6 +208,8 @@ def from_scan(role: Role, scan: ReadScan, indexed: bool, seconds: float) -> Read
         readlen_examples=tuple(_example(scan.path, place) for place in scan.readlen_examples),
         duplicate_headers=scan.duplicate_headers,
         class_order=None if scan.class_order is None else float(scan.class_order),
+        headers_digest=scan.headers_digest,
+        quality_range=scan.quality_range,
         rejected_headers=tuple(
             place.text
             for rejection in scan.rejected

@@ -10,21 +10,25 @@ from metagene_doctor.report.terminal import place
 from metagene_doctor.report.verdict import passed, unknowns, worst_first
 
 STYLE = """
-:root { color-scheme: light dark; --text: #1d2433; --soft: #5b6472; --page: #fff; --card: #f6f7f9; --line: #dde1e7;
-  --error: #c0262d; --warn: #9a6100; --info: #1f6aa5; --pass: #1d7a3d; --crash: #8a2be2; --skip: #6b7280 }
-@media (prefers-color-scheme: dark) { :root { --text: #e6e9ef; --soft: #a2abba; --page: #14171d; --card: #1d222b;
-  --line: #323a47; --error: #ff7a7f; --warn: #f0b44c; --info: #74b6ec; --pass: #6fce8d; --crash: #c79bff;
+:root { color-scheme: light dark; --text: #1d2433; --soft: #5b6472; --page: #fff; --card: #f6f7f9;
+  --line: #dde1e7; --error: #c0262d; --warn: #9a6100; --info: #1f6aa5;
+  --pass: #1d7a3d; --crash: #8a2be2; --skip: #6b7280 }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e9ef; --soft: #a2abba; --page: #14171d;
+  --card: #1d222b; --line: #323a47; --error: #ff7a7f; --warn: #f0b44c; --info: #74b6ec;
+  --pass: #6fce8d; --crash: #c79bff;
   --skip: #9aa3b2 } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 62rem;
   margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.4rem; margin-bottom: 0 } .heading, .why, footer { color: var(--soft) }
-.verdict { border-left: .4rem solid var(--pass); background: var(--card); padding: .8rem 1rem; font-weight: 600 }
+.verdict { border-left: .4rem solid var(--pass); background: var(--card); padding: .8rem 1rem;
+  font-weight: 600 }
 .verdict.bad { border-color: var(--error) }
 article { border: 1px solid var(--line); border-left: .4rem solid var(--tone); border-radius: .3rem;
   padding: .6rem 1rem; margin: .7rem 0 }
 article h2 { font-size: 1rem; margin: 0 } article p { margin: .3rem 0 0 }
-.id { color: var(--tone); font-weight: 700; margin-right: .5rem } code { background: var(--card); padding: .1rem .3rem;
-  border-radius: .2rem; overflow-wrap: anywhere } details { margin-top: .4rem; font-size: .9rem }
+.id { color: var(--tone); font-weight: 700; margin-right: .5rem } code { background: var(--card);
+  padding: .1rem .3rem; border-radius: .2rem; overflow-wrap: anywhere }
+details { margin-top: .4rem; font-size: .9rem }
 .error { --tone: var(--error) } .warn { --tone: var(--warn) } .info { --tone: var(--info) }
 .pass { --tone: var(--pass) } .crash { --tone: var(--crash) } .skip { --tone: var(--skip) }
 ul { padding-left: 1.2rem } @media print { article { break-inside: avoid } }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 GIB = 2**30
 
 
@@ -61,7 +63,7 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
-    for (size, name), (smaller, smaller_name) in zip(units, units[1:], strict=False):
+    for (size, name), (smaller, smaller_name) in pairwise(units):
         if whole >= size:
             rest = whole % size // smaller
             return f"{whole // size} {name} {rest} {smaller_name}" if rest else f"{whole // size} {name}"

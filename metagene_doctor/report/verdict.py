@@ -30,7 +30,7 @@ def make_report(
     examined: Examined | None = None,
     next_step: str = "",
 ) -> Report:
-    """A report with its verdict. ``next_step`` is the command to go on with when nothing stands in the way."""
+    """A report with its verdict. ``next_step`` is the command to go on with when nothing is in the way."""
     return Report(
         tool_version=__version__,
         argv=tuple(argv),
@@ -60,9 +60,7 @@ def verdict(findings: Sequence[Finding], next_step: str = "") -> str:
 def _how(finding: Finding) -> str:
     if finding.remedy is None:
         return "."
-    if finding.remedy.commands:
-        return f": {finding.remedy.commands[0]}"
-    return f": {finding.remedy.text}"
+    return ": " + " ".join((finding.remedy.text, *finding.remedy.commands[:1]))
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

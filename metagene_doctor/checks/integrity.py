@@ -1,0 +1,144 @@
+"""Are the reads files what they claim to be, and whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.reads import Damage, ReadsFacts
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count
+
+integrity_finding = partial(Finding, scope="data")
+
+OTHER_DAMAGE = {
+    "nul": "Part of the file was overwritten, or never written: a full disk, a sparse copy?",
+    "changed": "Another program is still writing it; counts are of no one state of it.",
+    "record_too_long": "Reads are not that long: the file holds something else, or lost its line ends.",
+}
+"""Kind of damage that is neither compression nor FASTQ structure -> what it means."""
+
+
+def file_type(facts: Facts) -> Iterator[Finding]:
+    """A reads file is FASTA or FASTQ, plain or gzip, by its content; names and suffixes do not count."""
+    for file in facts.files:
+        if file.refused is not None:
+            yield integrity_finding(
+                id="F01",
+                severity=Severity.ERROR,
+                title=file.refused,
+                examples=(Example(file=file.path),),
+                why="Nothing could be read from it.",
+                remedy=Remedy(text="Give a FASTA or FASTQ file, plain or compressed with gzip."),
+            )
+
+
+def compression_whole(facts: Facts) -> Iterator[Finding]:
+    """The gzip stream is whole: every member ends, and its length and CRC-32 agree with its data.
+
+    Common readers stop without an error where a truncated file ends.
+    """
+    for reads in facts.reads:
+        for damage in _damage(reads, "gzip"):
+            yield _compression_finding("F02", reads, damage)
+
+
+def blocks_whole(facts: Facts) -> Iterator[Finding]:
+    """A BGZF file ends with its 28-byte end block; one cut between two blocks passes ``gzip -t``."""
+    for reads in facts.reads:
+        for damage in _damage(reads, "bgzf"):
+            yield _compression_finding("F03", reads, damage)
+
+
+def _damage(reads: ReadsFacts, kind: str) -> list[Damage]:
+    return [damage for damage in reads.damage if damage.kind.startswith(kind)]
+
+
+def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Finding:
+    return integrity_finding(
+        id=check,
+        severity=Severity.ERROR,
+        title=f"{reads.name} is damaged: {damage.message}",
+        measured=damage.byte_offset,
+        threshold=reads.bytes,
+        unit="bytes",
+        examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
+        why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
+        "counts below are of the readable part. Most readers would report no error.",
+        remedy=Remedy(
+            text="Fetch the file again and compare its checksum.", commands=(f"gzip -tv {reads.path}",)
+        ),
+    )
+
+
+def text_encoding(facts: Facts) -> Iterator[Finding]:
+    """Bytes that do not belong in a reads file: NUL bytes are damage; CRLF line ends and header
+    letters outside ASCII are read correctly here, and break other tools."""
+    for reads in facts.reads:
+        for damage in reads.damage:
+            if not damage.kind.startswith(("gzip", "bgzf", "fastq")):
+                yield integrity_finding(
+                    id="F05",
+                    severity=Severity.ERROR,
+                    title=f"{reads.name} is damaged: {damage.message}",
+                    count=damage.count,
+                    examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
+                    why=OTHER_DAMAGE.get(damage.kind, "What was read is not what was written."),
+                    remedy=Remedy(text="Fetch or write the file again."),
+                )
+        if reads.crlf_lines:
+            yield integrity_finding(
+                id="F05",
+                severity=Severity.INFO,
+                title=f"{reads.name}: {count(reads.crlf_lines, 'line')} of {reads.lines:,} end with CRLF",
+                count=reads.crlf_lines,
+                measured=reads.crlf_lines,
+                why="Read correctly here; tools that keep the CR see one letter more per line.",
+                remedy=Remedy(
+                    text="For other tools, write a copy.", commands=(f"tr -d '\\r' < {reads.path} > lf.fa",)
+                )
+                if reads.compression == "none"
+                else None,
+            )
+        if reads.non_ascii_headers:
+            yield integrity_finding(
+                id="F05",
+                severity=Severity.INFO,
+                title=f"{reads.name}: {count(reads.non_ascii_headers, 'header')} with letters outside ASCII",
+                count=reads.non_ascii_headers,
+                why="Read as UTF-8, else as Latin-1; other readers may stop there.",
+            )
+
+
+def fastq_structure(facts: Facts) -> Iterator[Finding]:
+    """Every FASTQ record has a header, a sequence, a + line and as many qualities as bases."""
+    for reads in facts.reads:
+        for rejected in reads.rejected:
+            if rejected.kind == "fastq":
+                first = rejected.examples[0]
+                yield integrity_finding(
+                    id="F06",
+                    severity=Severity.ERROR,
+                    title=f"{reads.name}: {count(rejected.count, 'broken record')}: {rejected.reason}"
+                    + (
+                        f" (first: line {first.line:,}, record {first.record:,})"
+                        if first.line and first.record
+                        else ""
+                    ),
+                    count=rejected.count,
+                    examples=rejected.examples,
+                    why="Training refuses the file. Common readers return nothing, or wrong reads, "
+                    "without an error.",
+                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
+                )
+        if reads.kind == "fastq" and not any(rejected.kind == "fastq" for rejected in reads.rejected):
+            for damage in _damage(reads, "fastq"):
+                yield integrity_finding(
+                    id="F06",
+                    severity=Severity.ERROR,
+                    title=f"{reads.name}: {damage.message}",
+                    examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
+                    why="Training refuses the file.",
+                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
+                )

@@ -1,0 +1,152 @@
+"""Reads as 64-bit hashes: of their sequence, the same for both strands, and of the pair's name.
+
+Reads on one line are hashed thousands at a time, in the buffer they were read into; wrapped and
+long ones are copied out first. Both ways give the same hash for the same sequence. The sequence
+is normalised as training does it, so hashes are equal where training would see equal reads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from metagene_train.errors import DataError
+from metagene_train.reads.bases import WHITESPACE, normalise, reverse_complement
+from metagene_train.reads.batches import RecordBatch, iter_batches
+from metagene_train.reads.formats import sniff
+from metagene_train.reads.header_columns import HeaderRows, parse_headers
+from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.layout import SOUND
+from metagene_train.reads.records import decode_header
+from metagene_train.reads.source import open_source
+from metagene_train.reads.words import LONGEST_ROW, gather_words, hash_rows, words_of
+
+_BLANK, _BAR = ord(" "), ord("|")
+_NORMAL = bytes(_BLANK if byte in WHITESPACE else normalise(bytes([byte]))[0] for byte in range(256))
+"""As `normalise` does it byte by byte, but blanks stay: they mark reads that need more care."""
+_COMPLEMENT = reverse_complement(bytes(range(256)))[::-1]
+_COMMENT_MATE = re.compile(r"^(\S+) ([12]):[YN]:")
+_BARS_BEFORE_NAME = 4
+
+
+class ReadHashes(NamedTuple):
+    """Reads of one batch that have bases, in order."""
+
+    records: np.ndarray
+    """int64 [N]: record number, from 1."""
+    sequences: np.ndarray
+    """uint64 [N]: the smaller of the hashes of the sequence and of its reverse complement."""
+    strands: np.ndarray
+    """int8 [N]: 1 where that was the reverse complement's, else 0."""
+    names: np.ndarray
+    """uint64 [N]: hash of what both reads of a pair are called."""
+    mates: np.ndarray
+    """int8 [N]: mate number 1 or 2, 0 for none."""
+
+
+def read_hashes(
+    path: Path,
+    header: HeaderPattern,
+    file_format: str = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[ReadHashes]:
+    """Every read of a file. Raises DataError where the file is damaged."""
+    form = sniff(path, file_format)
+    with closing(open_source(path, form.compression)) as source:
+        for batch in iter_batches(source, form):
+            kept = np.flatnonzero((batch.layout.faults == SOUND) & (batch.layout.length > 0))
+            forward, backward = _sequence_hashes(batch)
+            names, mates = _names(batch, header)
+            yield ReadHashes(
+                batch.first_record + kept,
+                np.minimum(forward, backward)[kept],
+                (backward < forward)[kept].astype(np.int8),
+                names[kept],
+                mates[kept],
+            )
+            if progress:
+                progress(source.position, source.size)
+        if source.problems:
+            raise DataError(f"{path}: {source.problems[0].message}")
+
+
+def _sequence_hashes(batch: RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes [N] of all sequences of a batch and of their reverse complements."""
+    letters = bytes(batch.raw).translate(_NORMAL)
+    opposite = letters.translate(_COMPLEMENT)[::-1]
+    starts, lengths = batch.layout.sequence_start, batch.layout.length
+    short = np.where(lengths <= LONGEST_ROW, lengths, 0)
+    rows = gather_words(words_of(np.frombuffer(letters, np.uint8)), starts, short)
+    mirrored = len(letters) - starts - short
+    opposite_rows = gather_words(words_of(np.frombuffer(opposite, np.uint8)), mirrored, short)
+    forward, backward = hash_rows(rows, short), hash_rows(opposite_rows, short)
+    special = (lengths > LONGEST_ROW) | (rows.view(np.uint8) == _BLANK).any(axis=1)
+    if special.any():
+        places = np.flatnonzero(special)
+        sequences = [normalise(batch.sequence(place)) for place in places.tolist()]
+        forward[places] = _hash_strings(sequences)
+        backward[places] = _hash_strings([reverse_complement(sequence) for sequence in sequences])
+    return forward, backward
+
+
+def _hash_strings(strings: Sequence[bytes]) -> np.ndarray:
+    """`hash_rows` of strings of any length."""
+    lengths = np.array([len(string) for string in strings])
+    width = -(-max(8, int(lengths.max())) // 8) * 8
+    joined = b"".join(string.ljust(width, b"\0") for string in strings)
+    return hash_rows(np.frombuffer(joined, "<u8").reshape(len(strings), width // 8), lengths)
+
+
+def _names(batch: RecordBatch, header: HeaderPattern) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of the pairs' names [N] and mate numbers [N]."""
+    rows = HeaderRows.of(batch)
+    columns = parse_headers(batch, rows, header)
+    mates = np.where((columns.mate == 1) | (columns.mate == 2), columns.mate, 0).astype(np.int8)
+    names = rows.hashes(batch)
+    if header.is_standard:
+        # Read length and tax id stand before the name and may differ between mates.
+        bars = np.cumsum(rows.bytes == _BAR, axis=1) < _BARS_BEFORE_NAME
+        begin = np.count_nonzero(bars, axis=1) + 1
+        end = np.where(mates > 0, rows.lengths - 2, rows.lengths)
+        quick = columns.matched & (rows.lengths > 0) & (end > begin)
+        words = words_of(batch.data)
+        starts = batch.layout.header_start + np.where(quick, begin, 0)
+        lengths = np.where(quick, end - begin, 0)
+        hashed = hash_rows(gather_words(words, starts, lengths), lengths)
+        hashed ^= columns.class_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        names[quick] = hashed[quick]
+        slow = np.flatnonzero(~quick)
+    else:
+        slow = np.arange(len(batch))
+    if len(slow):
+        called = [read_name(header, decode_header(batch.header(record))) for record in slow.tolist()]
+        names[slow] = _hash_strings([name.encode() for name, _ in called])
+        mates[slow] = [mate for _, mate in called]
+    return names, mates
+
+
+def read_name(pattern: HeaderPattern, header: str) -> tuple[str, int]:
+    """What both reads of a pair are called, and the mate number (0 for none).
+
+    Class and name where the pattern finds them, else the header without its mate number.
+    """
+    fields = pattern.parse(header)
+    if fields is None or fields.name is None:
+        return split_mate(header)
+    if fields.mate is None:
+        name, mate = split_mate(fields.name)
+        return f"{fields.class_id}|{name}", mate
+    return f"{fields.class_id}|{fields.name}", fields.mate if fields.mate in (1, 2) else 0
+
+
+def split_mate(header: str) -> tuple[str, int]:
+    """A header without its mate number, and the number: ``name/1`` and ``name 1:N:0``; 0 for none."""
+    if header[-2:-1] == "/" and header[-1] in "12":
+        return header[:-2], int(header[-1])
+    match = _COMMENT_MATE.match(header)
+    return (match[1], int(match[2])) if match else (header, 0)
