@@ -1,0 +1,340 @@
+"""Autotune: statistics of reads, plans from rules, the search, and the command end to end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metagene_doctor import rulebook
+from metagene_doctor.tuning import device, exploration, plan, reads, recommended, search, speed
+from metagene_doctor.tuning.speed import Architecture
+from metagene_train.config import RunConfig
+from metagene_train.config_file import flatten, load_config
+
+BOOK = rulebook.load()
+METAGENE = Architecture(
+    layers=32, hidden=4096, ffn=11008, query=4096, key_value=4096, context=512, vocabulary=1024
+)
+
+
+@dataclass
+class Peak:
+    """Memory of a made-up model: weights, adapters, and activations per token."""
+
+    live_gib: float
+    margin_gib: float = 0.3
+    phase: str = "backward"
+    breakdown: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def reserved_gib(self) -> float:
+        return 1.02 * self.live_gib
+
+    @property
+    def device_gib(self) -> float:
+        return self.reserved_gib + 0.5
+
+
+def made_up(configs: Sequence[RunConfig]) -> list[Peak]:
+    """METAGENE-1's orders of magnitude: 12 GiB of weights, 6 MiB a token kept, 0.6 with checkpointing."""
+    peaks = []
+    for config in configs:
+        weights = {"none": 12.07, "int8": 6.2, "nf4": 3.2}[config.model.quantization]
+        weights *= 2 if config.training.precision == "32" else 1
+        per_token = 0.6 if config.model.gradient_checkpointing else 6.0
+        tokens = config.training.batch_size * config.tokenizer.max_length
+        lora = config.model.lora
+        adapters = METAGENE.adapter_parameters(lora.r, lora.target_modules) * 16 / 2**30
+        evaluated = (config.training.eval_batch_size or 0) * config.tokenizer.max_length * 0.2
+        peaks.append(Peak(weights + adapters + max(tokens * per_token, evaluated) / 1024))
+    return peaks
+
+
+def statistics(*lengths: int, number: int | None = 50_000, classes: int = 20) -> reads.ReadStatistics:
+    """Reads of these token lengths, equally frequent."""
+    counts = np.bincount(lengths) / len(lengths)
+    return reads.ReadStatistics(number, classes, 150, counts, "made up", 0)
+
+
+def request(gpu_mem: float = 24, gpu: str | None = None, **wishes: object) -> search.Request:
+    target = device.choose(BOOK, gpu=gpu) if gpu else device.choose(BOOK, gpu_mem=gpu_mem)
+    values = {"base": RunConfig(), "reads": statistics(36, 40), **wishes}
+    return search.Request(book=BOOK, device=target, architecture=METAGENE, **values)  # type: ignore[arg-type]
+
+
+# reads
+
+
+def test_max_length_is_the_shortest_multiple_of_eight_that_cuts_few_enough() -> None:
+    lengths = [30] * 995 + [41] * 4 + [70]
+    found = statistics(*lengths)
+    assert found.shortest_length(0.0, 512) == 72
+    assert found.shortest_length(0.001, 512) == 48
+    assert found.shortest_length(0.005, 512) == 32
+    assert found.cut(48) == pytest.approx(0.001)
+
+
+def test_max_length_never_exceeds_the_context() -> None:
+    assert statistics(700, 800).shortest_length(0.001, 512) == 512
+
+
+def test_padding_costs_less_when_batches_are_grouped_by_length() -> None:
+    found = statistics(*range(20, 60))
+    grouped = found.padded_tokens(64, 16, grouped=True)
+    mixed = found.padded_tokens(64, 16, grouped=False)
+    assert found.mean_tokens <= grouped < mixed <= 59
+
+
+def test_longest_reads_of_a_large_file_are_always_in_the_sample() -> None:
+    lengths = np.full(100_000, 150)
+    lengths[12_345] = 5_000
+    positions = reads._sample(lengths)
+    assert 12_345 in positions
+    assert reads._weights(lengths, positions).sum() == pytest.approx(len(lengths))
+
+
+# plans
+
+
+def test_evidence_plan_follows_the_number_of_reads() -> None:
+    ranks = {}
+    for number in (5_000, 500_000, 5_000_000):
+        made = plan.make(
+            "evidence",
+            BOOK,
+            RunConfig(),
+            statistics(36, number=number),
+            goal="balanced",
+            gpu_gb=24,
+            context=512,
+        )
+        ranks[number] = made.value("model.lora.r")
+        assert made.value("model.lora.alpha") == 2 * ranks[number]
+        assert made.value("optimizer.lr") == pytest.approx(3e-4)
+        assert made.value("model.lora.target_modules") == "all-linear"
+        assert 16 <= made.value("effective_batch") <= 32
+    assert ranks[5_000] < ranks[500_000] < ranks[5_000_000]
+
+
+def test_guide_plan_is_the_guides_row() -> None:
+    made = plan.make(
+        "guide", BOOK, RunConfig(), statistics(36, number=20_000), goal="balanced", gpu_gb=24, context=512
+    )
+    row = BOOK.rule("GM-MEM-24GB")
+    assert made.value("training.batch_size") == 1
+    assert made.value("training.grad_accum_steps") == 32
+    assert made.value("model.lora.target_modules") == ["q_proj", "v_proj"]
+    assert made.value("model.gradient_checkpointing") is True
+    assert made.value("model.lora.r") in row.recommends["model.lora.r"]
+    assert made.value("model.lora.alpha") == 2 * made.value("model.lora.r")
+    assert made.value("training.max_epochs") == 10
+    assert made.value("optimizer.lr") == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize("policy", ["evidence", "guide"])
+@pytest.mark.parametrize("goal", sorted({goal.name for goal in BOOK.goals}))
+def test_every_goal_gives_a_valid_configuration(policy: str, goal: str) -> None:
+    found = search.recommend(request(48, policy=policy, goal=goal), made_up)
+    assert found.fits or policy == "guide"
+    RunConfig.model_validate(found.config.model_dump())
+
+
+def test_goal_changes_what_it_says() -> None:
+    balanced = search.recommend(request(), made_up).config
+    quality = search.recommend(request(goal="max-quality"), made_up).config
+    overfitting = search.recommend(request(goal="anti-overfitting"), made_up).config
+    assert quality.model.lora.r > balanced.model.lora.r
+    assert quality.dataset.reverse_complement
+    assert overfitting.training.max_epochs < balanced.training.max_epochs
+    assert overfitting.loss.label_smoothing > balanced.loss.label_smoothing
+
+
+def test_users_epochs_and_truncation_beat_the_rules() -> None:
+    lengths = statistics(*[30] * 99, 100)
+    found = search.recommend(request(reads=lengths, epochs=2.5, max_truncation=0.05), made_up)
+    assert found.config.training.max_epochs == 2.5
+    assert found.config.tokenizer.max_length == 32
+
+
+def test_lab_rule_is_applied(tmp_path: Path) -> None:
+    (tmp_path / "lab.yaml").write_text(
+        "rules:\n  - {id: LAB-LR, title: ours, policy: evidence, recommends: {optimizer.lr: 1.0e-4},"
+        " source: our runs, verdict: holds}\n"
+    )
+    found = search.recommend(replace(request(), book=rulebook.load(tmp_path)), made_up)
+    assert found.config.optimizer.lr == pytest.approx(1e-4)
+    assert "LAB-LR" in recommended.comments(found)["optimizer.lr"]
+
+
+# search
+
+
+@pytest.mark.parametrize("gpu_mem", [12, 16, 24, 32, 40, 48, 80])
+@pytest.mark.parametrize("goal", ["balanced", "min-memory", "max-speed"])
+def test_recommendation_fits_with_its_margin_and_keeps_the_effective_batch(gpu_mem: int, goal: str) -> None:
+    found = search.recommend(request(gpu_mem, goal=goal), made_up)
+    best = found.best
+    assert found.fits
+    assert best.memory.device_gib + best.memory.margin_gib <= found.request.device.usable_gib
+    assert best.config.training.effective_batch == found.plan.value("effective_batch")
+
+
+def test_only_what_cannot_fit_in_bf16_is_quantised() -> None:
+    assert search.recommend(request(12), made_up).config.model.quantization == "int8"
+    assert search.recommend(request(6), made_up).config.model.quantization == "nf4"
+    for gpu_mem in (16, 24, 80):
+        assert search.recommend(request(gpu_mem), made_up).config.model.quantization == "none"
+
+
+def test_concessions_are_told() -> None:
+    assert any("8 bits" in note for note in search.recommend(request(12), made_up).notes)
+
+
+def test_a_card_without_bf16_gets_fp16() -> None:
+    assert search.recommend(request(gpu="t4"), made_up).config.training.precision == "fp16-mixed"
+    assert search.recommend(request(gpu="rtx4090"), made_up).config.training.precision == "bf16-mixed"
+
+
+def test_checkpointing_is_off_where_activations_fit() -> None:
+    assert not search.recommend(request(80), made_up).config.model.gradient_checkpointing
+    long_reads = statistics(500, 512)
+    assert search.recommend(request(16, reads=long_reads), made_up).config.model.gradient_checkpointing
+
+
+def test_least_memory_is_least_of_all_candidates() -> None:
+    found = search.recommend(request(goal="min-memory"), made_up)
+    assert found.best.needed_gib <= min(c.needed_gib for c in found.candidates if c.fits) + 0.05
+    assert found.best.needed_gib < search.recommend(request(goal="max-speed"), made_up).best.needed_gib
+
+
+def test_nothing_fits_names_the_tightest() -> None:
+    def huge(configs: Sequence[RunConfig]) -> list[Peak]:
+        return [Peak(peak.live_gib + 100) for peak in made_up(configs)]
+
+    found = search.recommend(request(24), huge)
+    assert not found.fits
+    assert found.best.needed_gib == min(candidate.needed_gib for candidate in found.candidates)
+    assert found.config.model.quantization == "nf4"
+
+
+def test_several_cards_share_the_effective_batch() -> None:
+    one = search.recommend(request(80), made_up)
+    four = search.recommend(request(80, devices=4), made_up)
+    assert four.config.training.effective_batch * 4 == one.config.training.effective_batch
+    assert four.best.speed.reads_per_s > one.best.speed.reads_per_s
+
+
+def test_evaluation_batch_stays_below_the_peak_of_training() -> None:
+    found = search.recommend(request(24), made_up)
+    size = found.config.training.eval_batch_size
+    assert size is not None
+    assert size > found.config.training.batch_size
+    without = search.with_values(found.config, {"training.eval_batch_size": None})
+    assert found.best.needed_gib <= made_up([without])[0].device_gib + 0.3 + 0.01
+
+
+def test_guide_policy_is_told_that_it_does_not_fit() -> None:
+    found = search.recommend(request(40, policy="guide"), made_up)
+    assert found.config.training.batch_size == 32
+    assert not found.fits
+
+
+# speed
+
+
+def test_faster_card_is_faster_and_checkpointing_is_slower() -> None:
+    config = search.with_values(RunConfig(), {"training.batch_size": 32})
+    slow = speed.estimate(config, METAGENE, device.choose(BOOK, gpu="t4"), 40)
+    fast = speed.estimate(config, METAGENE, device.choose(BOOK, gpu="h100"), 40)
+    assert fast.reads_per_s > 3 * slow.reads_per_s
+    checkpointing = search.with_values(config, {"model.gradient_checkpointing": True})
+    again = speed.estimate(checkpointing, METAGENE, device.choose(BOOK, gpu="t4"), 40)
+    assert 0.55 < again.reads_per_s / slow.reads_per_s < 0.8
+    assert slow.slow <= slow.reads_per_s <= slow.fast
+
+
+def test_slow_end_of_the_range_is_what_users_of_the_guide_saw() -> None:
+    """7-8 iterations per second at micro-batch 1 on an RTX 4090, rank 4 on q,v, 128 padded tokens."""
+    config = search.with_values(
+        RunConfig(),
+        {
+            "training.batch_size": 1,
+            "model.lora.r": 4,
+            "model.lora.target_modules": ["q_proj", "v_proj"],
+            "model.gradient_checkpointing": True,
+        },
+    )
+    found = speed.estimate(config, METAGENE, device.choose(BOOK, gpu="rtx4090"), 128)
+    assert found.slow <= 8
+    assert found.fast >= 7
+
+
+def test_adapter_parameters_of_metagene_1() -> None:
+    assert METAGENE.adapter_parameters(8, "all-linear") == pytest.approx(20.0e6, rel=0.01)
+    assert METAGENE.linear_parameters == pytest.approx(6.48e9, rel=0.01)
+
+
+# around the recommendation
+
+
+def test_each_neighbour_turns_one_knob() -> None:
+    found = search.recommend(request(), made_up)
+    turned = exploration.neighbours(found, made_up)
+    assert {neighbour.knob for neighbour in turned} >= {
+        "training.batch_size",
+        "tokenizer.max_length",
+        "model.lora.r",
+        "model.lora.target_modules",
+        "model.gradient_checkpointing",
+        "model.quantization",
+    }
+    for neighbour in turned:
+        changed = set(search.changed_keys(found.config, neighbour.candidate.config))
+        assert neighbour.knob in changed
+        assert changed <= {
+            neighbour.knob,
+            "training.grad_accum_steps",
+            "training.eval_batch_size",
+            "model.lora.alpha",
+        }
+        assert neighbour.delta_gib == pytest.approx(neighbour.candidate.needed_gib - found.best.needed_gib)
+
+
+def test_heat_map_has_the_recommendation_in_it() -> None:
+    found = search.recommend(request(), made_up)
+    over_batch, over_rank = exploration.heat_maps(found, made_up)
+    row = over_batch.rows.index(found.config.training.batch_size)
+    column = over_batch.columns.index(found.config.tokenizer.max_length)
+    assert over_batch.gib[row][column] == pytest.approx(found.best.needed_gib, abs=0.05)
+    assert all(left <= right for line in over_batch.gib for left, right in itertools.pairwise(line))
+    assert max(over_batch.columns) == METAGENE.context
+    assert found.config.model.lora.r in over_rank.rows
+
+
+def test_guides_row_is_compared_on_the_same_card() -> None:
+    found = search.recommend(request(40), made_up)
+    row = exploration.guide_row(found, made_up)
+    assert row.rule == "GM-MEM-40GB"
+    assert not row.taken
+    assert any("does not fit" in reason for reason in row.reasons)
+
+
+def test_recommended_file_has_a_reason_on_every_line(tmp_path: Path) -> None:
+    found = search.recommend(request(), made_up)
+    path = tmp_path / "recommended.yaml"
+    path.write_text(recommended.to_yaml(found))
+    loaded = load_config(path)
+    assert loaded.config == found.config
+    assert not loaded.warnings
+    assert set(recommended.comments(found)) == set(flatten(found.config))
+    text = path.read_text()
+    assert f"{found.best.memory.device_gib:.2f} GiB" in text
+    assert "neither was measured" in text
+    values = [line for line in text.splitlines() if ":" in line and not line.startswith("#")]
+    keyed = [line for line in values if not line.rstrip().endswith(":")]
+    assert all("#" in line for line in keyed)
