@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metagene_doctor import rulebook
-from metagene_doctor.presets import preset, preset_names, preset_text
+from metagene_doctor.presets import Preset, preset, preset_names, preset_text
 from metagene_train.config import RunConfig
 from metagene_train.config_file import LoadedConfig, dump_config, flatten, load_config, set_keys
 from metagene_train.errors import ConfigError, InputError
@@ -69,11 +69,11 @@ class Effective:
         }
 
 
-def initial_text(preset_name: str, overrides: Sequence[str]) -> str:
+def initial_text(preset_name: str, overrides: Sequence[str], own_rules: Path | None = None) -> str:
     """Commented YAML of a preset with ``key=value`` overrides."""
-    rules = rulebook.load()
-    config = _over_preset(preset_name, overrides).config if overrides else None
-    return preset_text(preset(preset_name, rules), rules, config)
+    rules = rulebook.load(own_rules)
+    chosen = preset(preset_name, rules)
+    return preset_text(chosen, rules, _with_overrides(chosen, overrides).config if overrides else None)
 
 
 def write_new(path: Path, text: str, *, force: bool = False) -> None:
@@ -128,13 +128,13 @@ def differences(a: str, b: str) -> dict[str, tuple[Any, Any]]:
 def read(source: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """A config file, or a preset by name when there is no such file."""
     if not Path(source).exists() and source.casefold() in preset_names(rulebook.load()):
-        return _over_preset(source, overrides)
+        return _with_overrides(preset(source, rulebook.load()), overrides)
     return load_config(source, overrides)
 
 
-def _over_preset(name: str, overrides: Sequence[str]) -> LoadedConfig:
-    values = preset(name, rulebook.load()).values
-    return load_config(None, [*(f"{key}={_yaml(value)}" for key, value in values.items()), *overrides])
+def _with_overrides(chosen: Preset, overrides: Sequence[str]) -> LoadedConfig:
+    values = (f"{key}={_yaml(value)}" for key, value in chosen.values.items())
+    return load_config(None, [*values, *overrides])
 
 
 def _yaml(value: Any) -> str:

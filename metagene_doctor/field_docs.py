@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin
 
@@ -47,9 +48,16 @@ def _documented(
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _documented(kind, f"{prefix}{name}.", sentences)
             continue
-        sentence = sentences.get((model.__name__, name), "").replace("``", "")
+        sentence = _as_yaml(sentences.get((model.__name__, name), ""))
         choices = " | ".join(_choices(kind))
         yield prefix + name, f"{choices}: {sentence}" if choices and sentence else sentence or choices
+
+
+def _as_yaml(sentence: str) -> str:
+    """The sentence as a reader of the YAML needs it: no markup, and YAML's words for Python's values."""
+    for python, yaml in (("None", "null"), ("True", "true"), ("False", "false")):
+        sentence = re.sub(rf"\b{python}\b", yaml, sentence)
+    return sentence.replace("``", "")
 
 
 def _choices(kind: Any) -> list[str]:

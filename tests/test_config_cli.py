@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from metagene_doctor import rulebook
+from metagene_doctor.advice.changes import shown
 from metagene_doctor.cli.main import main
 from metagene_doctor.field_docs import field_docs
 from metagene_doctor.presets import preset, preset_names
@@ -63,14 +64,16 @@ def test_a_written_preset_holds_the_guides_values_and_checks_clean(name: str, tm
     assert "no problems" in capsys.readouterr().out
 
 
-def test_a_written_config_has_every_key_with_its_meaning(capsys) -> None:
-    assert main(["config", "init"]) == 0
-    text = capsys.readouterr().out
-    lines = {line.split(":")[0].strip(): line for line in text.splitlines() if ":" in line}
-    assert set(flatten(RunConfig())) <= {key for key in flatten(RunConfig()) if key.split(".")[-1] in lines}
-    assert "# Before the linear head." in lines["dropout"] or "Before the linear head." in text
-    assert "Micro-batch: reads in one forward pass on one device." in lines["batch_size"]
-    assert "none | int8 | nf4" in lines["quantization"]
+def test_a_written_config_has_every_key_with_its_meaning(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    assert main(["config", "init", "-o", str(path)]) == 0
+    given = load_config(path).lines
+    assert set(flatten(RunConfig())) <= set(given)
+    lines = ["", *path.read_text().splitlines()]
+    assert "# Before the linear head." in lines[given["model.dropout"]]
+    assert "# Micro-batch: reads in one forward pass on one device." in lines[given["training.batch_size"]]
+    assert "none | int8 | nf4" in lines[given["model.quantization"]]
+    assert "Adapter rank" in lines[given["model.lora.r"]]
 
 
 def test_a_range_of_the_guide_and_a_wrong_row_are_said_in_comments(capsys) -> None:
@@ -181,3 +184,22 @@ def test_presets_follow_the_rule_book(tmp_path: Path) -> None:
     assert "48gb" in preset_names(book)
     config = preset("48gb", book).config()
     assert (config.training.batch_size, config.model.lora.r, config.model.lora.alpha) == (16, 8, 16)
+
+
+def test_a_labs_own_rules_add_presets(tmp_path: Path, capsys) -> None:
+    (tmp_path / "lab.yaml").write_text(
+        "memory_tiers:\n  - {id: LAB-48, title: ours, gpu_gb: 48, recommends: {training.batch_size: 16},\n"
+        "     source: our runs, verdict: holds}\n"
+    )
+    assert main(["config", "init", "--preset", "48gb", "--rules", str(tmp_path)]) == 0
+    assert "batch_size: 16" in capsys.readouterr().out
+
+
+def test_the_documentation_lists_every_key_with_its_default() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for key, value in flatten(RunConfig()).items():
+        assert key in rows, f"docs/configuration.md lacks {key}"
+        if key != "dataset.header_regex":
+            assert f"`{shown(value)}`" in rows[key], f"docs/configuration.md has another default for {key}"
+    assert set(rows) <= set(flatten(RunConfig()))

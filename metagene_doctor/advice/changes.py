@@ -94,7 +94,7 @@ def shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
-    return f"[{', '.join(value)}]" if isinstance(value, (list, tuple)) else str(value)
+    return f"[{', '.join(map(shown, value))}]" if isinstance(value, (list, tuple)) else str(value)
 
 
 def with_micro_batch(config: RunConfig, batch_size: int) -> tuple[ConfigChange, ...]:

@@ -21,12 +21,15 @@ def command() -> None:
 @click.option("--preset", "name", default="default", show_default=True, help="Or rtx4090, 12gb ... 80gb.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write  [default: stdout].")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
 @click.option("--quiet", "-q", is_flag=True, help="Do not name the file written.")
-def init(overrides: tuple[str, ...], name: str, output: Path | None, force: bool, quiet: bool) -> int:
+def init(
+    overrides: tuple[str, ...], name: str, output: Path | None, force: bool, rules: Path | None, quiet: bool
+) -> int:
     """Write a config with every key, its meaning and its default."""
     from metagene_doctor.config_views import initial_text, write_new
 
-    text = initial_text(name, overrides)
+    text = initial_text(name, overrides, rules)
     if output is None:
         click.echo(text, nl=False)
         return 0
