@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from metagene_train.errors import InputError
+from metagene_train.reads.problems import EXAMPLES_KEPT
 
 HASHES_IN_MEMORY = 1 << 24
 """128 MiB of hashes are kept; more are written to a temporary file in sorted runs."""
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """``count`` of hashes that repeat an earlier one; ``examples`` are positions (from 0) of the first
+    of a value and its first repetition, at most five."""
+
+    count: int
+    examples: tuple[tuple[int, int], ...]
 
 
 class RepeatCounter:
@@ -35,12 +46,24 @@ class RepeatCounter:
         if self._pending_count >= self._capacity:
             self._spill()
 
-    def repeats(self) -> int:
-        """How many of all hashes are not the first of their value. Ends the collection."""
-        last = np.concatenate(self._pending) if self._pending else np.zeros(0, dtype=np.uint64)
+    def repeats(self) -> Repeats:
+        """Repetitions among all hashes. Ends the collection.
+
+        Examples need the order of arrival, which is known only while all hashes are in memory.
+        """
+        arrived = np.concatenate(self._pending) if self._pending else np.zeros(0, dtype=np.uint64)
         self._pending.clear()
-        last.sort()
-        runs = [*self._mapped_runs(), last]
+        runs = [*self._mapped_runs(), np.sort(arrived)]
+        if len(runs) > 1:
+            return Repeats(self._count(runs), ())
+        ascending = runs[0]
+        repeated = ascending[1:] == ascending[:-1]
+        values = ascending[:-1][repeated][:EXAMPLES_KEPT]
+        pairs = (np.flatnonzero(arrived == value)[:2].tolist() for value in np.unique(values))
+        return Repeats(int(np.count_nonzero(repeated)), tuple(sorted((one, two) for one, two in pairs)))
+
+    def _count(self, runs: list[np.ndarray]) -> int:
+        """Repetitions in sorted runs, over ranges of hash values that fit in memory one by one."""
         total = sum(map(len, runs))
         parts = max(1, -(-total // self._capacity))
         bounds = [(part << 64) // parts for part in range(1, parts)]
@@ -50,9 +73,8 @@ class RepeatCounter:
         repeated = 0
         for part in range(parts):
             slices = [run[cut[part] : cut[part + 1]] for run, cut in zip(runs, cuts, strict=True)]
-            merged = np.concatenate(slices) if len(slices) > 1 else slices[0]
-            if len(slices) > 1:
-                merged.sort()
+            merged = np.concatenate(slices)
+            merged.sort()
             repeated += int(np.count_nonzero(merged[1:] == merged[:-1]))
         return repeated
 

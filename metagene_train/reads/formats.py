@@ -32,6 +32,7 @@ _OTHER_CONTENTS = (
     (rb"version https://git-lfs", "is a git-lfs pointer, not the file itself; run: git lfs pull"),
     (rb"LOCUS ", "is GenBank; convert it to FASTA first"),
     (rb"ID   ", "is EMBL; convert it to FASTA first"),
+    (rb"(?s).{257}ustar", "is a tar archive; unpack it first: tar -xf"),
     (rb"\s*[{\[]", "looks like JSON"),
     (rb";", "starts with a ; comment line, which is no longer FASTA; remove the lines before the first >"),
 )
@@ -126,6 +127,7 @@ def _kind(path: Path, head: bytes) -> Kind:
         if re.match(pattern, text, re.IGNORECASE):
             raise DataError(f"{path}: not FASTA or FASTQ: {what}")
     if text.startswith(b">"):
+        _refuse_protein(path, text)
         return "fasta"
     if text.startswith(b"@"):
         return "fastq"
@@ -133,3 +135,15 @@ def _kind(path: Path, head: bytes) -> Kind:
         raise DataError(f"{path}: not FASTA or FASTQ: is a binary file")
     start = text[:40].split(b"\n")[0].decode("latin-1")
     raise DataError(f"{path}: not FASTA or FASTQ: line 1 starts with {start!r} instead of > or @")
+
+
+def _refuse_protein(path: Path, text: bytes) -> None:
+    """E, F, I, L, P and Q stand for amino acids only: no nucleotide code uses them."""
+    lines = text.split(b"\n")[:-1]
+    letters = b"".join(line for line in lines if not line.startswith(b">")).upper()
+    amino_acids = len(letters) - len(letters.translate(None, b"EFILPQ"))
+    if len(letters) >= 20 and amino_acids > 0.1 * len(letters):
+        raise DataError(
+            f"{path}: holds protein sequences ({amino_acids / len(letters):.0%} of the first letters are "
+            "amino acids that no nucleotide code has); reads have to be DNA or RNA"
+        )

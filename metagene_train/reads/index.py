@@ -23,15 +23,19 @@ class ReadIndex:
 
     Safe to share between threads, forked processes and, by pickling, spawned ones: nothing but the
     directory travels, arrays are mapped again, and reads are fetched with `os.pread`, which has no
-    file position to share.
+    file position to share. A read that is not as it was indexed is a DataError, never garbage.
     """
 
     def __init__(self, directory: Path, meta: dict[str, Any]):
         self._directory = directory
         self._meta = meta
         self._accepted = int(meta["accepted"])
-        self._arrays: dict[str, np.ndarray] = {}
-        self._descriptor: int | None = None
+        self._kind = str(meta["key"]["kind"])
+        self._arrays = {
+            name: _mapped(directory / name, COLUMNS.get(name, np.int64))
+            for name in (*COLUMNS, index_files.REJECTED)
+        }
+        self._descriptor = self._open_reads()
 
     @classmethod
     def open_or_build(
@@ -83,7 +87,7 @@ class ReadIndex:
         self.__init__(state["directory"], meta)  # type: ignore[misc]
 
     def __del__(self) -> None:
-        if self._descriptor is not None:
+        if hasattr(self, "_descriptor"):
             os.close(self._descriptor)
 
     @property
@@ -113,50 +117,47 @@ class ReadIndex:
     @property
     def class_ids(self) -> np.ndarray:
         """Class of every read [N] int32; -1 without a header pattern."""
-        return self._array("class_ids")
+        return self._arrays["class_ids"]
 
     @property
     def lengths(self) -> np.ndarray:
         """Length of every read in bases [N] int32."""
-        return self._array("lengths")
+        return self._arrays["lengths"]
 
     def read(self, position: int) -> Read:
         """The read at a position. Its ``line`` is 0: positions do not know lines."""
         if not -self._accepted <= position < self._accepted:
             raise IndexError(f"read {position} of {self._accepted}")
         position = int(position) % self._accepted
-        raw = os.pread(
-            self._file(), int(self._array("spans")[position]), int(self._array("offsets")[position])
-        )
-        rejected_before = 0
-        if self._meta["rejected"]:
-            rejected = self._array(index_files.REJECTED)
-            rejected_before = int(np.searchsorted(rejected, position, side="right"))
-        return parse_record(raw, self._meta["key"]["kind"], record=position + 1 + rejected_before)
+        span = int(self._arrays["spans"][position])
+        raw = os.pread(self._descriptor, span, int(self._arrays["offsets"][position]))
+        rejected = self._arrays[index_files.REJECTED]
+        before = int(np.searchsorted(rejected, position, side="right")) if len(rejected) else 0
+        if len(raw) == span and raw[:1] == (b">" if self._kind == "fasta" else b"@"):
+            read = parse_record(raw, self._kind, record=position + 1 + before)
+            if len(read.sequence) == self._arrays["lengths"][position]:
+                return read
+        raise DataError(f"{self.path}: was changed after it was indexed; start again")
 
-    def _array(self, name: str) -> np.ndarray:
-        array = self._arrays.get(name)
-        if array is None:
-            kind = COLUMNS.get(name, np.int64)
-            path = self._directory / name
-            empty = path.stat().st_size == 0
-            array = np.zeros(0, kind) if empty else np.memmap(path, kind, mode="r").view(np.ndarray)
-            self._arrays[name] = array
-        return array
+    def _open_reads(self) -> int:
+        """A descriptor of the file that the offsets are of."""
+        key = self._meta["key"]
+        if key["compression"] != "none":
+            return os.open(self._directory / index_files.UNPACKED, os.O_RDONLY)
+        expected = key["fingerprint"]
+        descriptor = os.open(self.path, os.O_RDONLY)
+        state = os.fstat(descriptor)
+        if (state.st_size, state.st_mtime_ns) != (expected["size"], expected["mtime_ns"]):
+            os.close(descriptor)
+            raise DataError(f"{self.path}: was changed after it was indexed; start again")
+        return descriptor
 
-    def _file(self) -> int:
-        if self._descriptor is None:
-            key = self._meta["key"]
-            packed = key["compression"] != "none"
-            path = self._directory / index_files.UNPACKED if packed else Path(self.path)
-            descriptor = os.open(path, os.O_RDONLY)
-            state = os.fstat(descriptor)
-            expected = key["fingerprint"]
-            if not packed and (state.st_size, state.st_mtime_ns) != (expected["size"], expected["mtime_ns"]):
-                os.close(descriptor)
-                raise DataError(f"{path}: was changed after it was indexed; start again")
-            self._descriptor = descriptor
-        return self._descriptor
+
+def _mapped(path: Path, kind: type[np.generic]) -> np.ndarray:
+    """The array in a file, which the operating system reads as it is needed."""
+    if not path.stat().st_size:
+        return np.zeros(0, dtype=kind)
+    return np.memmap(path, dtype=kind, mode="r").view(np.ndarray)
 
 
 def _describe(problem: Any) -> str:

@@ -15,6 +15,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,7 +28,12 @@ from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.source import ByteSource, open_source
 
 INDEX_VERSION = 1
-COLUMNS = {"offsets": np.int64, "spans": np.uint32, "lengths": np.int32, "class_ids": np.int32}
+COLUMNS: dict[str, type[np.number]] = {
+    "offsets": np.int64,
+    "spans": np.uint32,
+    "lengths": np.int32,
+    "class_ids": np.int32,
+}
 """Per accepted read: where its record starts in the unpacked file, how many bytes it spans, its
 length in bases and its class: 20 bytes."""
 
@@ -60,6 +66,13 @@ class Fingerprint:
             digest.update(file.read(_END_BYTES))
         return cls(str(real), state.st_size, state.st_mtime_ns, digest.hexdigest())
 
+    def still_holds(self, path: Path) -> bool:
+        """Whether the file is there and is the same."""
+        try:
+            return Fingerprint.of(path) == self
+        except OSError:
+            return False
+
 
 @dataclass(frozen=True)
 class IndexKey:
@@ -76,11 +89,11 @@ class IndexKey:
 
     def family(self) -> str:
         """Directory prefix shared by the indexes of this path and pattern, whatever its content."""
-        source = json.dumps([self.fingerprint.path, self.header_regex])
+        source = json.dumps([INDEX_VERSION, self.fingerprint.path, self.header_regex])
         return f"{Path(self.fingerprint.path).name[:64]}-{_short_digest(source)}-"
 
     def directory(self) -> str:
-        return self.family() + _short_digest(json.dumps([INDEX_VERSION, asdict(self)]))
+        return self.family() + _short_digest(json.dumps(asdict(self)))
 
 
 def _short_digest(text: str) -> str:
@@ -157,7 +170,10 @@ class IndexWriter:
 
     def skip(self, accepted_before: np.ndarray) -> None:
         """Rejected records, by how many accepted reads come before each."""
-        self._rejected.write(np.ascontiguousarray(accepted_before, dtype=np.int64).data)
+        try:
+            self._rejected.write(np.ascontiguousarray(accepted_before, dtype=np.int64).data)
+        except OSError as error:
+            raise _cannot_write(self._root, error) from None
         self._rejected_count += len(accepted_before)
 
     def publish(self, summary: dict[str, Any]) -> None:
@@ -188,7 +204,8 @@ class IndexWriter:
 
     def discard(self) -> None:
         """Remove what was not published."""
-        self._close()
+        with suppress(OSError):
+            self._close()
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def _close(self) -> None:

@@ -27,7 +27,8 @@ class ReadScan:
     reads: ``class_counts``, ``tax_ids`` (class to tax id to reads), ``mates`` (0 for none),
     ``readlen_mismatches`` (declared and real length differ), ``adjacent_same_class`` (class equal
     to that of the read eight before). Of all records: ``duplicate_headers`` (repeats the header of
-    an earlier record), ``non_ascii_headers``, ``headers_digest`` (does not depend on the order of
+    an earlier record), ``duplicate_examples`` (record numbers of a first and its repetition; none
+    above 16 million records), ``non_ascii_headers``, ``headers_digest`` (does not depend on the order of
     records). ``sample`` is a uniform sample of at most 10,000 sequences of sound reads with bases,
     as they stand in the file. ``quality_range`` are the lowest and highest quality characters
     (ASCII codes) of the first reads of each chunk; None in FASTA.
@@ -58,6 +59,7 @@ class ReadScan:
     readlen_examples: tuple[Place, ...]
     adjacent_same_class: int
     duplicate_headers: int
+    duplicate_examples: tuple[tuple[int, int], ...]
     non_ascii_headers: int
     headers_digest: str
     sample: tuple[bytes, ...]

@@ -63,7 +63,7 @@ def scan(
         except DataError as error:
             tally.problems.add(Problem("record_too_long", str(error)))
         tally.problems.add_all(source.problems)
-        if Fingerprint.of(path) != before:
+        if not before.still_holds(path):
             tally.problems.add(Problem("changed", "the file was changed while it was being read"))
         found = tally.result(path, form, source, before.digest)
         if writer and found.complete:
@@ -192,6 +192,7 @@ class _Tally:
 
     def result(self, path: Path, form: ReadFormat, source: ByteSource, digest: str) -> ReadScan:
         """The counts of the whole file."""
+        repeats = self._repeats.repeats()
         return ReadScan(
             path=str(path),
             format=form,
@@ -215,7 +216,8 @@ class _Tally:
             readlen_mismatches=self._readlen.count,
             readlen_examples=tuple(self._readlen.places),
             adjacent_same_class=self._order.same,
-            duplicate_headers=self._repeats.repeats(),
+            duplicate_headers=repeats.count,
+            duplicate_examples=tuple((first + 1, again + 1) for first, again in repeats.examples),
             non_ascii_headers=self._non_ascii,
             headers_digest=f"{self._header_sum:016x}",
             sample=self._reservoir.sequences,

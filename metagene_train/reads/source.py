@@ -63,7 +63,11 @@ class PlainSource:
         self.problems: list[Problem] = []
 
     def readinto(self, view: memoryview) -> int:
-        count = self._file.readinto(view) or 0
+        try:
+            count = self._file.readinto(view) or 0
+        except OSError as error:
+            self.problems.append(_unreadable(error, self.position))
+            return 0
         self.position += count
         return count
 
@@ -71,9 +75,18 @@ class PlainSource:
         self._file.close()
 
 
+def _unreadable(error: OSError, position: int) -> Problem:
+    message = f"the disk failed to deliver what follows byte {position:,} ({error.strerror})"
+    return Problem("unreadable", message, byte_offset=position)
+
+
 class _DamagedError(Exception):
-    def __init__(self, kind: str, message: str, byte_offset: int):
-        self.problem = Problem(kind, message, byte_offset=byte_offset)
+    def __init__(self, problem: Problem):
+        self.problem = problem
+
+
+def _damage(kind: str, message: str, byte_offset: int) -> _DamagedError:
+    return _DamagedError(Problem(kind, message, byte_offset=byte_offset))
 
 
 class GzipSource:
@@ -82,8 +95,8 @@ class GzipSource:
     def __init__(self, path: Path, *, blocked: bool):
         self._file = path.open("rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
-        self.position = 0
         self.problems: list[Problem] = []
+        self._bytes_read = 0
         self._blocked = blocked
         self._pending = b""
         self._inflater: Any = None
@@ -92,6 +105,10 @@ class GzipSource:
         self._member_bytes = 0
         self._crc = 0
         self._ended = False
+
+    @property
+    def position(self) -> int:
+        return self._bytes_read - len(self._pending)
 
     def readinto(self, view: memoryview) -> int:
         if self._ended or not len(view):
@@ -108,18 +125,16 @@ class GzipSource:
 
     def _inflate_into(self, view: memoryview) -> int:
         while True:
+            # Only now, so that a wrong checksum does not take the data before it along.
+            if self._inflater is not None and self._inflater.eof:
+                self._end_member()
             if self._inflater is None and not self._start_member():
                 self._ended = True
                 return 0
-            data = self._inflate(len(view))
-            if data:
+            if data := self._inflate(len(view)):
                 view[: len(data)] = data
                 self._crc = inflate.crc32(data, self._crc)
                 self._member_bytes += len(data)
-            if self._inflater.eof:
-                self._pending = self._inflater.unused_data
-                self._end_member()
-            if data:
                 return len(data)
 
     def _inflate(self, limit: int) -> bytes:
@@ -128,20 +143,21 @@ class GzipSource:
         try:
             data = self._inflater.decompress(self._pending, limit)
         except (zlib.error, inflate.error) as error:
-            raise _DamagedError(
+            raise _damage(
                 "gzip_corrupt",
                 f"compressed data cannot be decoded ({error}) in the member that starts at byte "
                 f"{self._member_start:,}; nothing after it was read",
-                self.position - len(self._pending),
+                self.position,
             ) from None
-        self._pending = self._inflater.unconsumed_tail
-        if drained and not data and not self._inflater.eof:
+        ended = self._inflater.eof
+        self._pending = self._inflater.unused_data if ended else self._inflater.unconsumed_tail
+        if drained and not data and not ended:
             raise self._truncated()
         return data
 
     def _start_member(self) -> bool:
         """Read a member's header; False at the end of the file."""
-        self._member_start = self.position - len(self._pending)
+        self._member_start = self.position
         if not self._pending and not self._refill():
             self._check_end()
             return False
@@ -151,9 +167,7 @@ class GzipSource:
             return self._skip_padding()
         method, flags = struct.unpack("<xxBB6x", self._take(10))
         if method != 8:
-            raise _DamagedError(
-                "gzip_corrupt", f"gzip member with unknown method {method}", self._member_start
-            )
+            raise _damage("gzip_corrupt", f"gzip member with unknown method {method}", self._member_start)
         if flags & _FEXTRA:
             self._take(struct.unpack("<H", self._take(2))[0])
         for flag in (_FNAME, _FCOMMENT):
@@ -171,11 +185,11 @@ class GzipSource:
         self._inflater = None
         if crc != self._crc or length != self._member_bytes & 0xFFFFFFFF:
             wrong = "CRC-32" if crc != self._crc else "length"
-            raise _DamagedError(
+            raise _damage(
                 "gzip_checksum",
                 f"the {wrong} stored at the end of the member that starts at byte {self._member_start:,} "
                 "does not agree with its data; nothing after it was read",
-                self.position - len(self._pending) - 8,
+                self.position - 8,
             )
 
     def _skip_padding(self) -> bool:
@@ -185,7 +199,8 @@ class GzipSource:
                 self._check_end()
                 return False
         surplus = self.size - self._member_start
-        raise _DamagedError(
+        self._pending, self._bytes_read = b"", self._member_start
+        raise _damage(
             "gzip_trailing_garbage",
             f"{surplus:,} bytes after the last gzip member are not gzip; they were not read",
             self._member_start,
@@ -193,7 +208,7 @@ class GzipSource:
 
     def _check_end(self) -> None:
         if self._blocked and not self._ends_with_bgzf_block():
-            raise _DamagedError(
+            raise _damage(
                 "bgzf_no_end",
                 "the 28-byte end block of BGZF is missing: the file was cut between two blocks, "
                 "which gzip -t does not notice",
@@ -212,15 +227,18 @@ class GzipSource:
         return taken
 
     def _refill(self, replace: bool = False) -> bool:
-        piece = self._file.read(_COMPRESSED_PIECE) or b""
-        self.position += len(piece)
+        try:
+            piece = self._file.read(_COMPRESSED_PIECE) or b""
+        except OSError as error:
+            raise _DamagedError(_unreadable(error, self._bytes_read)) from None
+        self._bytes_read += len(piece)
         self._pending = piece if replace else self._pending + piece
         return bool(piece)
 
     def _truncated(self) -> _DamagedError:
-        return _DamagedError(
+        return _damage(
             "gzip_truncated",
-            f"the file ends at byte {self.position:,} inside the gzip member that starts at byte "
+            f"the file ends at byte {self.size:,} inside the gzip member that starts at byte "
             f"{self._member_start:,}: it was cut, and what followed is lost",
-            self.position,
+            self.size,
         )
