@@ -115,14 +115,16 @@ class CachingAllocator:
 
     def allocate(self, request: int) -> Block:
         """A block for ``request`` bytes. Raises OutOfMemoryError."""
-        size = MIN_BLOCK if request < MIN_BLOCK else -(-request // MIN_BLOCK) * MIN_BLOCK
+        size = (request + MIN_BLOCK - 1) // MIN_BLOCK * MIN_BLOCK or MIN_BLOCK
         pool = self._small if size <= SMALL_REQUEST else self._large
         keys = pool.keys
         position = bisect_left(keys, size << _ADDRESS_BITS)
         if position < len(keys):
-            if self.expandable:
-                position = self._skip_expandable(pool, position)
-            block = pool.blocks.pop(keys.pop(position))
+            key = keys.pop(position)
+            block = pool.blocks.pop(key)
+            if self.expandable and block.next is not None and not block.next.mapped:
+                pool.insert(block)
+                block = self._least_growth(pool, position)
         else:
             grown = self._grow(pool, size)
             if grown is None:
@@ -134,32 +136,46 @@ class CachingAllocator:
             block = grown
         remaining = block.size - size
         # should_split: large blocks of a fixed segment keep up to 1 MiB of slack.
-        if remaining >= MIN_BLOCK if pool.small or self.expandable else remaining > SMALL_REQUEST:
+        if remaining and (pool.small or self.expandable or remaining > SMALL_REQUEST):
             rest = Block(block.address + size, remaining, pool, block)
-            rest.next = block.next
-            if rest.next is not None:
-                rest.next.previous = rest
+            after = rest.next = block.next
+            if after is not None:
+                after.previous = rest
             block.next = rest
             block.size = size
-            pool.insert(rest)
+            key = remaining << _ADDRESS_BITS | rest.address
+            insort(keys, key)
+            pool.blocks[key] = rest
         block.allocated = True
         self.allocated += block.size
         return block
 
     def free(self, block: Block) -> None:
         """Cache the block, merged with free neighbours of its segment (``free_block``)."""
-        self.allocated -= block.size
+        size = block.size
+        self.allocated -= size
         block.allocated = False
-        pool = block.pool
+        keys, blocks = block.pool.keys, block.pool.blocks
         before, after = block.previous, block.next
         if before is not None and not before.allocated and before.mapped:
-            pool.remove(before)
-            self._absorb(before, block)
+            key = before.size << _ADDRESS_BITS | before.address
+            del keys[bisect_left(keys, key)], blocks[key]
+            before.next = after
+            if after is not None:
+                after.previous = before
+            size += before.size
             block = before
         if after is not None and not after.allocated and after.mapped:
-            pool.remove(after)
-            self._absorb(block, after)
-        pool.insert(block)
+            key = after.size << _ADDRESS_BITS | after.address
+            del keys[bisect_left(keys, key)], blocks[key]
+            following = block.next = after.next
+            if following is not None:
+                following.previous = block
+            size += after.size
+        block.size = size
+        key = size << _ADDRESS_BITS | block.address
+        insort(keys, key)
+        blocks[key] = block
 
     def release_cached(self) -> None:
         """Give whole cached segments (or pages) back to the driver (``release_cached_blocks``)."""
@@ -308,8 +324,11 @@ class CachingAllocator:
             right.next.previous = left
 
     @staticmethod
-    def _skip_expandable(pool: Pool, position: int) -> int:
-        """A block that can still grow counts with the size it can grow to (``get_free_block``)."""
+    def _least_growth(pool: Pool, position: int) -> Block:
+        """The best fit when a block that can still grow counts with all it can grow to.
+
+        ``get_free_block`` goes on to larger blocks while the next one reaches less far.
+        """
         keys, blocks = pool.keys, pool.blocks
 
         def reach(index: int) -> int:
@@ -320,7 +339,7 @@ class CachingAllocator:
 
         while position + 1 < len(keys) and reach(position + 1) < reach(position):
             position += 1
-        return position
+        return blocks.pop(keys.pop(position))
 
 
 @dataclass(frozen=True)

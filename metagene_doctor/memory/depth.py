@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from metagene_doctor.memory.recording import (
     NO_LAYER,
     REPEATED_LAYER,
@@ -51,10 +53,10 @@ def plain(recording: Recording) -> Stream:
     """The recording as it is, for a model whose layers were all traced."""
     events = list(_in_fixed_order(recording))
     return Stream(
-        origin=range(len(recording.sizes)),
+        origin=np.arange(len(recording.sizes)),
         events=[event.storage for event in events],
-        phases=[event.phase for event in events],
-        steps=[event.step for event in events],
+        phases=np.array([event.phase for event in events]),
+        steps=np.array([event.step for event in events]),
     )
 
 
@@ -126,7 +128,7 @@ def deepen(recording: Recording, depth: int) -> Stream:
                 emit(event, once(event.storage if event.storage >= 0 else ~event.storage))
         if run.layer != NO_LAYER:
             previous = run.layer
-    return Stream(origin, events, phases, steps)
+    return Stream(np.array(origin), events, np.array(phases), np.array(steps))
 
 
 def multiplicity(layer: int, depth: int) -> int:

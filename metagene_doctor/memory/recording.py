@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
+
+import numpy as np
 
 NO_LAYER = -1
 """Of a storage or event that belongs to no repeated layer."""
@@ -86,7 +88,18 @@ class Stream:
     of the recording that storage ``i`` is a copy of; ``phases`` and ``steps`` have one entry per event.
     """
 
-    origin: Sequence[int]
-    events: Sequence[int]
-    phases: Sequence[Phase]
-    steps: Sequence[int]
+    origin: np.ndarray
+    events: list[int]
+    phases: np.ndarray
+    steps: np.ndarray
+
+    @functools.cached_property
+    def storages(self) -> np.ndarray:
+        """The storage of each event."""
+        events = np.array(self.events)
+        return np.where(events < 0, ~events, events)
+
+    @functools.cached_property
+    def signs(self) -> np.ndarray:
+        """1 for an allocation, -1 for a release."""
+        return np.where(np.array(self.events) < 0, -1, 1)

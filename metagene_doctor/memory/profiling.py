@@ -131,7 +131,7 @@ def recorded_sizes(recording: Recording, stream: Stream, depth: int) -> np.ndarr
     sizes = np.array(recording.sizes, dtype=np.int64)
     for storage, growth in recording.growth.items():
         sizes[storage] += growth * max(0, depth - TRACED_LAYERS)
-    return sizes[np.asarray(stream.origin)]
+    return sizes[stream.origin]
 
 
 def summarise(
@@ -152,20 +152,18 @@ def summarise(
     giving back cached blocks may still make it fit.
     """
     terms = unseen.outside_the_allocator(quantized) if outside is None else outside
-    events = np.asarray(stream.events)
-    index = np.where(events < 0, ~events, events)
-    change = np.where(events < 0, -sizes[index], sizes[index])
-    live = np.cumsum(change)
+    live = np.cumsum(stream.signs * sizes[stream.storages])
     peak = int(np.argmax(live))
-    held = np.zeros(len(sizes), dtype=bool)
-    np.logical_xor.at(held, index[: peak + 1], True)
-    purpose = np.asarray(categories)[np.asarray(stream.origin)]
+    held = np.bincount(
+        stream.storages[: peak + 1], weights=stream.signs[: peak + 1], minlength=len(sizes)
+    ).astype(bool)
+    purpose = np.asarray(categories)[stream.origin]
     split = np.bincount(purpose[held], weights=sizes[held], minlength=len(Category)) / GIB
     breakdown = {category.name.lower(): float(split[category]) for category in Category}
 
     static = sum(breakdown[name] for name in ("weights", "adapters", "optimizer"))
     outside_gib = sum(term.gib for term in terms)
-    listed = sizes.tolist()
+    listed: list[int] = sizes.tolist()
     result = replay(stream.events, listed, expandable=expandable)
     dynamic = unseen.allocator_term(max(0.0, result.reserved / GIB - static))
     margin = dynamic.high + sum(term.high - term.gib for term in terms)
@@ -179,7 +177,7 @@ def summarise(
         device_gib=result.reserved / GIB + outside_gib,
         margin_gib=margin,
         margin_below_gib=-dynamic.low + sum(term.gib - term.low for term in terms),
-        phase=Phase(stream.phases[peak]).name.lower(),
+        phase=Phase(int(stream.phases[peak])).name.lower(),
         breakdown=breakdown,
         timeline=_timeline(stream, live),
         terms=(*terms, dynamic),
@@ -199,12 +197,12 @@ def _within(stream: Stream, sizes: list[int], limit: int, live: int, expandable:
 
 def _timeline(stream: Stream, live: np.ndarray) -> tuple[Moment, ...]:
     """Peak of each stretch of events with the same step and phase, in order."""
-    key = np.asarray(stream.steps) * len(Phase) + np.asarray(stream.phases)
+    key = stream.steps * len(Phase) + stream.phases
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     peaks = np.maximum.reduceat(live, starts)
     moments: dict[tuple[int, str], float] = {}
     for start, peak in zip(starts, peaks, strict=True):
-        at = (int(stream.steps[start]), Phase(stream.phases[start]).name.lower())
+        at = (int(stream.steps[start]), Phase(int(stream.phases[start])).name.lower())
         moments[at] = max(moments.get(at, 0.0), float(peak) / GIB)
     return tuple(Moment(step, phase, gib) for (step, phase), gib in moments.items())
 
