@@ -9,7 +9,7 @@ from functools import partial
 from metagene_doctor.checks.sizes import steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import GIB, count
+from metagene_doctor.report.quantities import GIB, count, duration
 
 config_finding = partial(Finding, scope="config")
 
@@ -48,6 +48,18 @@ def _example(warning: str) -> Example:
     )
 
 
+def autotune_command(facts: Facts) -> str:
+    """The command that searches settings for the same card, config and reads."""
+    parts = ["metagene autotune"]
+    if facts.target is not None and facts.target.option:
+        parts.append(facts.target.option)
+    if facts.run.path is not None:
+        parts.append(f"--config {facts.run.path}")
+    elif facts.train is not None:
+        parts.append(f"--fasta {facts.train.path}")
+    return " ".join([*parts, "-o recommended.yaml"])
+
+
 def fits_gpu(facts: Facts) -> Iterator[Finding]:
     """The dry run's peak (device memory, as nvidia-smi shows it) plus its margin fits the card."""
     memory, target = facts.memory, facts.target
@@ -59,9 +71,6 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
         f"{name} {size:.1f}"
         for name, size in sorted(memory.breakdown.items(), key=lambda part: -part[1])
         if size >= 0.05
-    )
-    option = (
-        f"--gpu-mem {target.usable_bytes / 1e9:.0f}" if target.origin == "this machine" else target.option
     )
     yield config_finding(
         id="C02",
@@ -78,7 +87,7 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
         if fits
         else Remedy(
             text="Find settings that fit.",
-            commands=(f"metagene autotune {option} -o recommended.yaml",),
+            commands=(autotune_command(facts),),
         ),
         confidence="estimated",
     )
@@ -153,6 +162,35 @@ def schedule(facts: Facts) -> Iterator[Finding]:
             unit="reads",
             why=f"{count(steps, 'optimizer step')} in all. The authors of METAGENE-1 trained with 16-32.",
         )
+
+
+def training_time(facts: Facts) -> Iterator[Finding]:
+    """How long training will take, estimated from the card's rates and the tokens of the reads.
+
+    A range, because it assumes how much of those rates a real run reaches; ``metagene rules`` and the
+    documentation of autotune say what it rests on. Evaluations are not included.
+    """
+    speed, train, target = facts.speed, facts.train, facts.target
+    assert speed and train and target
+    if not train.accepted or train.partial:
+        return
+    epochs = facts.config.training.max_epochs
+    seen = train.accepted * epochs
+    if facts.config.training.max_steps is not None:
+        seen = facts.config.training.max_steps * facts.config.training.effective_batch
+    seconds, best, worst = (seen / rate for rate in (speed.reads_per_s, speed.fastest, speed.slowest))
+    epoch = duration(train.accepted / speed.reads_per_s)
+    yield config_finding(
+        id="C07",
+        severity=Severity.INFO,
+        title=f"Training takes about {duration(seconds)} on {target.title} "
+        f"({duration(best)} to {duration(worst)}); one epoch {epoch}",
+        measured=round(speed.reads_per_s, 1),
+        unit="reads per second",
+        why=f"About {speed.reads_per_s:,.0f} reads per second, limited by {speed.limit}. "
+        "Early stopping may end it sooner; evaluations come on top.",
+        confidence="estimated",
+    )
 
 
 def held_out(facts: Facts) -> Iterator[Finding]:

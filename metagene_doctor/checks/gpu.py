@@ -15,9 +15,9 @@ gpu_finding = partial(Finding, scope="environment")
 def enough_free_memory(facts: Facts) -> Iterator[Finding]:
     """What the run is predicted to need must be free now on the GPU of this machine."""
     assert facts.gpu and facts.memory and facts.target
-    if facts.target.origin != "this machine" or not facts.gpu.devices:
+    device = next((gpu for gpu in facts.gpu.devices if gpu.index == facts.target.index), None)
+    if device is None:
         return
-    device = facts.gpu.devices[0]
     needed = (facts.memory.device_gib + facts.memory.margin_gib) * GIB
     if needed <= device.free_bytes or needed > facts.target.usable_bytes:
         return  # when it cannot fit even an empty card, that is C02's finding

@@ -20,6 +20,7 @@ from metagene_doctor.checks import (
     tokens,
 )
 from metagene_doctor.checks.runner import Check
+from metagene_doctor.facts.facts import Section
 from metagene_train.errors import InputError
 
 CHECKS = (
@@ -61,6 +62,7 @@ CHECKS = (
     Check("C01", "Config is valid", "config", config.config_read),
     Check("C02", "Run fits the GPU", "config", config.fits_gpu, ("target", "memory")),
     Check("C03", "Schedule fits the data", "config", config.schedule, ("train",)),
+    Check("C07", "Training time", "config", config.training_time, ("train", "target", "speed")),
     Check("C05", "There are validation reads", "config", config.held_out, ("train",)),
     Check("M01", "Encoder is here", "model", model.encoder_present, ("encoder", "environment")),
     Check("M02", "Download was finished", "model", model.download_finished, ("encoder",)),
@@ -113,6 +115,12 @@ CHECKS = (
 )
 
 
+ALWAYS: frozenset[Section] = frozenset(
+    {"environment", "gpu", "host", "disk", "encoder", "train", "val", "mapping"}
+)
+"""Quick to collect, or named by the user, who then expects them to be read."""
+
+
 def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Check, ...]:
     """Checks by id or by scope (``data``, ``labels``, ...); without ``only`` all but the skipped.
 
@@ -121,6 +129,14 @@ def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Check, .
     for name in (*only, *skip):
         _known(name)
     return tuple(check for check in CHECKS if (not only or _named(check, only)) and not _named(check, skip))
+
+
+def sections(checks: Sequence[Check]) -> frozenset[Section]:
+    """What these checks need to know, and what that is made from."""
+    needed = {section for check in checks for section in check.needs}
+    if needed & {"memory", "speed"}:
+        needed |= {"tokens", "train", "classes"}
+    return frozenset(needed | ALWAYS)
 
 
 def explain(check_id: str) -> str:

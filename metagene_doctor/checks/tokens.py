@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator
 from functools import partial
 
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts
+from metagene_doctor.facts.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts, padding_share
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 from metagene_train.config import METAGENE_1
@@ -160,7 +159,7 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
         sum(number for length, number in tokens.lengths.items() if length > settings.max_length)
         / tokens.reads
     )
-    waste = padding_share(tokens, facts)
+    waste = padding_share(tokens.lengths, facts.config)
     longest = max(tokens.lengths)
     limit = architecture.max_position_embeddings if architecture else longest + LENGTH_STEP
     suggested = min(limit, round_up(quantile(tokens.lengths, 0.999)))
@@ -232,23 +231,3 @@ def quantile(lengths: dict[int, int], share: float) -> int:
 
 def round_up(length: int) -> int:
     return math.ceil(length / LENGTH_STEP) * LENGTH_STEP
-
-
-def padding_share(tokens: TokenFacts, facts: Facts) -> float:
-    """Share of padding among all tokens computed, for the configured way of batching.
-
-    Padding to ``max_length`` and grouping by length are computed; random batches are simulated,
-    200 of them drawn from the sample with a fixed seed.
-    """
-    settings, training = facts.config.tokenizer, facts.config.training
-    lengths = [min(length, settings.max_length) for length in tokens.lengths]
-    weights = list(tokens.lengths.values())
-    mean = sum(length * number for length, number in zip(lengths, weights, strict=True)) / sum(weights)
-    if settings.padding == "max_length":
-        return 1 - mean / settings.max_length
-    if training.group_by_length or training.batch_size == 1:
-        return 0.0
-    draw = random.Random(0)
-    batches = [draw.choices(lengths, weights, k=training.batch_size) for _ in range(200)]
-    computed = sum(max(batch) * len(batch) for batch in batches)
-    return 1 - sum(map(sum, batches)) / computed

@@ -10,10 +10,10 @@ import click
 from pydantic import ValidationError
 from rich.console import Console
 
-from metagene_doctor.checks.registry import CHECKS, explain, select
+from metagene_doctor.checks.registry import CHECKS, explain, sections, select
 from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.facts.collect import Request, collect
-from metagene_doctor.facts.facts import Facts, RunFacts
+from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
 from metagene_doctor.report import html, markdown, terminal
 from metagene_doctor.report.progress import progress_on_stderr
@@ -91,7 +91,7 @@ def command(
     config_path: str | None,
     gpu: str | None,
     gpu_mem: float | None,
-    level: str,
+    level: Level,
     index_dir: Path | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
@@ -133,7 +133,15 @@ def command(
     if facts_file is not None:
         facts = _load_facts(facts_file)
     else:
-        request = Request(_run_facts(config_path, overrides), level, gpu, gpu_mem, index_dir, argv)  # type: ignore[arg-type]
+        request = Request(
+            run=_run_facts(config_path, overrides),
+            level=level,
+            gpu=gpu,
+            gpu_mem=gpu_mem,
+            index_dir=index_dir,
+            argv=argv,
+            sections=sections(checks),
+        )
         with progress_on_stderr(quiet) as stage:
             facts = collect(request, stage)
     if save_facts is not None:
@@ -172,6 +180,9 @@ def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> Run
         except ValidationError as error:
             raise click.UsageError(f"--{option.replace('_', '-')} {error.errors()[0]['msg']}") from None
         given.append(dotted)
+    own = Path(config.model.encoder_path).expanduser() / "tokenizer.json"
+    if overrides["encoder"] is not None and "tokenizer.name_or_path" not in given and own.is_file():
+        config.tokenizer.name_or_path = config.model.encoder_path
     return RunFacts(config=config, path=config_path, warnings=loaded.warnings, given=tuple(given))
 
 

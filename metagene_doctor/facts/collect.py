@@ -28,9 +28,6 @@ from metagene_doctor.facts.facts import Facts, Gap, Level, RunFacts, Section
 from metagene_train import __version__
 from metagene_train.errors import DataError, InputError
 
-TYPICAL_LENGTH = 48
-"""Tokens of a read in the memory prediction when no reads are given: 150 bases and [EOS], rounded up."""
-
 
 @dataclass(frozen=True)
 class Request:
@@ -43,6 +40,11 @@ class Request:
     index_dir: Path | None = None
     """Where read indexes are kept; None is the configured or default place."""
     argv: tuple[str, ...] = ()
+    sections: frozenset[Section] | None = None
+    """Sections that the chosen checks need; costly others are not collected. None is all."""
+
+    def wants(self, section: Section) -> bool:
+        return self.sections is None or section in self.sections
 
 
 StartStage = Callable[[str], Callable[[int, int], None]]
@@ -57,12 +59,16 @@ def silent(stage: str) -> Callable[[int, int], None]:
 class _Collection:
     """Facts while they are being collected."""
 
+    request: Request
     known: dict[str, Any] = field(default_factory=dict)
     gaps: dict[Section, Gap] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, section: Section, collector: Callable[[], Any]) -> Any:
         """Run one collector. Missing inputs end the doctor; anything else that breaks is a gap."""
+        if not self.request.wants(section):
+            self.skip(section, "no chosen check needs it")
+            return None
         started = time.perf_counter()
         try:
             self.known[section] = collector()
@@ -87,7 +93,7 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     Raises InputError when a named file, directory or card does not exist.
     """
     config, level = request.run.config, request.level
-    found = _Collection()
+    found = _Collection(request)
     index_dir = request.index_dir or index_directory(config.dataset.index_dir)
     _collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)
@@ -239,22 +245,27 @@ def _collect_tokens(found: _Collection, request: Request, sample: tuple[bytes, .
 
 def _collect_prediction(found: _Collection, request: Request) -> None:
     config = request.run.config
-    target = prediction.target_gpu(request.gpu, request.gpu_mem, found.known.get("gpu"))
-    if target is None:
-        found.skip("target", "no GPU to judge for", "name one: --gpu NAME or --gpu-mem GB")
-        found.gaps["memory"] = found.gaps["target"]
+    software = found.known.get("environment")
+    visible = software.variables.get("CUDA_VISIBLE_DEVICES") if software is not None else None
+    chosen = prediction.target_gpu(request.gpu, request.gpu_mem, found.known.get("gpu"), visible)
+    predicted: tuple[Section, Section] = ("memory", "speed")
+    if chosen is None:
+        for section in ("target", *predicted):
+            found.skip(section, "no GPU to judge for", "name one: --gpu NAME or --gpu-mem GB")
         return
-    found.known["target"] = target
-    if request.level == "quick":
-        found.skip("memory", "memory is not predicted at this level", "use --level standard")
-    elif importlib.util.find_spec("torch") is None:
-        found.skip("memory", "predicting memory needs torch", "pip install torch")
-    else:
-        token_facts = found.known.get("tokens")
-        lengths = token_facts.lengths if token_facts is not None else {}
-        length = min(config.tokenizer.max_length, max(lengths, default=TYPICAL_LENGTH))
-        classes = len(found.known.get("classes", ())) or 2
-        found.add(
-            "memory",
-            lambda: prediction.predict_memory(config, classes=classes, length=length, target=target),
-        )
+    found.known["target"], card = chosen
+    if request.level == "quick" or importlib.util.find_spec("torch") is None:
+        for section in predicted:
+            if request.level == "quick":
+                found.skip(section, "nothing is predicted at level quick", "use --level standard")
+            else:
+                found.skip(section, "predictions need torch", "install it")
+        return
+    longest, padded = tokens.expected_lengths(config, found.known.get("tokens"), found.known.get("train"))
+    classes = len(found.known.get("classes", ())) or classes_in(found.known.get("train")) or 2
+    found.add("memory", lambda: prediction.predict_memory(config, classes=classes, length=longest, card=card))
+    found.add("speed", lambda: prediction.predict_speed(config, padded_tokens=padded, card=card))
+
+
+def classes_in(train: reads.ReadsFacts | None) -> int:
+    return 0 if train is None else len(train.class_counts)

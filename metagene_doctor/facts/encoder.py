@@ -121,11 +121,11 @@ def collect(encoder: str, revision: str | None = None, cache: Path | None = None
         incomplete_bytes=sum(path.stat().st_size for path in partial),
         architecture=metagene_1() if encoder == METAGENE_1 else None,
     )
-    snapshot = _snapshot(repository, revision or "main")
+    snapshot = snapshot_of(repository, revision or "main")
     return facts if snapshot is None else _look_into(facts.model_copy(update={"location": str(snapshot)}))
 
 
-def _snapshot(repository: Path, revision: str) -> Path | None:
+def snapshot_of(repository: Path, revision: str) -> Path | None:
     """The snapshot directory of a branch, tag or commit in a hub cache, when it holds any file."""
     reference = repository / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision

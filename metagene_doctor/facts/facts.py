@@ -10,7 +10,7 @@ from metagene_doctor.facts.environment import EnvironmentFacts
 from metagene_doctor.facts.gpu import GpuFacts
 from metagene_doctor.facts.host import HostFacts
 from metagene_doctor.facts.mapping import ClassRow, MappingFacts
-from metagene_doctor.facts.prediction import MemoryFacts, TargetGpu
+from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
 from metagene_doctor.facts.reads import InputFile, ReadsFacts
 from metagene_doctor.facts.split import SplitFacts
 from metagene_doctor.facts.tokens import TokenFacts
@@ -37,6 +37,7 @@ Section = Literal[
     "split",
     "target",
     "memory",
+    "speed",
 ]
 """The parts of `Facts`, and of its parts, that can be absent, each with a `Gap` that says why."""
 
@@ -86,6 +87,7 @@ class Facts(Frozen):
     split: SplitFacts | None = None
     target: TargetGpu | None = None
     memory: MemoryFacts | None = None
+    speed: SpeedFacts | None = None
     gaps: dict[Section, Gap] = {}
     seconds: dict[str, float] = {}
     """How long each collector took."""

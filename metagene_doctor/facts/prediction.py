@@ -1,13 +1,17 @@
-"""The GPU a run is judged for, and the memory the dry run predicts on it."""
+"""The GPU a run is judged for, and the memory and the speed that are predicted on it."""
 
 from __future__ import annotations
 
-import importlib.util
-from typing import Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-from metagene_doctor.facts.gpu import GpuFacts
+from metagene_doctor.facts.gpu import GpuDevice, GpuFacts
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
+from metagene_train.errors import InputError
+
+if TYPE_CHECKING:
+    from metagene_doctor.rulebook import Gpu
 
 GIB = 2**30
 
@@ -19,6 +23,8 @@ class TargetGpu(Frozen):
     origin: Literal["--gpu", "--gpu-mem", "this machine"]
     option: str = ""
     """The option and its value, to pass on to other commands."""
+    index: int | None = None
+    """Number of the device, for the one of this machine."""
     usable_bytes: int
     """What one process may use, CUDA context included, when nothing else is on the card."""
     compute_capability: tuple[int, int] | None = None
@@ -45,42 +51,85 @@ class MemoryFacts(Frozen):
     note: str = ""
 
 
-def target_gpu(gpu: str | None, gpu_mem: float | None, found: GpuFacts | None) -> TargetGpu | None:
-    """The card named by ``--gpu`` or sized by ``--gpu-mem``, else the first one of this machine.
+class SpeedFacts(Frozen):
+    """Estimated training speed on that GPU: expected, and the range of the assumptions."""
+
+    reads_per_s: float
+    slowest: float
+    fastest: float
+    limit: str
+    """What holds a step back."""
+
+
+def target_gpu(
+    gpu: str | None, gpu_mem: float | None, found: GpuFacts | None, visible: str | None = None
+) -> tuple[TargetGpu, Gpu] | None:
+    """The card named by ``--gpu`` or sized by ``--gpu-mem``, else the one of this machine that a run
+    would use; ``visible`` is CUDA_VISIBLE_DEVICES. With its entry of the rule book.
 
     Raises InputError for a card the rule book does not know.
     """
     from metagene_doctor import rulebook
 
-    if gpu is not None or gpu_mem is not None:
-        book = rulebook.load()
-        card, note = (book.gpu(gpu), "") if gpu is not None else book.smallest_gpu(gpu_mem or 0)
-        major, minor = card.compute_capability.split(".")
-        return TargetGpu(
-            title=card.title,
-            origin="--gpu" if gpu is not None else "--gpu-mem",
-            option=f"--gpu {card.name}" if gpu is not None else f"--gpu-mem {gpu_mem:g}",
-            usable_bytes=int(card.usable_gib * GIB),
-            compute_capability=(int(major), int(minor)),
-            note=note,
-        )
-    if found is None or not found.devices:
+    book = rulebook.load()
+    if gpu is not None:
+        card = book.gpu(gpu)
+        return _named(card, "--gpu", f"--gpu {card.name}"), card
+    if gpu_mem is not None:
+        card, note = book.smallest_gpu(gpu_mem)
+        return _named(card, "--gpu-mem", f"--gpu-mem {gpu_mem:g}", note), card
+    device = None if found is None else first_visible(found.devices, visible)
+    if device is None:
         return None
-    device = found.devices[0]
-    return TargetGpu(
+    try:
+        card = book.gpu(device.name)
+    except InputError:  # a card the rule book does not know, judged by the driver's numbers
+        card, _ = book.smallest_gpu(round(device.total_bytes / 1e9))
+    card = card.model_copy(
+        update={
+            "title": device.name,
+            "visible_mib": device.total_bytes // 2**20,
+            "visible": "reported",
+            "reserve_mib": (device.reserved_bytes or 0) // 2**20,
+        }
+    )
+    target = TargetGpu(
         title=device.name,
         origin="this machine",
+        index=device.index,
         usable_bytes=device.total_bytes - (device.reserved_bytes or 0),
         compute_capability=device.compute_capability,
     )
+    return target, card
 
 
-def predict_memory(config: RunConfig, *, classes: int, length: int, target: TargetGpu) -> MemoryFacts:
+def _named(card: Gpu, origin: Literal["--gpu", "--gpu-mem"], option: str, note: str = "") -> TargetGpu:
+    major, minor = card.compute_capability.split(".")
+    return TargetGpu(
+        title=card.title,
+        origin=origin,
+        option=option,
+        usable_bytes=int(card.usable_gib * GIB),
+        compute_capability=(int(major), int(minor)),
+        note=note,
+    )
+
+
+def first_visible(devices: Sequence[GpuDevice], visible: str | None) -> GpuDevice | None:
+    """The device that CUDA shows as number 0: the first that CUDA_VISIBLE_DEVICES names."""
+    if visible is None:
+        return devices[0] if devices else None
+    first = visible.split(",")[0].strip()
+    if first.isdigit():
+        return next((device for device in devices if device.index == int(first)), None)
+    return next((device for device in devices if first and device.uuid.startswith(first)), None)
+
+
+def predict_memory(config: RunConfig, *, classes: int, length: int, card: Gpu) -> MemoryFacts:
     """Trace the configured run under fake tensors (seconds; needs torch, no GPU and no weights)."""
-    from metagene_doctor.memory.estimate import Workload, trace
+    from metagene_doctor.memory.workload import Workload, trace
 
-    workload = Workload.from_config(config, num_labels=classes, length=length)
-    profile = trace(workload, gpu=target.title if target.origin == "--gpu" else None)
+    profile = trace(Workload.from_config(config, num_labels=classes, length=length), gpu=card)
     return MemoryFacts(
         live_gib=profile.live_gib,
         reserved_gib=profile.reserved_gib,
@@ -90,8 +139,19 @@ def predict_memory(config: RunConfig, *, classes: int, length: int, target: Targ
         breakdown=dict(profile.breakdown),
         length=length,
         classes=classes,
+        note=profile.note,
     )
 
 
-def can_predict() -> bool:
-    return importlib.util.find_spec("torch") is not None
+def predict_speed(config: RunConfig, *, padded_tokens: float, card: Gpu) -> SpeedFacts:
+    """Estimate reads per second; ``padded_tokens`` is the mean length of a read with its padding."""
+    from metagene_doctor.tuning import speed
+    from metagene_doctor.tuning.device import of_gpu
+    from metagene_train.model import encoder_architecture
+
+    encoder = encoder_architecture(config.model.encoder_path, config.model.revision)
+    shape = speed.Architecture.of(encoder, config.model.encoder_layers)
+    found = speed.estimate(config, shape, of_gpu(card, ""), padded_tokens)
+    return SpeedFacts(
+        reads_per_s=found.reads_per_s, slowest=found.slow, fastest=found.fast, limit=found.limit
+    )

@@ -56,15 +56,16 @@ def _decimal(number: float, unit: str, smallest: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two significant units: ``3 min 20 s``, ``2 d 4 h``."""
+    """One unit, or two where the first is below ten: ``45 s``, ``3 min 20 s``, ``31 h``, ``2 d 4 h``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
     units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
     for (size, name), (smaller, smaller_name) in pairwise(units):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {name} {rest} {smaller_name}" if rest else f"{whole // size} {name}"
-    return f"{whole} s"
+        if seconds >= 10 * size:
+            return f"{seconds / size:.0f} {name}"
+        if seconds >= size:
+            whole, rest = divmod(round(seconds / smaller), size // smaller)
+            return f"{whole} {name} {rest} {smaller_name}" if rest else f"{whole} {name}"
+    return f"{seconds:.0f} s"
