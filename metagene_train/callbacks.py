@@ -99,15 +99,15 @@ class Flow(TrainerCallback):
         self._steps_per_epoch = steps_per_epoch
         self._interruption = interruption
 
+    def is_due(self, step: int) -> bool:
+        if self._every is not None:
+            return step % self._every == 0
+        return step % self._steps_per_epoch in self._points
+
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        step = state.global_step
-        if self._every is not None:
-            due = step % self._every == 0
-        else:
-            due = step % self._steps_per_epoch in self._points
-        if due or step >= state.max_steps:
+        if self.is_due(state.global_step) or state.global_step >= state.max_steps:
             control.should_log = True
             if args.eval_strategy == IntervalStrategy.NO:
                 control.should_save = True

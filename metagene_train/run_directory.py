@@ -114,6 +114,10 @@ def checkpoints(directory: Path) -> list[Path]:
     return [found[step] for step in sorted(found)]
 
 
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
 def newest_checkpoint(directory: Path) -> Path | None:
     return next(reversed(checkpoints(directory)), None)
 
@@ -143,6 +147,13 @@ def forget_metrics_after(directory: Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     write_text(path, "".join(line for line in whole if json.loads(line)["step"] <= step))
+
+
+def evaluated_steps(directory: Path) -> set[int]:
+    """Steps after which ``metrics.jsonl`` has an evaluation."""
+    path = directory / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line["step"] for line in map(json.loads, lines) if line["phase"] == "eval"}
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from metagene_train.errors import ConfigError, MetageneError, RunError
 from metagene_train.labels import LabelMap, read_mapping
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from metagene_train.callbacks import Interruption
@@ -76,32 +77,33 @@ def train(config: RunConfig, *, resume: bool = False, quiet: bool = False) -> Tr
     _write_summary(summary)
     trainer: ReadTrainer | None = None
     try:
-        with Interruption() as interruption:
-            tokenizer, train_data, validation_data = _data(config, labels, quiet)
-            summary = replace(
-                summary,
-                train_reads=len(train_data),
-                validation_reads=len(validation_data) if validation_data else 0,
-                excluded_reads=train_data.excluded_reads
-                + (validation_data.excluded_reads if validation_data else 0),
-            )
-            trainer = _trainer(
-                config, tokenizer, train_data, validation_data, labels, device, interruption, quiet
-            )
+        tokenizer, train_data, validation_data = _data(config, labels, quiet)
+        summary = replace(
+            summary,
+            train_reads=len(train_data),
+            validation_reads=len(validation_data) if validation_data else 0,
+            excluded_reads=train_data.excluded_reads
+            + (validation_data.excluded_reads if validation_data else 0),
+        )
+        interruption = Interruption()
+        trainer = _trainer(
+            config, tokenizer, train_data, validation_data, labels, device, interruption, quiet
+        )
+        with interruption:
             interrupted = _run(trainer, checkpoint)
         exported = None if interrupted else _export(trainer, tokenizer, labels)
         summary = replace(
             summary, status="interrupted" if interrupted else "finished", exported_step=exported
         )
-    except torch.OutOfMemoryError as error:
-        failure = RunError(_out_of_memory(config, trainer, device, error))
+    except torch.OutOfMemoryError:
+        failure = RunError(_out_of_memory(config, trainer, _cuda_memory(device)))
         summary = replace(summary, status="failed", error=str(failure))
         raise failure from None
     except MetageneError as error:
         summary = replace(summary, status="failed", error=str(error))
         raise
     except KeyboardInterrupt:
-        summary = replace(summary, status="interrupted", error="interrupted twice: no checkpoint was saved")
+        summary = replace(summary, status="interrupted", error="interrupted before a checkpoint was saved")
         raise
     except Exception as error:
         summary = replace(summary, status="failed", error=f"{type(error).__name__}: {error}")
@@ -260,12 +262,14 @@ def _run(trainer: ReadTrainer, checkpoint: Path | None) -> bool:
     """Take the steps; True when a signal ended them early (a checkpoint is then saved)."""
     from metagene_train.callbacks import InterruptedTraining
 
-    if checkpoint:
-        run_directory.forget_metrics_after(trainer.directory, int(checkpoint.name.rpartition("-")[2]))
-    elif _is_main():
-        run_directory.forget_metrics_after(trainer.directory, -1)
+    if _is_main():
+        last = run_directory.step_of(checkpoint) if checkpoint else -1
+        run_directory.forget_metrics_after(trainer.directory, last)
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        if checkpoint:
+            trainer.resume(checkpoint)
+        else:
+            trainer.train()
     except InterruptedTraining:
         trainer.save_now()
         return True
@@ -278,9 +282,10 @@ def _export(trainer: ReadTrainer, tokenizer: ReadTokenizer, labels: LabelMap) ->
 
     model = trainer.model
     step = trainer.state.global_step
-    if trainer.config.training.checkpoint.save_best and trainer.state.best_global_step:
-        best = trainer.state.best_global_step
-        load_trained(model, trainer.directory / run_directory.CHECKPOINTS / f"checkpoint-{best}")
+    best = trainer.state.best_global_step
+    checkpoint = trainer.directory / run_directory.CHECKPOINTS / f"checkpoint-{best}"
+    if trainer.config.training.checkpoint.save_best and best and checkpoint.exists():
+        load_trained(model, checkpoint)
         step = best
     if trainer.is_world_process_zero():
         save_model(model, tokenizer, labels, trainer.config, trainer.directory / run_directory.MODEL)
@@ -298,7 +303,7 @@ def _progress(trainer: ReadTrainer | None, checkpoint: Path | None) -> dict[str,
         "steps": state.global_step,
         "planned_steps": max(state.max_steps, 0),
         "epochs": state.epoch or 0.0,
-        "resumed_from_step": int(checkpoint.name.rpartition("-")[2]) if checkpoint else None,
+        "resumed_from_step": run_directory.step_of(checkpoint) if checkpoint else None,
         "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "best_metric": trainer.config.training.early_stopping.metric if validates else None,
         "best_value": state.best_metric if validates else None,
@@ -315,17 +320,19 @@ def _write_summary(summary: TrainingSummary) -> None:
     run_directory.write_json(Path(summary.output_dir) / run_directory.SUMMARY, document)
 
 
-def _out_of_memory(
-    config: RunConfig, trainer: ReadTrainer | None, device: torch.device, error: Exception
-) -> str:
+def _cuda_memory(device: torch.device) -> str:
     import torch
 
-    gib = 2**30
-    total = torch.cuda.get_device_properties(device).total_memory / gib
-    peak, reserved = (
-        torch.cuda.max_memory_allocated(device) / gib,
-        torch.cuda.max_memory_reserved(device) / gib,
+    peak = torch.cuda.max_memory_allocated(device) / 2**30
+    reserved = torch.cuda.max_memory_reserved(device) / 2**30
+    total = torch.cuda.get_device_properties(device).total_memory / 2**30
+    return (
+        f"{_device_name(device)}: allocated {peak:.2f} GiB and reserved {reserved:.2f} GiB at the peak, "
+        f"of {total:.2f} GiB"
     )
+
+
+def _out_of_memory(config: RunConfig, trainer: ReadTrainer | None, memory: str) -> str:
     settings = config.training
     if trainer is None:
         where = "while loading the encoder"
@@ -337,9 +344,9 @@ def _out_of_memory(
     remedies = []
     if settings.batch_size > 1:
         half = settings.batch_size // 2
+        accumulation = -(-settings.effective_batch // half)
         remedies.append(
-            f"training.batch_size={half} training.grad_accum_steps="
-            f"{-(-settings.effective_batch // half)} (the same effective batch)"
+            f"training.batch_size={half} training.grad_accum_steps={accumulation} (the same effective batch)"
         )
     if not config.model.gradient_checkpointing:
         remedies.append("model.gradient_checkpointing=true (about a third more time)")
@@ -347,9 +354,8 @@ def _out_of_memory(
         remedies.append("tokenizer.padding=longest")
     if config.model.quantization == "none":
         remedies.append("model.quantization=int8 or nf4 (smaller frozen weights)")
+    advice = f" In order of effect: {'; '.join(remedies)}." if remedies else ""
     return (
-        f"CUDA ran out of memory {where} on {_device_name(device)}: allocated {peak:.2f} GiB and reserved "
-        f"{reserved:.2f} GiB at the peak, of {total:.2f} GiB. In order of effect: "
-        f"{'; '.join(remedies)}. `metagene estimate` computes what a change needs before it runs. "
-        f"({str(error).strip().splitlines()[0]})"
+        f"CUDA ran out of memory {where}, {memory}.{advice} "
+        "`metagene estimate` computes what a change needs before it runs"
     )

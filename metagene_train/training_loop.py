@@ -101,13 +101,14 @@ class ReadTrainer(Trainer):
             world_size=self.args.world_size,
         )
         self.steps_per_epoch = math.ceil(len(self._order) / config.training.grad_accum_steps)
+        self._flow = Flow(config.training, self.steps_per_epoch, interruption)
         self.remove_callback(PrinterCallback)
         for callback in self._own_callbacks(quiet):
             self.add_callback(callback)
 
     def _own_callbacks(self, quiet: bool) -> list[TrainerCallback]:
         settings = self.config.training
-        callbacks: list[TrainerCallback] = [Flow(settings, self.steps_per_epoch, self._interruption)]
+        callbacks: list[TrainerCallback] = [self._flow]
         if settings.early_stopping.patience and self.eval_dataset is not None:
             stopping = settings.early_stopping
             callbacks.append(EarlyStoppingCallback(stopping.patience, stopping.min_delta))
@@ -137,6 +138,8 @@ class ReadTrainer(Trainer):
             "dataset": dataset,
             "collate_fn": Collate(self._tokenizer.pad_id, self.config),
             "num_workers": settings.num_workers,
+            # Its own, so that evaluating draws nothing from the generator that dropout draws from.
+            "generator": torch.Generator(),
             "pin_memory": settings.pin_memory and self.args.device.type == "cuda",
         }
         if settings.num_workers:
@@ -282,6 +285,27 @@ class ReadTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def resume(self, checkpoint: Path) -> None:
+        """Train on from a checkpoint, making up for the evaluation that an interruption there prevented."""
+        step = run_directory.step_of(checkpoint)
+        evaluated = run_directory.evaluated_steps(self.directory)
+        self.args.eval_on_start = (
+            self.eval_dataset is not None and self._flow.is_due(step) and step not in evaluated
+        )
+        self.train(resume_from_checkpoint=str(checkpoint))
+
+    def _evaluate(
+        self, trial: Any, ignore_keys_for_eval: list[str] | None, skip_scheduler: bool = False
+    ) -> dict[str, float]:
+        metrics = super()._evaluate(trial, ignore_keys_for_eval, skip_scheduler)
+        if self.args.eval_on_start and skip_scheduler:
+            self._determine_best_metric(metrics)
+            if self.control.should_save:
+                # The random states of the checkpoint are restored after this; it must keep them.
+                self._load_rng_state(str(run_directory.newest_checkpoint(self.directory)))
+                self._save_checkpoint()
         return metrics
 
     # Checkpoints

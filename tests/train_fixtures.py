@@ -103,6 +103,7 @@ def tiny_config(directory: Path, **overrides: object) -> RunConfig:
                 "max_epochs": 2,
                 "precision": "32",
                 "pin_memory": False,
+                "early_stopping": {"patience": 0},
             },
             "optimizer": {"lr": 1e-3},
             "scheduler": {"warmup_steps": 2},

@@ -1,0 +1,446 @@
+"""`train` and `metagene train`: what a run leaves, resume, early stopping, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_fixtures import change, tiny_config, write_mapping, write_reads
+from transformers import set_seed
+
+from metagene_doctor.cli.main import main
+from metagene_train import training_loop
+from metagene_train.allocator import configure_allocator
+from metagene_train.batching import BatchOrder, collate
+from metagene_train.config import MemoryConfig, RunConfig
+from metagene_train.config_file import dump_config, load_config
+from metagene_train.errors import ConfigError, DataError, InputError, RunError
+from metagene_train.labels import LabelMap, read_mapping
+from metagene_train.model import build_model, load_model
+from metagene_train.step import build_optimizer, evaluation_step, training_step
+from metagene_train.trainer import class_weights, train
+
+
+def metrics(directory: Path, phase: str) -> list[dict]:
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["phase"] == phase]
+
+
+def checkpoints(directory: Path) -> list[int]:
+    return sorted(int(entry.name.split("-")[1]) for entry in (directory / "checkpoints").iterdir())
+
+
+def adapter(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "adapter_model.safetensors") | load_file(directory / "head.safetensors")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    expected = adapter(second)
+    for name, tensor in adapter(first).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
+
+
+def open_dataset(config: RunConfig, path: str):
+    from metagene_train.dataset import ReadDataset
+    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.index import ReadIndex
+    from metagene_train.tokenizer import load_tokenizer
+
+    header = HeaderPattern(config.dataset.header_regex)
+    index = ReadIndex.open_or_build(path, header=header, index_dir=config.dataset.index_dir)
+    labels = LabelMap.from_mapping(read_mapping(config.dataset.mapping_tsv))
+    return ReadDataset(index, labels, load_tokenizer(config.tokenizer), config)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, forward_passes: int, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal during a forward pass of training."""
+    original = training_loop.forward_loss
+    calls = iter(range(1, 10_000))
+
+    def forward_loss(*arguments):
+        if next(calls) == forward_passes:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    monkeypatch.setattr(training_loop, "forward_loss", forward_loss)
+
+
+@pytest.fixture(autouse=True)
+def _keep_the_environment(monkeypatch):
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", os.environ.get("PYTORCH_ALLOC_CONF", ""))
+
+
+def test_a_run_learns_and_leaves_its_files(tmp_path):
+    config = tiny_config(tmp_path, training__max_epochs=5, training__grad_accum_steps=2)
+    summary = train(config, quiet=True)
+    run = tmp_path / "run"
+    assert (summary.status, summary.steps, summary.planned_steps) == ("finished", 15, 15)
+    losses = [line["loss"] for line in metrics(run, "train")]
+    assert len(losses) == 15
+    assert losses[-1] < losses[0] - 0.1
+    assert load_config(run / "config.yaml").config == config
+    assert LabelMap.load(run / "labels.json").names == ("taxon 0", "taxon 1", "taxon 2")
+    document = json.loads((run / "run.json").read_text())
+    assert document["status"] == "finished"
+    assert (document["train_reads"], document["validation_reads"], document["classes"]) == (48, 15, 3)
+    line = metrics(run, "train")[3]
+    assert line["reads_per_s"] > 0
+    assert line["tokens_per_s"] > line["reads_per_s"]
+    assert 0 <= line["padding_fraction"] < 0.5
+    assert 0 <= line["data_wait_fraction"] <= 1
+    assert line["peak_reserved_gib"] is None
+    assert {"step", "epoch", "loss", "macro_f1", "micro_f1", "mcc", "accuracy", "seconds"} < set(
+        metrics(run, "eval")[0]
+    )
+
+
+def test_the_exported_model_is_the_best_one_that_was_evaluated(tmp_path):
+    config = tiny_config(tmp_path, training__max_epochs=4, optimizer__lr=3e-3)
+    config = change(config, training__early_stopping__metric="loss")
+    summary = train(config, quiet=True)
+    evaluations = {line["step"]: line for line in metrics(tmp_path / "run", "eval")}
+    assert summary.best_value == min(line["loss"] for line in evaluations.values())
+    assert summary.exported_step == summary.best_step
+    loaded = load_model(tmp_path / "run" / "model")
+    data = open_dataset(config, config.dataset.val_fasta)
+    batch = collate([data[number] for number in range(len(data))], 0, "longest", 64)
+    loss = torch.nn.functional.cross_entropy(evaluation_step(loaded.model, batch), batch["labels"])
+    assert float(loss) == pytest.approx(evaluations[summary.best_step]["loss"], rel=1e-4)
+
+
+def test_a_step_of_the_trainer_is_the_step_that_is_traced(tmp_path):
+    """12 reads in micro-batches of 8: the last of the accumulation is smaller."""
+    write_reads(tmp_path / "twelve.fa", 12, seed=5)
+    config = change(
+        tiny_config(tmp_path),
+        dataset__train_fasta=str(tmp_path / "twelve.fa"),
+        training__grad_accum_steps=2,
+        training__max_steps=1,
+        scheduler__warmup_steps=0,
+        model__dropout=0.0,
+        model__lora__dropout=0.0,
+        optimizer__max_grad_norm=0.1,
+    )
+    train(config, quiet=True)
+
+    data = open_dataset(config, config.dataset.train_fasta)
+    set_seed(config.seed)
+    model = build_model(config, 3)
+    order = list(BatchOrder(12, 8, seed=config.seed, lengths=data.lengths))
+    assert sorted(len(batch) for batch in order) == [4, 8]
+    batches = [collate(data.__getitems__(batch), 0, "longest", 64) for batch in order]
+    training_step(model, build_optimizer(model, config), batches, config)
+    expected = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    found = dict(load_model(tmp_path / "run" / "model").model.named_parameters())
+    for name, parameter in expected.items():
+        torch.testing.assert_close(found[name], parameter, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("forward_passes", [3, 8, 12])
+def test_an_interrupted_run_resumed_equals_one_that_was_not(tmp_path, monkeypatch, forward_passes):
+    """6 micro-batches of 2 an epoch: stopped in the middle of one, and at its end; with dropout."""
+    config = tiny_config(tmp_path, training__grad_accum_steps=2, training__max_epochs=3)
+    whole = change(config, training__output_dir=str(tmp_path / "whole"))
+    train(whole, quiet=True)
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, forward_passes)
+        stopped = train(config, quiet=True)
+    assert stopped.status == "interrupted"
+    assert 0 < stopped.steps < 9
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "run" / "model").exists()
+
+    resumed = train(config, resume=True, quiet=True)
+    assert (resumed.status, resumed.steps, resumed.resumed_from_step) == ("finished", 9, stopped.steps)
+    for name in ("loss", "lr", "step"):
+        assert [line[name] for line in metrics(tmp_path / "run", "train")] == pytest.approx(
+            [line[name] for line in metrics(tmp_path / "whole", "train")], rel=1e-5
+        )
+    for name in ("loss", "macro_f1", "step"):
+        assert [line[name] for line in metrics(tmp_path / "run", "eval")] == pytest.approx(
+            [line[name] for line in metrics(tmp_path / "whole", "eval")], rel=1e-5
+        )
+    assert_same_weights(tmp_path / "run" / "model", tmp_path / "whole" / "model")
+
+
+def test_a_signal_during_evaluation_saves_and_stops(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path)
+    original = training_loop.evaluation_step
+
+    def evaluation_step_with_signal(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments)
+
+    monkeypatch.setattr(training_loop, "evaluation_step", evaluation_step_with_signal)
+    summary = train(config, quiet=True)
+    assert summary.status == "interrupted"
+    assert checkpoints(tmp_path / "run") == [summary.steps]
+
+
+def test_lines_of_steps_that_are_taken_again_are_dropped(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path)
+    stop_after(monkeypatch, 5)
+    train(config, quiet=True)
+    monkeypatch.undo()
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99, "phase": "train", "loss": 1}\n{"step": 10')
+    train(config, resume=True, quiet=True)
+    assert [line["step"] for line in metrics(tmp_path / "run", "train")] == list(range(1, 13))
+
+
+def test_a_directory_of_another_run_is_left_alone(tmp_path):
+    config = tiny_config(tmp_path, training__max_steps=1)
+    train(config, quiet=True)
+    with pytest.raises(InputError, match="--resume"):
+        train(config, quiet=True)
+    with pytest.raises(InputError, match=r"different run \(optimizer\.lr was 0\.001, is 0\.5\)"):
+        train(change(config, optimizer__lr=0.5), resume=True, quiet=True)
+    write_mapping(Path(config.dataset.mapping_tsv), classes=4)
+    with pytest.raises(InputError, match="other labels"):
+        train(config, resume=True, quiet=True)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds no run"):
+        train(change(config, training__output_dir=str(tmp_path / "notes")), resume=True, quiet=True)
+    assert [entry.name for entry in (tmp_path / "notes").iterdir()] == ["diary.txt"]
+
+
+def test_files_written_before_a_run_do_not_make_its_directory_taken(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "doctor.json").write_text("{}")
+    assert train(tiny_config(tmp_path, training__max_steps=1), quiet=True).status == "finished"
+    assert (tmp_path / "run" / "doctor.json").read_text() == "{}"
+
+
+def test_a_finished_run_can_be_continued_with_more_steps(tmp_path):
+    config = tiny_config(tmp_path, training__max_steps=3)
+    train(config, quiet=True)
+    summary = train(change(config, training__max_steps=5), resume=True, quiet=True)
+    assert (summary.steps, summary.resumed_from_step) == (5, 3)
+
+
+def test_labels_and_config_are_there_when_the_first_step_fails(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RunError("broken")
+
+    monkeypatch.setattr(training_loop, "forward_loss", fail)
+    with pytest.raises(RunError, match="broken"):
+        train(tiny_config(tmp_path), quiet=True)
+    assert len(LabelMap.load(tmp_path / "run" / "labels.json")) == 3
+    document = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (document["status"], document["error"], document["steps"]) == ("failed", "broken", 0)
+
+
+def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(tmp_path):
+    config = tiny_config(
+        tmp_path,
+        optimizer__lr=1e37,
+        optimizer__max_grad_norm=None,
+        scheduler__warmup_steps=0,
+        logging__log_interval=5,
+    )
+    with pytest.raises(RunError, match=r"NaN or infinite at step 2 with a learning rate of 9\.17e\+36"):
+        train(config, quiet=True)
+    assert "learning rate" in json.loads((tmp_path / "run" / "run.json").read_text())["error"]
+    assert not (tmp_path / "run" / "checkpoints").exists() or not checkpoints(tmp_path / "run")
+
+
+def test_running_out_of_memory_names_the_keys_that_help(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training_loop, "forward_loss", fail)
+    monkeypatch.setattr("metagene_train.trainer._cuda_memory", lambda device: "A card: allocated 1 GiB")
+    expected = (
+        r"at step 1 \(micro-batch of 8 reads, \d+ tokens wide\), A card.*"
+        r"batch_size=4 training\.grad_accum_steps=2 .*gradient_checkpointing=true"
+    )
+    with pytest.raises(RunError, match=expected):
+        train(tiny_config(tmp_path), quiet=True)
+
+
+def test_early_stopping_counts_evaluations_without_improvement(tmp_path):
+    config = tiny_config(
+        tmp_path, optimizer__lr=1e-12, training__max_epochs=10, training__early_stopping__patience=2
+    )
+    summary = train(config, quiet=True)
+    assert summary.status == "finished"
+    # 6 steps an epoch, evaluated at 3 and 6: the first is the best, two more without improvement.
+    assert [line["step"] for line in metrics(tmp_path / "run", "eval")] == [3, 6, 9]
+    assert (summary.steps, summary.best_step) == (9, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"training__evals_per_epoch": 3}, [2, 4, 6, 8, 10, 12]),
+        ({"training__evals_per_epoch": 4, "training__max_epochs": 1}, [2, 3, 4, 6]),
+        ({"training__eval_steps": 5}, [5, 10, 12]),
+        ({"training__max_steps": 4}, [3, 4]),
+    ],
+)
+def test_evaluations_come_within_epochs_and_after_the_last_step(tmp_path, changes, steps):
+    train(tiny_config(tmp_path, **changes), quiet=True)
+    assert [line["step"] for line in metrics(tmp_path / "run", "eval")] == steps
+
+
+def test_only_the_newest_checkpoints_and_the_best_are_kept_and_they_are_small(tmp_path):
+    config = tiny_config(tmp_path, optimizer__lr=1e-12, training__eval_steps=1, training__max_steps=6)
+    train(config, quiet=True)
+    assert checkpoints(tmp_path / "run") == [1, 5, 6]
+    files = list((tmp_path / "run" / "checkpoints" / "checkpoint-6").iterdir())
+    assert not any(file.name == "model.safetensors" for file in files)
+    # Adapters and head in fp32, and two optimizer moments of each.
+    trained = sum(tensor.nbytes for tensor in adapter(tmp_path / "run" / "model").values())
+    assert trained < sum(f.stat().st_size for f in files if "safetensors" in f.name) < 2 * trained
+
+
+def test_without_saving_the_last_only_improvements_are_kept(tmp_path):
+    config = change(
+        tiny_config(tmp_path, optimizer__lr=1e-12, training__eval_steps=1, training__max_steps=4),
+        training__checkpoint__save_last=False,
+    )
+    train(config, quiet=True)
+    assert checkpoints(tmp_path / "run") == [1]
+
+
+def test_without_validation_reads_the_last_weights_are_exported(tmp_path):
+    config = tiny_config(tmp_path, dataset__val_fasta=None)
+    summary = train(config, quiet=True)
+    assert (summary.exported_step, summary.best_metric) == (12, None)
+    assert metrics(tmp_path / "run", "eval") == []
+    assert_same_weights(tmp_path / "run" / "model", tmp_path / "run" / "checkpoints" / "checkpoint-12")
+
+
+@pytest.mark.parametrize("name", ["linear", "constant", "cosine"])
+def test_the_schedule_is_counted_in_optimizer_steps(tmp_path, name):
+    # 48 reads, micro-batches of 8, four per step: an epoch has two steps, of 4 and 2 micro-batches.
+    config = tiny_config(tmp_path, training__grad_accum_steps=4, training__max_epochs=5, scheduler__name=name)
+    train(config, quiet=True)
+    rates = [line["lr"] / config.optimizer.lr for line in metrics(tmp_path / "run", "train")]
+    after = np.arange(8) / 8
+    decay = {"linear": 1 - after, "constant": np.ones(8), "cosine": (1 + np.cos(np.pi * after)) / 2}
+    assert rates == pytest.approx([0, 0.5, *decay[name]])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training__precision": "bf16-mixed", "model__gradient_checkpointing": True},
+        {"training__precision": "fp16-mixed"},
+        {"training__precision": "bf16-true", "model__pooling": "cls"},
+        {"model__lora__enabled": False, "loss__class_weights": "balanced", "loss__label_smoothing": 0.1},
+        {"dataset__reverse_complement": True, "training__group_by_length": False},
+        {"training__num_workers": 2, "training__max_steps": 8, "training__max_epochs": 10},
+    ],
+    ids=lambda changes: ",".join(changes),
+)
+def test_settings_train(tmp_path, changes):
+    config = tiny_config(tmp_path, **{"training__max_steps": 4} | changes)
+    summary = train(config, quiet=True)
+    assert summary.status == "finished"
+    assert all(line["loss"] > 0 for line in metrics(tmp_path / "run", "train"))
+    load_model(tmp_path / "run" / "model")
+
+
+def test_worker_processes_change_nothing(tmp_path):
+    config = tiny_config(tmp_path, training__max_steps=4, dataset__reverse_complement=True)
+    train(config, quiet=True)
+    train(change(config, training__num_workers=1, training__output_dir=str(tmp_path / "two")), quiet=True)
+    assert [line["loss"] for line in metrics(tmp_path / "two", "train")] == [
+        line["loss"] for line in metrics(tmp_path / "run", "train")
+    ]
+
+
+def test_class_weights_have_mean_one_over_the_reads():
+    labels = np.array([0] * 90 + [1] * 9 + [2])
+    for kind, ratio in {"sqrt": 10**0.5, "balanced": 10.0}.items():
+        weights = class_weights(labels, 4, kind)
+        assert weights[labels].mean() == pytest.approx(1.0)
+        assert weights[1] / weights[0] == pytest.approx(ratio)
+    assert class_weights(labels, 4, "none") is None
+
+
+def test_configurations_that_cannot_train_are_refused_before_anything_is_written(tmp_path):
+    config = tiny_config(tmp_path)
+    with pytest.raises(ConfigError, match=r"dataset\.train_fasta: is not set"):
+        train(change(config, dataset__train_fasta=None), quiet=True)
+    with pytest.raises(ConfigError, match=r"num_classes: is 7, .* has 3 classes"):
+        train(change(config, model__num_classes=7), quiet=True)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no CUDA device"):
+            train(change(config, device="cuda"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_reads_of_a_class_outside_the_mapping_stop_the_run(tmp_path):
+    config = tiny_config(tmp_path)
+    write_mapping(Path(config.dataset.mapping_tsv), classes=2)
+    with pytest.raises(DataError, match="not in the mapping: 12"):
+        train(config, quiet=True)
+    lenient = change(
+        config,
+        dataset__strict_classes=False,
+        training__output_dir=str(tmp_path / "lenient"),
+        training__max_steps=1,
+    )
+    summary = train(lenient, quiet=True)
+    assert (summary.train_reads, summary.excluded_reads, summary.classes) == (32, 16 + 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, "expandable_segments:True"),
+        ({"max_split_size_mb": 128}, "expandable_segments:True"),
+        ({"expandable_segments": False, "max_split_size_mb": 128}, "max_split_size_mb:128"),
+        ({"expandable_segments": False}, None),
+    ],
+)
+def test_the_allocator_is_configured_unless_the_environment_is(monkeypatch, settings, expected):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    configure_allocator(MemoryConfig(**settings))
+    found = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF")
+    assert found == expected
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "mine")
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    configure_allocator(MemoryConfig(**settings))
+    assert "PYTORCH_ALLOC_CONF" not in os.environ
+
+
+def test_the_command_trains_and_reports(tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(tiny_config(tmp_path)))
+    assert main(["train", "--config", str(path), "training.max_steps=2"]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("2 steps in ")
+    assert "best macro_f1" in output.out
+    assert "step 2/2" in output.err
+    assert main(["train", "--config", str(path), "training.max_steps=2"]) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert main(["train", "--config", str(path), "training.max_steps=3", "--resume", "--quiet"]) == 0
+    output = capsys.readouterr()
+    assert (output.out, output.err) == ("", "")
+
+
+def test_the_command_returns_130_when_interrupted(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(tiny_config(tmp_path)))
+    stop_after(monkeypatch, 2, signal.SIGINT)
+    assert main(["train", "--config", str(path), "-q"]) == 130
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_the_command_refuses_a_missing_or_wrong_configuration(tmp_path, capsys):
+    assert main(["train", "--config", str(tmp_path / "none.yaml")]) == 2
+    (tmp_path / "bad.yaml").write_text("optimizer:\n  lr: fast\n")
+    assert main(["train", "--config", str(tmp_path / "bad.yaml")]) == 2
+    assert "optimizer.lr" in capsys.readouterr().err
