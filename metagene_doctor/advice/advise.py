@@ -10,7 +10,7 @@ from pathlib import Path
 from metagene_doctor.advice.changes import ConfigChange, shown
 from metagene_doctor.advice.dry_run import Predictor, predictor
 from metagene_doctor.advice.evidence import Evidence, read_run
-from metagene_doctor.advice.explain import explain_memory
+from metagene_doctor.advice.explain import compare_memory, explain_memory
 from metagene_doctor.advice.findings import healthy, other_findings, remedy_findings, symptom_finding
 from metagene_doctor.advice.logs import read_log
 from metagene_doctor.advice.remedies import TAKES_MEMORY, Budget, Plan, bias, plan, usable_after_failure
@@ -40,8 +40,11 @@ class Advice:
     set_aside: tuple[Finding, ...] = ()
 
 
-def collect(run_dir: Path | None, log: Path | None, config: Path | None) -> Evidence:
-    """The evidence of a run directory or a log, with the configuration in ``config`` if it is given."""
+def collect(
+    run_dir: Path | None, log: Path | None, config: Path | None, longest_read: int | None = None
+) -> Evidence:
+    """The evidence of a run directory or a log, with the configuration in ``config`` and the tokens of the
+    longest read where these are given."""
     if run_dir is not None and log is not None:
         raise InputError("give --run or --log, not both")
     evidence = Evidence(source="")
@@ -53,6 +56,8 @@ def collect(run_dir: Path | None, log: Path | None, config: Path | None) -> Evid
         evidence = dataclasses.replace(evidence, config=load_config(config).config)
     if evidence.num_labels is None and evidence.config and evidence.config.model.num_classes != "auto":
         evidence = dataclasses.replace(evidence, num_labels=evidence.config.model.num_classes)
+    if longest_read is not None:
+        evidence = dataclasses.replace(evidence, longest_read_tokens=longest_read)
     return evidence
 
 
@@ -83,8 +88,11 @@ def advise(
     unknown: tuple[Finding, ...] = ()
     # The dry run takes seconds: for memory itself, and where a fix could outgrow a card that is known.
     if config and ("oom" in named or (usable is not None and set(named) & set(TAKES_MEMORY))):
-        budget, unknown = _budget(evidence, config, usable, predict or predictor(evidence, gpu))
-    findings += explain_memory(evidence, usable, budget.predict(config) if budget and config else None)
+        budget, unknown = _budget(evidence, config, usable, gpu, predict or predictor(evidence, gpu))
+    if budget and config:
+        findings.append(explain_memory(evidence, config, usable, budget.predict(config)))
+    else:
+        findings += compare_memory(evidence)
     findings += unknown
     if not named:
         return Advice(tuple(findings), _nothing_found(evidence, findings))
@@ -118,7 +126,7 @@ def _asked_for(found: Symptom, symptom: str | None) -> bool:
 
 
 def _budget(
-    evidence: Evidence, config: RunConfig, usable: float | None, predict: Predictor
+    evidence: Evidence, config: RunConfig, usable: float | None, gpu: Gpu | None, predict: Predictor
 ) -> tuple[Budget | None, tuple[Finding, ...]]:
     """What the device has and the run needs; a finding instead, when the dry run cannot tell."""
     try:
@@ -133,7 +141,9 @@ def _budget(
                 why=str(error),
             ),
         )
-    return Budget(usable, predict, bias(evidence, predicted)), ()
+    # One token costs 2 operations per weight, and a 16-bit weight is 2 bytes to read.
+    busy = gpu.bf16_tflops * 1e12 / (gpu.bandwidth_gbs * 1e9) if gpu else 0.0
+    return Budget(usable, predict, bias(evidence, predicted), busy), ()
 
 
 def rewritten(advice: Advice, run_dir: Path | None, config: Path | None) -> str:
@@ -185,7 +195,9 @@ def _verdict(made: Plan, named: list[str], has_config: bool) -> str:
         parts = [f"{', '.join(named)}: nothing to change"]
     if made.need_gib is not None and "oom" in named:
         room = f" of {gib(made.usable_gib)} usable" if made.usable_gib is not None else ""
-        parts.append(f"predicted need {'with them ' if now else ''}{gib(made.need_gib)}{room}")
+        parts.append(
+            f"predicted need {('', 'with it ', 'with them ')[min(now, 2)]}{gib(made.need_gib)}{room}"
+        )
         if made.usable_gib is not None and made.need_gib > made.usable_gib:
             parts.append("that still does not fit: a larger card, or fewer layers (model.encoder_layers)")
     if not has_config:

@@ -21,13 +21,13 @@ def predictor(evidence: Evidence, gpu: Gpu | None) -> Predictor:
     classes = evidence.num_labels or UNKNOWN_CLASSES
 
     def predict(config: RunConfig) -> float | None:
-        from metagene_doctor.memory.estimate import Workload, trace
+        from metagene_doctor.memory import Workload, trace
 
         length = padded_length(config, evidence.longest_read_tokens)
         key = f"{length} {config.model_dump_json(exclude={'dataset', 'scheduler', 'logging', 'metrics'})}"
         if key not in known:
             workload = Workload.from_config(config, num_labels=classes, length=length)
-            profile = trace(workload, gpu=gpu.name if gpu else None)
+            profile = trace(workload, gpu=gpu)
             known[key] = profile.device_gib + profile.margin_gib
         return known[key]
 

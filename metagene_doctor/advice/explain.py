@@ -5,27 +5,59 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from metagene_doctor.advice.dry_run import padded_length
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, is_fragmented, needed_gib
 from metagene_doctor.advice.symptom import gib
 from metagene_doctor.finding import Finding, Severity
+from metagene_train.config import RunConfig
 
 AGREEMENT = 0.05
 """Relative difference between predicted and measured memory that counts as agreement."""
 
 
-def explain_memory(evidence: Evidence, usable_gib: float | None, fresh_gib: float | None) -> list[Finding]:
-    """One finding that holds the prediction against the run, if there is something to hold.
+def explain_memory(
+    evidence: Evidence, config: RunConfig, usable_gib: float | None, fresh_gib: float | None
+) -> Finding:
+    """What the run was predicted to need, held against its failure where it failed.
 
     ``fresh_gib`` is the device memory predicted now, for a run that stored no prediction.
     """
     stored = predicted_device_gib(evidence.predicted)
     predicted = stored if stored is not None else fresh_gib
     if predicted is None:
-        return []
+        return _finding("Memory could not be predicted", None, None, "", Severity.SKIP)
     if evidence.device_failures:
-        return [_failed(evidence, predicted, usable_gib, before_run=stored is not None)]
-    return _finished(evidence, predicted)
+        return _failed(evidence, predicted, usable_gib, before_run=stored is not None)
+    length = padded_length(config, evidence.longest_read_tokens)
+    why = (
+        f"{gib(predicted)} on the device for a micro-batch of {config.training.batch_size} x {length} tokens"
+    )
+    if evidence.longest_read_tokens is None and config.tokenizer.padding == "longest":
+        why += (
+            " (max_length: how long the reads are is not known; --length N says it, N being the longest "
+            "that `metagene doctor` finds)"
+        )
+    return _finding("Predicted memory", predicted, usable_gib, why, Severity.INFO)
+
+
+def compare_memory(evidence: Evidence) -> list[Finding]:
+    """Reserved memory of a run that did not fail, as measured and as predicted before it."""
+    measured = evidence.peak_reserved_gib
+    reserved = (evidence.predicted or {}).get("reserved_gib")
+    if measured is None or not isinstance(reserved, (int, float)):
+        return []
+    off = measured / reserved - 1
+    agrees = abs(off) <= AGREEMENT
+    return [
+        _finding(
+            "Memory as predicted" if agrees else "Memory differs from the prediction",
+            measured,
+            reserved,
+            f"Reserved memory peaked at {gib(measured)}, {off:+.1%} from the {gib(reserved)} predicted",
+            Severity.PASS if agrees else Severity.INFO,
+        )
+    ]
 
 
 def predicted_device_gib(predicted: Mapping[str, Any] | None) -> float | None:
@@ -58,35 +90,22 @@ def _failed(evidence: Evidence, predicted: float, usable: float | None, before_r
         sentences.append(
             f"the prediction was {gib(needed - predicted)} short, which is added to every prediction below"
         )
-    return Finding(
-        id="A03.prediction",
-        title="The failure against the prediction",
-        severity=Severity.INFO,
-        scope="run",
-        measured=None if needed is None else round(needed, 2),
-        threshold=round(predicted, 2),
-        unit="GiB",
-        why="; ".join(sentences) + ".",
-        confidence="estimated",
+    return _finding(
+        "The failure against the prediction", needed, predicted, "; ".join(sentences), Severity.INFO
     )
 
 
-def _finished(evidence: Evidence, predicted: float) -> list[Finding]:
-    measured = evidence.peak_reserved_gib
-    reserved = (evidence.predicted or {}).get("reserved_gib")
-    if measured is None or not isinstance(reserved, (int, float)):
-        return []
-    off = measured / reserved - 1
-    return [
-        Finding(
-            id="A03.prediction",
-            title="Memory as predicted" if abs(off) <= AGREEMENT else "Memory differs from the prediction",
-            severity=Severity.PASS if abs(off) <= AGREEMENT else Severity.INFO,
-            scope="run",
-            measured=round(measured, 2),
-            threshold=round(reserved, 2),
-            unit="GiB reserved",
-            why=f"Reserved memory peaked at {gib(measured)}, {off:+.1%} from the prediction "
-            f"of {gib(reserved)} (device {gib(predicted)}).",
-        )
-    ]
+def _finding(
+    title: str, measured: float | None, threshold: float | None, why: str, severity: Severity
+) -> Finding:
+    return Finding(
+        id="A03.prediction",
+        title=title,
+        severity=severity,
+        scope="run",
+        measured=None if measured is None else round(measured, 2),
+        threshold=None if threshold is None else round(threshold, 2),
+        unit="GiB",
+        why=why + "." if why else "",
+        confidence="estimated",
+    )

@@ -96,7 +96,10 @@ def healthy(evidence: Evidence) -> Finding:
 
 
 def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
-    sentences = [item.fix.text, _sentence(item.reason), _sentence(item.fix.why)]
+    text = item.fix.text
+    if item.fix.key == "training.batch_size" and item.after_gib is not None:
+        text = "The largest micro-batch that fits, at the same effective batch."
+    sentences = [text, _sentence(item.reason), _sentence(item.fix.why)]
     if item.before_gib is not None and item.after_gib is not None:
         room = f" of {gib(usable_gib)} usable" if usable_gib is not None else ""
         sentences.append(f"Predicted: {gib(item.before_gib)} → {gib(item.after_gib)}{room}.")
@@ -122,14 +125,15 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
 
 
 def _set_aside(item: SetAside) -> Finding:
-    return Finding(
-        id=item.fix.id,
-        title=f"Not advised for {NAMES[item.symptom]}: {item.fix.action} {item.fix.key}",
-        severity=Severity.INFO if _is_contradicted(item) else Severity.PASS,
-        scope="config",
-        why=_sentence(item.reason),
-        rule=item.fix.id,
-    )
+    """Passing findings are shown by their title alone, so that holds the reason."""
+    title = f"Not advised for {NAMES[item.symptom]}: {item.fix.action} {item.fix.key}"
+    if _is_contradicted(item):
+        return _info(item.fix.id, title, _sentence(item.reason))
+    return _info(item.fix.id, f"{title}: {item.reason}", "", Severity.PASS)
+
+
+def _info(rule: str, title: str, why: str, severity: Severity = Severity.INFO) -> Finding:
+    return Finding(id=rule, title=title, severity=severity, scope="config", why=why, rule=rule)
 
 
 def _sentence(text: str) -> str:

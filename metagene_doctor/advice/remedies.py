@@ -21,6 +21,7 @@ from metagene_doctor.advice.changes import (
     with_changes,
     with_micro_batch,
 )
+from metagene_doctor.advice.dry_run import padded_length
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, needed_gib
 from metagene_doctor.advice.relevance import Relevance, relevance
@@ -44,12 +45,14 @@ class Budget:
     """The device memory there is (None: no card is known), and what a configuration would need, in GiB.
 
     ``predict`` gives device memory with its margin, or None where it cannot tell. ``bias_gib`` is what
-    this run was seen to need beyond the prediction of its own configuration.
+    this run was seen to need beyond the prediction of its own configuration. ``busy_tokens`` is how
+    many tokens one pass must bring for the card to be limited by arithmetic, not by reading weights.
     """
 
     usable_gib: float | None
     predict: Callable[[RunConfig], float | None]
     bias_gib: float = 0.0
+    busy_tokens: float = 0.0
 
     def need(self, config: RunConfig) -> float | None:
         predicted = self.predict(config)
@@ -120,13 +123,14 @@ def plan(
     current = config
     for name in symptoms:
         taken = {change.key for item in advised for change in item.changes}
-        usable_fixes = []
+        usable_fixes: list[Advised] = []
         for fix, weight in _in_order(name, config, evidence, rulebook):
             outcome = _one(name, fix, weight, current, evidence, budget, processors)
             if isinstance(outcome, Advised) and (clash := taken & {c.key for c in outcome.changes}):
                 outcome = SetAside(name, fix, f"{min(clash)} is changed for a graver symptom already")
             if isinstance(outcome, SetAside):
-                set_aside.append(outcome)
+                if fix.id not in {item.fix.id for item in (*usable_fixes, *set_aside)}:
+                    set_aside.append(outcome)
                 continue
             usable_fixes.append(outcome)
             if outcome.at_once:
@@ -169,11 +173,21 @@ def _in_order(
         # Holding the weights in 16 bits is a remedy for speed in the rule book; with fp32 weights it
         # is also the largest saving of memory there is.
         fixes = [fix for fix in rulebook.symptom("slow").fixes if fix.key == "training.precision"] + fixes
+    if symptom == "oom":
+        fixes = list(_micro_batch_again(fixes))
     weighed = [(fix, relevance(symptom, fix, config, evidence)) for fix in fixes]
     if symptom in ("underfitting", "overfitting") and any(weight.shown_by_run for _, weight in weighed):
         # The run names the cause: change that alone, and see.
         weighed = [(fix, dataclasses.replace(w, only_if_needed=not w.shown_by_run)) for fix, w in weighed]
     yield from sorted(weighed, key=lambda item: not item[1].shown_by_run)
+
+
+def _micro_batch_again(fixes: list[Fix]) -> Iterator[Fix]:
+    """After checkpointing the micro-batch has its second turn, now without a lower bound."""
+    for fix in fixes:
+        yield fix
+        if fix.key == "model.gradient_checkpointing":
+            yield from (again for again in fixes if again.key == "training.batch_size")
 
 
 def _one(
@@ -200,7 +214,7 @@ def _one(
     if weight.excluded:
         return SetAside(symptom, fix, weight.reason)
     if fix.key == "training.batch_size" and budget and before is not None and usable is not None:
-        proposal = _fitting_micro_batch(fix, config, budget) or proposal
+        proposal = _fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
     if fix.key == "training.num_workers" and processors is not None:
         proposal = _bounded_workers(proposal, processors)
         if not proposal:
@@ -234,14 +248,33 @@ def _one(
     return Advised(symptom, fix, proposal, weight.reason, before, after, at_once)
 
 
-def _fitting_micro_batch(fix: Fix, config: RunConfig, budget: Budget) -> tuple[ConfigChange, ...] | None:
-    """The largest micro-batch that fits (below the present one to save memory, above it for speed)."""
+def _fitting_micro_batch(
+    fix: Fix, config: RunConfig, budget: Budget, longest_read: int | None
+) -> tuple[ConfigChange, ...] | None:
+    """The largest micro-batch that fits (below the present one to save memory, above it for speed).
+
+    While checkpointing is still to come, none so small that the card would mostly read weights.
+    """
     now = config.training.batch_size
     limit = fix.limit or math.inf
-    if fix.action == "lower":
-        sizes = [size for size in micro_batches(config) if size < now]
-    else:
-        sizes = [size for size in micro_batches(config) if now < size <= limit]
+    if fix.action == "raise":
+        best = _largest_fitting(
+            [size for size in micro_batches(config) if now < size <= limit], config, budget
+        )
+        return with_micro_batch(config, best) if best is not None else None
+    sizes = [size for size in micro_batches(config) if size < now]
+    if not config.model.gradient_checkpointing:
+        tokens = padded_length(config, longest_read)
+        sizes = [size for size in sizes if size * tokens >= budget.busy_tokens] or sizes[-1:]
+    if not sizes:
+        return None
+    # Where not even the smallest fits it still saves most, and the remedies after it have to do the rest.
+    best = _largest_fitting(sizes, config, budget)
+    return with_micro_batch(config, sizes[0] if best is None else best)
+
+
+def _largest_fitting(sizes: list[int], config: RunConfig, budget: Budget) -> int | None:
+    """By bisection: what fits at one micro-batch fits at every smaller one."""
     low, high, best = 0, len(sizes) - 1, None
     while low <= high:
         middle = (low + high) // 2
@@ -249,10 +282,7 @@ def _fitting_micro_batch(fix: Fix, config: RunConfig, budget: Budget) -> tuple[C
             best, low = sizes[middle], middle + 1
         else:
             high = middle - 1
-    if best is None:
-        # Not even one read fits: the smallest saves most, and the remedies after it have to do the rest.
-        return with_micro_batch(config, sizes[0]) if sizes and fix.action == "lower" else None
-    return with_micro_batch(config, best)
+    return best
 
 
 def _saving(

@@ -17,6 +17,7 @@ SYMPTOMS = ["oom", "slow", "overfitting", "underfitting", "instability"]
 @click.option("--config", type=click.Path(path_type=Path), help="Config of the run  [default: RUN's own].")
 @click.option("--gpu", help="Card the run is for, e.g. rtx4090.")
 @click.option("--gpu-mem", type=float, help="Its size in GB as sold, instead of its name.")
+@click.option("--length", type=click.IntRange(min=1), help="Tokens of the longest read, if no run tells.")
 @click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the changed config here.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
@@ -31,6 +32,7 @@ def command(
     config: Path | None,
     gpu: str | None,
     gpu_mem: float | None,
+    length: int | None,
     rules: Path | None,
     output: Path | None,
     force: bool,
@@ -56,7 +58,7 @@ def command(
     if symptom is None and run_dir is None and log is None:
         raise click.UsageError("name a SYMPTOM, or give --run or --log")
     book = rulebook.load(rules)
-    evidence = collect(run_dir, log, config)
+    evidence = collect(run_dir, log, config, length)
     advice = advise(evidence, book, symptom=symptom, gpu=card(book, gpu, gpu_mem))
     if output is not None:
         write_new(output, rewritten(advice, run_dir, config), force=force)
