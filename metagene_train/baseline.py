@@ -20,11 +20,14 @@ from metagene_train.metrics import HEADLINE, headline_metrics
 MAX_TRAINING_READS = 20_000
 """Training reads of the regression: enough for 136 features, seconds of work."""
 
-REGULARISATION = 0.01
-"""Inverse strength of the L2 penalty on standardised features (docs/evaluation.md has the trial)."""
+LEAST_INVERSE_PENALTY = 0.01
+"""Inverse strength of the L2 penalty where reads are many; see `inverse_penalty`."""
 
 MAX_ITERATIONS = 100
-"""Of the L-BFGS solver, which needed 32 to 68 in that trial."""
+"""Of the L-BFGS solver, which needed 20 to 70 in that trial."""
+
+MANY_CLASSES = 100
+"""Classes from which the solver's matrices are wide enough for several threads."""
 
 COUNTED_AT_ONCE = 4096
 """Reads whose k-mers are counted, and whose classes are predicted, in one array."""
@@ -111,11 +114,16 @@ def _regression(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
-    if len(np.unique(train_labels)) == 1:
+    classes = len(np.unique(train_labels))
+    if classes == 1:
         return np.full(len(judged), train_labels[0], dtype=np.int64), True
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=REGULARISATION, max_iter=MAX_ITERATIONS))
-    with warnings.catch_warnings(record=True) as caught:
+    strength = inverse_penalty(len(train_labels), classes)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
+    # Threads wait for each other on matrices as narrow as these: seventeen times the time on busy cores.
+    threads = 1 if classes < MANY_CLASSES else None
+    with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(frequencies, train_labels)
     parts = [
@@ -123,6 +131,15 @@ def _regression(
         for part in np.array_split(judged, -(-len(judged) // COUNTED_AT_ONCE))
     ]
     return np.concatenate(parts), not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+
+
+def inverse_penalty(reads: int, classes: int) -> float:
+    """scikit-learn's ``C`` for standardised frequencies, by training reads per class.
+
+    Fitted to a trial on real genomes and on simulated ones with many classes (docs/evaluation.md):
+    the fewer the reads of a class, the less the penalty may outweigh them.
+    """
+    return max(LEAST_INVERSE_PENALTY, 0.5 * classes / reads)
 
 
 def kmer_frequencies(sequences: Sequence[bytes], k: int = 4, *, canonical: bool = True) -> np.ndarray:

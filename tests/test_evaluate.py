@@ -48,9 +48,11 @@ def test_agrees_with_predict(run_dir, tmp_path):
     assert found.coverage[0].classified == 15
 
 
-def test_baseline_learns_what_the_random_model_does_not_know(run_dir):
+def test_baseline_learns_composition(run_dir):
     found = evaluate(run_dir, device="cpu")
-    assert found.baseline.kmer["macro_f1"] > 0.9 > found.metrics.macro_f1
+    # The reads of the first class are rich in A; those of the other two, rich in C and in G, are the
+    # same to canonical k-mers: a third of the reads is certain, the rest an even guess.
+    assert found.baseline.kmer["accuracy"] >= 0.5 > found.baseline.majority["accuracy"]
     assert found.baseline.training_reads == 48
     assert list(found.train_reads) == [16, 16, 16]
 
