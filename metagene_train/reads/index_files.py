@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -261,9 +262,15 @@ def _check_space(path: Path, form: ReadFormat, root: Path) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
         raise InputError(
-            f"{root}: the read index of {path} needs about {needed / 1e9:,.1f} GB, "
-            f"{free / 1e9:,.1f} GB are free; set dataset.index_dir or METAGENE_CACHE to a larger disk"
+            f"{root}: the read index of {path} needs about {_readable(needed)}, "
+            f"{_readable(free)} are free; set dataset.index_dir or METAGENE_CACHE to a larger disk"
         )
+
+
+def _readable(count: float) -> str:
+    """Bytes in the largest decimal unit that keeps the number at one or more."""
+    power = min(4, int(math.log10(max(count, 1))) // 3)
+    return f"{count / 1000**power:,.{min(power, 1)}f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
 
 
 def _remove_abandoned(root: Path) -> None:
