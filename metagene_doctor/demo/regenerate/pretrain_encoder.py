@@ -1,6 +1,6 @@
 """Pre-train the demo encoder on the training regions, without labels.
 
-    python -m metagene_doctor.demo.regenerate.pretrain_encoder --steps 2400
+    python -m metagene_doctor.demo.regenerate.pretrain_encoder --steps 2000
 
 Two self-supervised objectives are added: the next token of a read, as METAGENE-1 was trained, and the
 4-mer composition of the 20,000 bases around the read, predicted from the mean of its token vectors.
@@ -141,7 +141,7 @@ class Batches:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=2400)
+    options.add_argument("--steps", type=int, default=2000)
     options.add_argument("--batch", type=int, default=256)
     options.add_argument("--lr", type=float, default=1.5e-3)
     options.add_argument("--next-token", type=float, default=0.25, help="weight of the next-token loss")
