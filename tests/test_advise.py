@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from metagene_doctor import rulebook
 from metagene_doctor.advice.advise import advise, collect
+from metagene_doctor.advice.budget import Budget
 from metagene_doctor.advice.changes import value_of, with_changes
 from metagene_doctor.advice.evidence import Evaluation, Evidence, TrainingPoint, read_metrics
 from metagene_doctor.advice.logs import read_log
 from metagene_doctor.advice.memory_failures import HostMemoryFailure, OutOfMemory, find_failures
-from metagene_doctor.advice.remedies import Budget, plan
+from metagene_doctor.advice.remedies import plan
 from metagene_doctor.advice.symptoms import detect
 from metagene_doctor.cli.main import main
 from metagene_doctor.finding import Severity
@@ -427,6 +428,31 @@ def test_a_card_too_small_for_the_weights_gets_quantised_ones() -> None:
     assert advice.plan is not None
     assert [(c.key, c.new) for c in advice.plan.changes] == [("model.quantization", "int8")]
     assert "6.6" in next(f for f in advice.findings if f.id == "EV-OOM-QUANTIZATION").why
+
+
+def test_weights_that_do_not_fit_are_quantised_before_the_micro_batch_is_cut_down() -> None:
+    config = RunConfig()
+    config.training.batch_size, config.tokenizer.max_length = 128, 64
+    book = rulebook.load()
+    gpu = book.gpu("rtx4090")
+    budget = Budget(8.0, predicted_gib, busy_tokens=gpu.bf16_tflops * 1e3 / gpu.bandwidth_gbs)
+    made = plan(["oom"], config, Evidence(source=""), book, budget)
+    assert [item.fix.key for item in made.advised][:2] == ["model.quantization", "training.batch_size"]
+    assert "one read at a time with checkpointing still needs 12.2" in made.advised[0].reason
+    assert made.config.training.effective_batch == 128
+    assert made.config.training.batch_size * 64 >= budget.busy_tokens
+    assert predicted_gib(made.config) <= 8.0
+
+
+def test_checkpointing_comes_before_a_micro_batch_that_would_leave_the_card_idle() -> None:
+    config = RunConfig()
+    config.training.batch_size, config.tokenizer.max_length = 128, 64
+    made = plan(
+        ["oom"], config, Evidence(source=""), rulebook.load(), Budget(13.0, predicted_gib, busy_tokens=164)
+    )
+    assert [item.fix.key for item in made.advised] == ["training.batch_size", "model.gradient_checkpointing"]
+    assert made.config.training.batch_size == 4
+    assert predicted_gib(made.config) <= 13.0
 
 
 def test_fp32_weights_are_the_first_thing_to_go() -> None:

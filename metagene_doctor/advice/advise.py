@@ -7,13 +7,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from metagene_doctor.advice.budget import Budget, bias, usable_after_failure
 from metagene_doctor.advice.changes import ConfigChange, shown
 from metagene_doctor.advice.dry_run import Predictor, predictor
 from metagene_doctor.advice.evidence import Evidence, read_run
 from metagene_doctor.advice.explain import compare_memory, explain_memory
 from metagene_doctor.advice.findings import healthy, other_findings, remedy_findings, symptom_finding
 from metagene_doctor.advice.logs import read_log
-from metagene_doctor.advice.remedies import TAKES_MEMORY, Budget, Plan, bias, plan, usable_after_failure
+from metagene_doctor.advice.remedies import TAKES_MEMORY, Plan, plan
 from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.advice.symptoms import detect
 from metagene_doctor.finding import Finding, Severity

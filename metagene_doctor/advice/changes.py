@@ -21,7 +21,8 @@ AUTHORS_LOWEST_LR = 1e-4
 """Lower end of the learning rates that METAGENE-1's authors search for LoRA (table 7)."""
 LARGEST_USEFUL_BATCH = 32
 """Reads per optimizer step: METAGENE-1's authors use 16-32, and LoRA loses at larger batches."""
-QUANTIZATION_STEPS = {"none": "int8", "int8": "nf4"}
+QUANTIZATIONS = ("none", "int8", "nf4")
+"""From the mildest to the smallest."""
 EVERY_LINEAR = {*ATTENTION_PROJECTIONS, *MLP_PROJECTIONS}
 
 
@@ -218,9 +219,9 @@ def _at_most(fix: Fix, config: RunConfig) -> Proposal:
 
 def _quantization(fix: Fix, config: RunConfig) -> Proposal:
     old = config.model.quantization
-    if old not in QUANTIZATION_STEPS:
+    if old == QUANTIZATIONS[-1]:
         return Impossible("the encoder is held in 4 bits already", already=True)
-    return (ConfigChange(fix.key, old, QUANTIZATION_STEPS[old]),)
+    return (ConfigChange(fix.key, old, QUANTIZATIONS[QUANTIZATIONS.index(old) + 1]),)
 
 
 def _length_of_run(fix: Fix, config: RunConfig) -> Proposal:

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from metagene_doctor.advice.budget import Budget, fitting_micro_batch, fitting_quantization, least_need
 from metagene_doctor.advice.changes import (
     ConfigChange,
     Impossible,
     merged,
-    micro_batches,
     propose,
     with_changes,
-    with_micro_batch,
 )
-from metagene_doctor.advice.dry_run import padded_length
 from metagene_doctor.advice.evidence import Evidence
-from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, needed_gib
 from metagene_doctor.advice.relevance import Relevance, relevance
 from metagene_doctor.advice.speed_symptoms import SPARE_MEMORY
 from metagene_doctor.advice.symptom import gib
@@ -38,29 +35,6 @@ UNSEEN_BY_PREDICTION = ("training.group_by_length", "memory_optimization.expanda
 """Keys that change how the allocator fares, not what one step of the longest batch needs."""
 NEGLIGIBLE_GIB = 0.01
 """Predicted differences below this are rounding."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The device memory there is (None: no card is known), and what a configuration would need, in GiB.
-
-    ``predict`` gives device memory with its margin, or None where it cannot tell. ``bias_gib`` is what
-    this run was seen to need beyond the prediction of its own configuration. ``busy_tokens`` is how
-    many tokens one pass must bring for the card to be limited by arithmetic, not by reading weights.
-    """
-
-    usable_gib: float | None
-    predict: Callable[[RunConfig], float | None]
-    bias_gib: float = 0.0
-    busy_tokens: float = 0.0
-
-    def need(self, config: RunConfig) -> float | None:
-        predicted = self.predict(config)
-        return None if predicted is None else predicted + self.bias_gib
-
-    def fits(self, config: RunConfig) -> bool | None:
-        need = self.need(config)
-        return None if need is None or self.usable_gib is None else need <= self.usable_gib
 
 
 @dataclass(frozen=True)
@@ -124,12 +98,12 @@ def plan(
     for name in symptoms:
         taken = {change.key for item in advised for change in item.changes}
         usable_fixes: list[Advised] = []
-        for fix, weight in _in_order(name, config, evidence, rulebook):
+        for fix, weight in _in_order(name, config, evidence, rulebook, budget):
             outcome = _one(name, fix, weight, current, evidence, budget, processors)
             if isinstance(outcome, Advised) and (clash := taken & {c.key for c in outcome.changes}):
                 outcome = SetAside(name, fix, f"{min(clash)} is changed for a graver symptom already")
             if isinstance(outcome, SetAside):
-                if fix.id not in {item.fix.id for item in (*usable_fixes, *set_aside)}:
+                if fix.id not in {i.fix.id for i in usable_fixes} | {i.fix.id for i in set_aside}:
                     set_aside.append(outcome)
                 continue
             usable_fixes.append(outcome)
@@ -143,42 +117,28 @@ def plan(
     return Plan(current, tuple(advised), tuple(set_aside), budget.usable_gib if budget else None, need)
 
 
-def bias(evidence: Evidence, predicted_gib: float | None) -> float:
-    """GiB that a run which ran out of memory needed beyond its prediction, at least: what it held plus
-    what it asked for in vain, less the prediction."""
-    if not evidence.device_failures or predicted_gib is None:
-        return 0.0
-    needed = needed_gib(evidence)
-    return max(0.0, needed - predicted_gib) if needed is not None else 0.0
-
-
-def usable_after_failure(evidence: Evidence, usable_gib: float | None) -> float | None:
-    """GiB this run may count on, by its failure message: not what others hold, nor above a set limit."""
-    if not evidence.device_failures:
-        return usable_gib
-    failure = evidence.device_failures[-1]
-    if failure.capacity_gib is None:
-        return usable_gib
-    foreign = failure.foreign_gib or 0.0
-    seen = failure.capacity_gib - (foreign if foreign > FOREIGN_GIB else 0.0)
-    return min(value for value in (seen, usable_gib, failure.limit_gib) if value is not None)
-
-
 def _in_order(
-    symptom: str, config: RunConfig, evidence: Evidence, rulebook: Rulebook
+    symptom: str, config: RunConfig, evidence: Evidence, rulebook: Rulebook, budget: Budget | None
 ) -> Iterator[tuple[Fix, Relevance]]:
     """The rule book's order, with what the evidence points at first."""
     fixes = list(rulebook.symptom(symptom).fixes)
+    if symptom == "oom":
+        fixes = list(_micro_batch_again(fixes))
     if symptom == "oom" and config.training.precision == "32":
         # Holding the weights in 16 bits is a remedy for speed in the rule book; with fp32 weights it
         # is also the largest saving of memory there is.
         fixes = [fix for fix in rulebook.symptom("slow").fixes if fix.key == "training.precision"] + fixes
-    if symptom == "oom":
-        fixes = list(_micro_batch_again(fixes))
     weighed = [(fix, relevance(symptom, fix, config, evidence)) for fix in fixes]
     if symptom in ("underfitting", "overfitting") and any(weight.shown_by_run for _, weight in weighed):
         # The run names the cause: change that alone, and see.
         weighed = [(fix, dataclasses.replace(w, only_if_needed=not w.shown_by_run)) for fix, w in weighed]
+    if symptom == "oom" and budget and (need := least_need(config, budget)) is not None:
+        # Nothing that saves activations can help, and cutting the micro-batch down would only cost speed.
+        reason = f"one read at a time with checkpointing still needs {gib(need)}"
+        weighed = [
+            (fix, Relevance(shown_by_run=True, reason=reason) if fix.key == "model.quantization" else weight)
+            for fix, weight in weighed
+        ]
     yield from sorted(weighed, key=lambda item: not item[1].shown_by_run)
 
 
@@ -214,7 +174,9 @@ def _one(
     if weight.excluded:
         return SetAside(symptom, fix, weight.reason)
     if fix.key == "training.batch_size" and budget and before is not None and usable is not None:
-        proposal = _fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
+        proposal = fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
+    if fix.key == "model.quantization" and budget and usable is not None:
+        proposal = fitting_quantization(config, budget)
     if fix.key == "training.num_workers" and processors is not None:
         proposal = _bounded_workers(proposal, processors)
         if not proposal:
@@ -246,43 +208,6 @@ def _one(
     if fix.key == "model.quantization" and before is None and not weight.shown_by_run:
         at_once = False  # slower and less exact: only when it is known that nothing milder is enough
     return Advised(symptom, fix, proposal, weight.reason, before, after, at_once)
-
-
-def _fitting_micro_batch(
-    fix: Fix, config: RunConfig, budget: Budget, longest_read: int | None
-) -> tuple[ConfigChange, ...] | None:
-    """The largest micro-batch that fits (below the present one to save memory, above it for speed).
-
-    While checkpointing is still to come, none so small that the card would mostly read weights.
-    """
-    now = config.training.batch_size
-    limit = fix.limit or math.inf
-    if fix.action == "raise":
-        best = _largest_fitting(
-            [size for size in micro_batches(config) if now < size <= limit], config, budget
-        )
-        return with_micro_batch(config, best) if best is not None else None
-    sizes = [size for size in micro_batches(config) if size < now]
-    if not config.model.gradient_checkpointing:
-        tokens = padded_length(config, longest_read)
-        sizes = [size for size in sizes if size * tokens >= budget.busy_tokens] or sizes[-1:]
-    if not sizes:
-        return None
-    # Where not even the smallest fits it still saves most, and the remedies after it have to do the rest.
-    best = _largest_fitting(sizes, config, budget)
-    return with_micro_batch(config, sizes[0] if best is None else best)
-
-
-def _largest_fitting(sizes: list[int], config: RunConfig, budget: Budget) -> int | None:
-    """By bisection: what fits at one micro-batch fits at every smaller one."""
-    low, high, best = 0, len(sizes) - 1, None
-    while low <= high:
-        middle = (low + high) // 2
-        if budget.fits(with_changes(config, with_micro_batch(config, sizes[middle]))):
-            best, low = sizes[middle], middle + 1
-        else:
-            high = middle - 1
-    return best
 
 
 def _saving(
