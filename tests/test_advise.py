@@ -240,6 +240,19 @@ def test_a_log_of_assignments(tmp_path: Path) -> None:
     assert detect(evidence)[0].severity is Severity.ERROR
 
 
+def test_the_lines_of_metagene_train_itself(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(
+        "step 20/60  loss 1.1000  val loss 1.0500  val macro_f1 0.4000\n"
+        "step 40/60  loss 0.9000  val loss 0.9500  val macro_f1 0.5000  val mcc 0.3000\n"
+        "metagene: error: the loss became NaN or infinite at step 47 with a learning rate of 0.01; the ...\n"
+    )
+    evidence = read_log(log)
+    assert [(point.step, point.loss) for point in evidence.training] == [(20, 1.1), (40, 0.9)]
+    assert evidence.evaluations[1] == Evaluation(step=40, loss=0.95, macro_f1=0.5, mcc=0.3)
+    assert detect(evidence)[0].title == "The training loss is not a number from step 47 on"
+
+
 def test_metrics_after_a_resume_count_once_and_damage_is_named(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     entries = [(10, 3.0), (20, 2.5), (30, 2.2), (20, 2.6), (30, 2.1)]
@@ -299,6 +312,8 @@ def test_a_run_that_ended_while_improving(tmp_path: Path, capsys) -> None:
     run = write_run(tmp_path / "run", losses(falling(3.0, 1.0)), evaluated([2.5, 2.2, 1.9, 1.7, 1.5, 1.3]))
     _, report = found(capsys, "--run", run)
     assert titles(report, "warn") == ["Stopped while still improving"]
+    fix = next(f for f in report["findings"] if f["id"] == "GM-UNDER-3")
+    assert "training.max_epochs 10 → 20" in fix["title"], "the run shows it, whatever the rule's limit"
 
 
 def test_both_losses_high_and_flat(tmp_path: Path, capsys) -> None:

@@ -119,7 +119,7 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
         unit=None if item.after_gib is None else "GiB",
         why=" ".join(sentence for sentence in sentences if sentence),
         remedy=Remedy(text="Set", commands=(" ".join(map(override, item.changes)),)),
-        confidence="estimated",
+        confidence="exact" if item.after_gib is None else "estimated",
         rule=item.fix.id,
     )
 
@@ -137,8 +137,12 @@ def _info(rule: str, title: str, why: str, severity: Severity = Severity.INFO) -
 
 
 def _sentence(text: str) -> str:
+    """With a capital, unless it begins with a symbol or a key (r, q,k,v,o), and a full stop."""
     text = text.strip()
-    return text[0].upper() + text[1:] + ("" if text.endswith(".") else ".") if text else ""
+    first = text.partition(" ")[0]
+    if len(first) > 1 and first.isalpha():
+        text = text[0].upper() + text[1:]
+    return text if not text or text.endswith(".") else f"{text}."
 
 
 def _finite(value: float | int | str | None) -> float | int | str | None:

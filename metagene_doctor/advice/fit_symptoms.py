@@ -71,19 +71,16 @@ def underfitting(evidence: Evidence) -> list[Symptom]:
     losses = finite(evidence.evaluations, lambda evaluation: evaluation.loss)
     if len(losses) < 3 or not_learning(evidence) or divergence(evidence) is not None:
         return []
-    values = [value for _, value in losses]
-    last = values[-1]
-    earlier = values[-1 - max(1, len(values) // 3)]
-    fall = 1 - last / earlier if earlier > 0 else 0.0
+    last = losses[-1][1]
     train = _level(evidence.training)
-    train_text = f", training loss is {train:.4g}" if train is not None else ""
-    if last == min(values) and fall > STILL_FALLING and evidence.status != "interrupted":
+    if (fall := still_falling(evidence)) is not None and evidence.status != "interrupted":
+        train_text = f", training loss is {train:.4g}" if train is not None else ""
         return [
             Symptom(
                 "A14", "underfitting", "Stopped while still improving", Severity.WARN,
                 round(fall, 4), STILL_FALLING, "relative fall of validation loss",
-                f"Validation loss fell from {earlier:.4g} to {last:.4g} over the last third of the "
-                f"evaluations{train_text}: more steps would lower it further",
+                f"Validation loss fell by {fall:.1%} over the last third of the evaluations, to "
+                f"{last:.4g}{train_text}: more steps would lower it further",
             )
         ]  # fmt: skip
     guess = _guessing_loss(evidence)
@@ -98,6 +95,17 @@ def underfitting(evidence: Evidence) -> list[Symptom]:
             "(doctor's L09), part of this cannot be learned",
         )
     ]  # fmt: skip
+
+
+def still_falling(evidence: Evidence) -> float | None:
+    """Relative fall of validation loss over the last third of the evaluations, when the last is the
+    lowest and the fall is more than `STILL_FALLING`."""
+    values = [value for _, value in finite(evidence.evaluations, lambda evaluation: evaluation.loss)]
+    if len(values) < 3 or values[-1] > min(values):
+        return None
+    earlier = values[-1 - max(1, len(values) // 3)]
+    fall = 1 - values[-1] / earlier if earlier > 0 else 0.0
+    return fall if fall > STILL_FALLING else None
 
 
 def not_learning(evidence: Evidence) -> list[Symptom]:

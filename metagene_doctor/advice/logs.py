@@ -28,6 +28,8 @@ BAR = re.compile(
 ASSIGNMENT = re.compile(
     rf"(?P<name>[A-Za-z][A-Za-z0-9_/.]*)['\"]?\s*[=:]\s*['\"]?(?P<value>{NUMBER})", re.IGNORECASE
 )
+OWN_LINE = re.compile(r"^step (?P<step>\d+)/(?P<total>\d+)  (?P<values>.*)")
+"""What `metagene train` writes at each evaluation when stderr is a file: step 20/60  loss 1.1  val mcc 0.3"""
 VALIDATION = re.compile(r"^(?:val|valid|validation|eval|dev|test)[_/.]", re.IGNORECASE)
 
 
@@ -79,7 +81,7 @@ def _measurements(
                 speeds.append(1 / value if bar["unit"].startswith("s/") else value)
         if bars and int(bars[-1]["total"]) >= (total or 0):
             step, total = int(bars[-1]["done"]), int(bars[-1]["total"])
-        entry = _dictionary(line) or _assignments(line)
+        entry = _dictionary(line) or _own_line(line) or _assignments(line)
         if not entry:
             continue
         at = {"step": _step(entry, step, training)}
@@ -106,6 +108,14 @@ def _dictionary(line: str) -> dict[str, Any]:
             continue
         return entry if isinstance(entry, dict) else {}
     return {}
+
+
+def _own_line(line: str) -> dict[str, Any]:
+    found = OWN_LINE.match(line)
+    if not found:
+        return {}
+    pairs = (item.rpartition(" ") for item in found["values"].split("  "))
+    return {"step": found["step"]} | {name.replace("val ", "val_"): value for name, _, value in pairs}
 
 
 def _assignments(line: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from metagene_doctor.advice.evidence import Evidence
+from metagene_doctor.advice.fit_symptoms import still_falling
 from metagene_doctor.advice.memory_symptoms import is_fragmented
 from metagene_doctor.advice.speed_symptoms import DATA_WAIT, PADDING
 from metagene_doctor.rule_schema import Fix
@@ -81,7 +82,7 @@ def _stability(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
 
 
 def _fit(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
-    if fix.key == "training.max_epochs" and _still_falling(evidence):
+    if fix.key == "training.max_epochs" and still_falling(evidence) is not None:
         return Relevance(shown_by_run=True, reason="validation loss was still falling at the end")
     if fix.key == "tokenizer.max_length" and evidence.longest_read_tokens is not None:
         longest = evidence.longest_read_tokens
@@ -89,8 +90,3 @@ def _fit(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
             return Relevance(excluded=True, reason=f"no read is cut: the longest has {longest} tokens")
         return Relevance(shown_by_run=True, reason=f"reads of up to {longest} tokens are cut")
     return UNKNOWN
-
-
-def _still_falling(evidence: Evidence) -> bool:
-    losses = [e.loss for e in evidence.evaluations if e.loss is not None]
-    return len(losses) >= 3 and losses[-1] == min(losses)

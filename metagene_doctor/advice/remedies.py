@@ -165,6 +165,8 @@ def _one(
         return SetAside(
             symptom, fix, f"not needed: {gib(before)} of {gib(usable)} predicted without it", True
         )
+    if weight.shown_by_run and fix.key == "training.max_epochs":
+        fix = fix.model_copy(update={"limit": None})  # the run itself shows that more steps help
     proposal = propose(fix, config)
     if isinstance(proposal, Impossible):
         return SetAside(symptom, fix, proposal.reason, proposal.already)

@@ -18,6 +18,8 @@ SPARE_MEMORY = 0.60
 """Reserved memory below this share of the card leaves room for larger or faster settings."""
 EVALUATION_SHARE = 0.25
 """Share of the run spent evaluating above which fewer evaluations pay."""
+EVALUATION_SECONDS = 60.0
+"""Below this no share of time is worth changing."""
 ITERATIONS_PER_S = 1.0
 """The guide (section 5) calls training slower than this too slow."""
 
@@ -59,13 +61,13 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
                 )
             )  # fmt: skip
     evaluating = sum(e.seconds or 0.0 for e in evidence.evaluations)
-    if evidence.seconds and evaluating > EVALUATION_SHARE * evidence.seconds:
+    if evidence.seconds and evaluating > max(EVALUATION_SHARE * evidence.seconds, EVALUATION_SECONDS):
         found.append(
             _slow(
                 "A18", "Evaluation takes much of the run", round(evaluating / evidence.seconds, 3),
                 EVALUATION_SHARE, "fraction of wall time",
                 f"{len(evidence.evaluations)} evaluations took {evaluating:,.0f} of "
-                f"{evidence.seconds:,.0f} s",
+                f"{evidence.seconds:,.0f} s: lower training.evals_per_epoch, or validate on fewer reads",
             )
         )  # fmt: skip
     rate = evidence.iterations_per_s
