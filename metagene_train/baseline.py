@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -58,6 +58,8 @@ class Baseline:
     classes_seen: int
     converged: bool
     seconds: float
+    predictions: np.ndarray = field(repr=False)
+    """Label ids int64 of the regression for the judged reads, in their order."""
 
 
 def kmer_baseline(
@@ -103,6 +105,7 @@ def kmer_baseline(
         classes_seen=len(np.unique(train_labels[chosen])),
         converged=converged,
         seconds=time.monotonic() - started,
+        predictions=predictions,
     )
 
 

@@ -19,6 +19,7 @@ from metagene_train.labels import LabelMap
 from metagene_train.metrics import (
     Coverage,
     Metrics,
+    accuracy_gain,
     area_under_roc,
     calibration_error,
     coverage,
@@ -51,6 +52,7 @@ class Evaluation:
     smoothing or class weights. ``auroc_reads`` is how many reads, sampled without replacement, the
     AUROC is from. ``train_reads`` int64 [K] are the training reads by class; it and ``baseline``
     are None, with the reason in ``baseline_note``, when the training reads cannot be read.
+    ``accuracy_gain`` is the 95 % interval of what the model has over the k-mer regression.
     """
 
     run_dir: Path
@@ -68,6 +70,7 @@ class Evaluation:
     reads_cut: int
     train_reads: np.ndarray | None
     baseline: Baseline | None
+    accuracy_gain: tuple[float, float] | None
     baseline_note: str | None
     device: str
     seconds: float
@@ -122,9 +125,10 @@ def evaluate(
 
     started = time.monotonic()
     scorer = ReadScorer(classifier, batch_size)
-    metrics, scores = _judge(reads, scorer, config, progress)
+    metrics, correct, scores = _judge(reads, scorer, config, progress)
     seconds = time.monotonic() - started
     train_reads, baseline, note = _baseline(config, labels, reads)
+    truth = reads.labels[reads.labels >= 0]
     return Evaluation(
         run_dir=run_dir,
         fasta=reads.path,
@@ -138,6 +142,7 @@ def evaluate(
         reads_cut=scorer.reads_cut,
         train_reads=train_reads,
         baseline=baseline,
+        accuracy_gain=accuracy_gain(correct, baseline.predictions == truth) if baseline else None,
         baseline_note=note,
         device=str(classifier.model.device),
         seconds=seconds,
@@ -184,7 +189,8 @@ def _check_classes(reads: LabelledReads, strict: bool) -> None:
 
 def _judge(
     reads: LabelledReads, scorer: ReadScorer, config: RunConfig, progress: Progress | None
-) -> tuple[Metrics, dict[str, Any]]:
+) -> tuple[Metrics, np.ndarray, dict[str, Any]]:
+    """Metrics, which of the judged reads are right (bool), and the fields of `Evaluation` beside them."""
     judged = np.flatnonzero(reads.labels >= 0)
     truth = reads.labels[judged]
     num_classes = len(scorer.classifier.labels)
@@ -212,12 +218,16 @@ def _judge(
     else:
         auroc, note = None, "not computed (metrics.compute_auroc: false)"
     correct = predicted == truth
-    return replace(metrics, auroc=auroc, auroc_note=note), {
-        "auroc_reads": len(sampled),
-        "log_loss": float(log_loss / len(judged)),
-        "calibration_error": calibration_error(confidence, correct),
-        "coverage": coverage(confidence, correct),
-    }
+    return (
+        replace(metrics, auroc=auroc, auroc_note=note),
+        correct,
+        {
+            "auroc_reads": len(sampled),
+            "log_loss": float(log_loss / len(judged)),
+            "calibration_error": calibration_error(confidence, correct),
+            "coverage": coverage(confidence, correct),
+        },
+    )
 
 
 def _sample(total: int, size: int, seed: int) -> np.ndarray:

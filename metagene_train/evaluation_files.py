@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from metagene_train import __version__
+from metagene_train.baseline import Baseline
 from metagene_train.evaluate import Evaluation
 from metagene_train.metrics import confused_pairs
 from metagene_train.run_files import read_metric_lines
@@ -21,6 +22,7 @@ FILES = (
     "confusion_matrix.tsv",
     "confusion_matrix.png",
     "class_distribution.png",
+    "f1_by_training_reads.png",
     "training_curves.png",
 )
 """What `write_evaluation` leaves; files of an earlier evaluation do not outlive it."""
@@ -44,6 +46,10 @@ def write_evaluation(evaluation: Evaluation) -> Path:
     pictures.class_distribution(
         metrics.support, evaluation.train_reads, labels.names, directory / "class_distribution.png"
     )
+    if evaluation.train_reads is not None:
+        pictures.f1_by_training_reads(
+            metrics.f1, evaluation.train_reads, directory / "f1_by_training_reads.png"
+        )
     if lines := read_metric_lines(evaluation.run_dir):
         pictures.training_curves(lines, directory / "training_curves.png")
     text = json.dumps(evaluation_record(evaluation), indent=1, ensure_ascii=False, allow_nan=False)
@@ -76,7 +82,8 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
             "log_loss": evaluation.log_loss,
             "calibration_error": evaluation.calibration_error,
         },
-        "baseline": asdict(evaluation.baseline) if evaluation.baseline else None,
+        "baseline": _baseline_record(evaluation.baseline),
+        "accuracy_gain": evaluation.accuracy_gain and list(evaluation.accuracy_gain),
         "baseline_note": evaluation.baseline_note,
         "coverage": [asdict(row) for row in evaluation.coverage],
         "confused_pairs": [
@@ -84,6 +91,12 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
             for true, predicted, reads in confused_pairs(metrics.confusion)
         ],
     }
+
+
+def _baseline_record(baseline: Baseline | None) -> dict[str, Any] | None:
+    if baseline is None:
+        return None
+    return {name: value for name, value in vars(baseline).items() if name != "predictions"}
 
 
 def per_class_rows(evaluation: Evaluation) -> list[dict[str, object]]:

@@ -160,6 +160,17 @@ def coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[Coverage, ...
     return tuple(rows)
 
 
+def accuracy_gain(correct: np.ndarray, baseline_correct: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the difference in accuracy of two predictors of the same reads, bool [N] each.
+
+    The normal approximation for paired differences. It takes reads as independent draws; reads of one
+    genome are not quite, so the truth is somewhat wider.
+    """
+    gain = correct.astype(np.float64) - baseline_correct
+    margin = 1.96 * float(gain.std() / np.sqrt(len(gain)))
+    return float(gain.mean()) - margin, float(gain.mean()) + margin
+
+
 def confused_pairs(confusion: csr_array, limit: int = 20) -> list[tuple[int, int, int]]:
     """The (true, predicted, reads) off the diagonal with most reads, most first."""
     table = confusion.tocoo()

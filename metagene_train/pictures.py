@@ -81,6 +81,30 @@ def class_distribution(
     _save(figure, path)
 
 
+def f1_by_training_reads(f1: np.ndarray, trained: np.ndarray, path: Path) -> None:
+    """F1 of each class, float [K] (NaN is left out), by its training reads int [K], and the median F1
+    of classes with a similar number: whether rare classes are the weak ones."""
+    known = ~np.isnan(f1)
+    f1, trained = f1[known], trained[known]
+    figure = _figure(7, 4.5)
+    axes = figure.subplots()
+    axes.plot(trained, f1, "o", color=TRAINING, markersize=4, alpha=0.4 if len(f1) > 100 else 0.8)
+    if len(f1) > NAMED_CLASSES:
+        tenths = np.array_split(np.argsort(trained, kind="stable"), 10)
+        middle = [np.median(trained[tenth]) for tenth in tenths]
+        axes.plot(
+            middle, [np.median(f1[tenth]) for tenth in tenths], color="black", label="median of a tenth"
+        )
+        axes.legend(frameon=False)
+    if len(trained) and trained.max() > 0:
+        axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlim(left=0)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("training reads of the class")
+    axes.set_ylabel("F1 of the class")
+    _save(figure, path)
+
+
 def confusion(table: csr_array, names: Sequence[str], path: Path) -> None:
     """Fractions of the reads of each true class by predicted class, int [K, K]; for many classes the
     pairs that are mistaken most."""
@@ -107,7 +131,7 @@ def _confusion_matrix(reads: np.ndarray, names: list[str]) -> Figure:
             colour = "white" if fraction[true, predicted] > 0.5 else "black"
             text = f"{fraction[true, predicted]:.2f}"
             axes.text(predicted, true, text, ha="center", va="center", color=colour, fontsize=7)
-    figure.colorbar(image, ax=axes, label="fraction of the reads of the true class", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="fraction of the true class", shrink=0.8)
     return figure
 
 

@@ -100,7 +100,6 @@ def predict(
     Raises InputError (no such run, file or output directory), DataError (damaged file; no output is
     left behind) and RunError (out of memory or disk).
     """
-    started = time.monotonic()
     fasta, output = Path(fasta), Path(output)
     check_table_path(output)
     if output.exists() and fasta.exists() and output.samefile(fasta):
@@ -111,6 +110,7 @@ def predict(
     from metagene_train.run_files import model_directory
 
     classifier = load_model(model_directory(Path(run_dir)), resolve_device(device))
+    started = time.monotonic()
     labels = classifier.labels
     scorer = ReadScorer(classifier, batch_size)
     counts: Counter[str] = Counter()

@@ -25,6 +25,7 @@ METRIC_NAMES = {"macro_f1": "macro-F1", "mcc": "MCC", "accuracy": "accuracy"}
 PICTURES = {
     "training_curves.png": "Training curves",
     "class_distribution.png": "Reads per class",
+    "f1_by_training_reads.png": "F1 by training reads",
     "confusion_matrix.png": "Confusion",
 }
 
@@ -111,6 +112,19 @@ def headline_notes(evaluation: dict[str, Any]) -> list[str]:
     return notes
 
 
+def quality_line(evaluation: dict[str, Any]) -> str:
+    """What the headline table leaves out."""
+    model, gain = evaluation["model"], evaluation["accuracy_gain"]
+    parts = [
+        f"accuracy over the regression: {gain[0]:+.3f} to {gain[1]:+.3f} (95 % interval)" if gain else "",
+        f"AUROC {model['auroc']:.3f} (one class against the rest)" if model["auroc"] is not None else "",
+        f"log loss {model['log_loss']:.3f} nats",
+        f"expected calibration error {model['calibration_error']:.3f}",
+        f"{evaluation['reads_per_s']:,.1f} reads/s on {evaluation['device']}",
+    ]
+    return "; ".join(part for part in parts if part) + "."
+
+
 def _run_section(run: dict[str, Any] | None) -> str:
     if not run:
         return ""
@@ -130,15 +144,6 @@ def _headline_section(evaluation: dict[str, Any]) -> str:
         )
         for who, values in headline_rows(evaluation)
     ]
-    model = evaluation["model"]
-    more = [
-        f"AUROC {model['auroc']:.3f} (one class against the rest, mean over classes)"
-        if model["auroc"]
-        else "",
-        f"log loss {model['log_loss']:.3f} nats",
-        f"expected calibration error {model['calibration_error']:.3f}",
-        f"{evaluation['reads_per_s']:,.1f} reads/s on {evaluation['device']}",
-    ]
     introduction = (
         f"{evaluation['reads']:,} reads of {evaluation['classes_with_reads']:,} classes "
         f"(the model knows {evaluation['classes']:,}) in {evaluation['fasta']}."
@@ -146,7 +151,7 @@ def _headline_section(evaluation: dict[str, Any]) -> str:
     return (
         f"<h2>How good it is</h2><p>{escape(introduction)}</p>"
         + _table(("", *METRIC_NAMES.values()), rows, emphasis="this model")
-        + f"<p>{escape('; '.join(text for text in more if text))}.</p>"
+        + f"<p>{escape(quality_line(evaluation))}</p>"
         + "".join(f'<p class="note">{escape(note)}</p>' for note in headline_notes(evaluation))
     )
 

@@ -54,6 +54,8 @@ def test_baseline_learns_composition(run_dir):
     # same to canonical k-mers: a third of the reads is certain, the rest an even guess.
     assert found.baseline.kmer["accuracy"] >= 0.5 > found.baseline.majority["accuracy"]
     assert found.baseline.training_reads == 48
+    gain = found.metrics.accuracy - found.baseline.kmer["accuracy"]
+    assert sum(found.accuracy_gain) / 2 == pytest.approx(gain)
     assert list(found.train_reads) == [16, 16, 16]
 
 
@@ -94,7 +96,7 @@ def test_report_stands_alone(run_dir):
     (run_dir / "predicted.json").write_text('{"live_gib": 0.66, "reserved_gib": 0.9, "device_gib": 1.25}')
     page = write_report(run_dir).read_text()
     assert "4-mer logistic regression" in page and "chance" in page
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert "http://" not in page and "https://" not in page and "<script" not in page
     # Predicted beside measured: 0.70 is the highest peak_allocated_gib of metrics.jsonl.
     assert "<td>0.66</td><td>0.70</td>" in page
@@ -154,7 +156,13 @@ def test_metric_settings_are_followed_and_old_files_go(tmp_path):
     directory = write_evaluation(found)
     assert found.metrics.auroc is None and "compute_auroc" in found.metrics.auroc_note
     names = {path.name for path in directory.iterdir()}
-    assert names == {"metrics.json", "class_distribution.png", "training_curves.png", "notes.txt"}
+    assert names == {
+        "metrics.json",
+        "class_distribution.png",
+        "training_curves.png",
+        "f1_by_training_reads.png",
+        "notes.txt",
+    }
 
 
 def test_test_reads_are_preferred(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from metagene_train.metrics import (
+    accuracy_gain,
     calibration_error,
     classification_metrics,
     confused_pairs,
@@ -94,3 +95,13 @@ def test_confused_pairs_are_the_largest_mistakes_first():
     predictions = np.array([1, 1, 0, 2, 1, 2])
     found = classification_metrics(labels, np.eye(3)[predictions], 3)
     assert confused_pairs(found.confusion) == [(0, 1, 2), (1, 2, 1)]
+
+
+def test_accuracy_gain_covers_the_truth_about_95_times_of_100():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(400):
+        hard = rng.random(300)
+        low, high = accuracy_gain(hard < 0.7, np.where(rng.random(300) < 0.8, hard, rng.random(300)) < 0.6)
+        hits += low <= 0.1 <= high
+    assert 0.9 < hits / 400 < 0.985

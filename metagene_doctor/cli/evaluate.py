@@ -53,7 +53,7 @@ def _print_table(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from metagene_train.run_report import METRIC_NAMES, headline_notes, headline_rows
+    from metagene_train.run_report import METRIC_NAMES, headline_notes, headline_rows, quality_line
 
     table = Table(
         title=f"{record['fasta']}: {record['reads']:,} reads, {record['classes_with_reads']:,} classes"
@@ -67,5 +67,5 @@ def _print_table(record: dict[str, Any]) -> None:
         table.add_row(who, *(f"{values[name]:{sign}.3f}" for name in METRIC_NAMES), style=style)
     console = Console()
     console.print(table)
-    for note in headline_notes(record):
+    for note in [quality_line(record), *headline_notes(record)]:
         console.print(note, highlight=False)
