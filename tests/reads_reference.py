@@ -118,6 +118,11 @@ def decode(header: bytes) -> str:
         return header.decode("latin-1")
 
 
+def number(text: str | None) -> int | None:
+    """Numbers of more than 18 digits do not fit and count as absent."""
+    return int(text) if text and len(text) <= 18 else None
+
+
 def base_kind(letter: int) -> str:
     character = chr(letter)
     if character in "ACGT":
@@ -169,8 +174,9 @@ def statistics(content: bytes, kind: str, regex: str) -> dict:
         if sequence:
             found["sampled"].append(sequence)
         match = re.search(regex, decode(record.header))
-        if not match or int(match["class_id"]) >= 2**31 or not sequence:
-            found["rejected"]["empty" if match and int(match["class_id"]) < 2**31 else "header"] += 1
+        in_range = match and int(match["class_id"]) < 2**31
+        if not match or not in_range or not sequence:
+            found["rejected"]["empty" if in_range else "header"] += 1
             found["rejected_at"].append(len(classes))
             continue
         class_id = int(match["class_id"])
@@ -178,11 +184,11 @@ def statistics(content: bytes, kind: str, regex: str) -> dict:
         classes.append(class_id)
         found["accepted_records"].append(record)
         found["class_counts"][class_id] += 1
-        found["mates"][int(groups.get("mate") or 0)] += 1
-        if groups.get("tax_id"):
-            found["tax_ids"].setdefault(class_id, Counter())[int(groups["tax_id"])] += 1
-        if groups.get("readlen"):
-            found["readlen_mismatches"] += int(groups["readlen"]) != len(sequence)
+        tax_id, readlen, mate = (number(groups.get(name)) for name in ("tax_id", "readlen", "mate"))
+        found["mates"][mate or 0] += 1
+        if tax_id is not None:
+            found["tax_ids"].setdefault(class_id, Counter())[tax_id] += 1
+        found["readlen_mismatches"] += readlen not in (None, len(sequence))
     found["accepted"] = len(classes)
     found["adjacent_same_class"] = sum(a == b for a, b in zip(classes, classes[8:], strict=False))
     found["classes"] = classes

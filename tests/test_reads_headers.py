@@ -41,6 +41,7 @@ def test_the_template_is_parsed(header: str, expected: HeaderFields) -> None:
         ("lbl|1|2|150|x/", "not one mate number"),
         ("lbl|1|2|150|x/1/2", "not one mate number"),
         ("lbl|2147483648|2|150|x", "class_id is larger than"),
+        ("lbl|" + "9" * 5000 + "|2|150|x", "class_id is larger than"),
     ],
 )
 def test_what_does_not_match_is_explained_without_values(header: str, reason: str) -> None:

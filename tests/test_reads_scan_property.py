@@ -23,7 +23,11 @@ from metagene_train.reads.source import open_source
 
 CUSTOM_REGEX = r"c=(?P<class_id>\d+)(?: t=(?P<tax_id>\d+))?"
 
-numbers = st.one_of(st.integers(0, 12), st.integers(0, 10**11), st.sampled_from([2**31 - 1, 2**31, 99999999]))
+numbers = st.one_of(
+    st.integers(0, 12),
+    st.integers(0, 10**11),
+    st.sampled_from([2**31 - 1, 2**31, 99999999, 10**18 - 1, 10**30]),
+)
 names = (
     st.text("abcXYZ019_.:-|éλ \t\x0b", min_size=0, max_size=12) | st.just("n" * 70) | st.just("long" * 200)
 )

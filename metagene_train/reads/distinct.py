@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class RepeatCounter:
         self._pending: list[np.ndarray] = []
         self._pending_count = 0
         self._run_lengths: list[int] = []
-        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self._file: IO[bytes] | None = None
 
     def add(self, hashes: np.ndarray) -> None:
         """Hashes [N] uint64. Raises InputError if they have to go to a disk that is full."""
@@ -85,9 +86,8 @@ class RepeatCounter:
         run.sort()
         try:
             if self._file is None:
-                self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115 (lives as long as the counter)
-                    prefix="metagene-hashes-", dir=self._directory
-                )
+                # Without a name, so that it is gone with the process, however that ends.
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
             self._file.write(run.data)
         except OSError as error:
             raise InputError(
@@ -100,5 +100,5 @@ class RepeatCounter:
         if self._file is None:
             return []
         self._file.flush()
-        hashes = np.memmap(self._file.name, dtype=np.uint64, mode="r")
+        hashes = np.memmap(self._file, dtype=np.uint64, mode="r")
         return np.split(hashes, np.cumsum(self._run_lengths)[:-1])

@@ -1,7 +1,7 @@
 """The headers of a batch as columns: parsed together where they follow the guide's template.
 
 Headers that do not follow it to the letter, long ones, non-ASCII ones and all headers of another
-pattern are parsed one by one with `HeaderPattern.parse`, which decides alone what matches.
+pattern are parsed one by one with `HeaderPattern.parse_numbers`, which decides alone what matches.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from metagene_train.reads.batches import RecordBatch
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers import ABSENT, HeaderPattern
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.words import LONGEST_ROW, decimal_numbers, gather_words, hash_rows, words_of
 
-ABSENT = -1
 _BAR, _SLASH = ord("|"), ord("/")
 _LBL = int.from_bytes(b"lbl|", "little")
 _DIGITS_TOGETHER = 8
@@ -77,13 +76,11 @@ def parse_headers(batch: RecordBatch, rows: HeaderRows, pattern: HeaderPattern) 
     else:
         columns = HeaderColumns(np.zeros(count, dtype=bool), *np.full((4, count), ABSENT, dtype=np.int64))
     for record in np.flatnonzero(~columns.matched).tolist():
-        fields = pattern.parse(decode_header(batch.header(record)))
-        if fields:
+        numbers = pattern.parse_numbers(decode_header(batch.header(record)))
+        if numbers:
             columns.matched[record] = True
-            columns.class_id[record] = fields.class_id
-            columns.tax_id[record] = ABSENT if fields.tax_id is None else fields.tax_id
-            columns.readlen[record] = ABSENT if fields.readlen is None else fields.readlen
-            columns.mate[record] = ABSENT if fields.mate is None else fields.mate
+            columns.class_id[record], columns.tax_id[record] = numbers[:2]
+            columns.readlen[record], columns.mate[record] = numbers[2:]
     return columns
 
 

@@ -10,6 +10,10 @@ from metagene_train.config import HEADER_REGEX
 LARGEST_CLASS_ID = 2**31 - 1
 """Class ids are kept as 32-bit integers in the read index."""
 
+ABSENT = -1
+_NUMBERS = ("class_id", "tax_id", "readlen", "mate")
+_MOST_DIGITS = 18
+
 
 @dataclass(frozen=True)
 class HeaderFields:
@@ -24,12 +28,20 @@ class HeaderFields:
 
 @dataclass(frozen=True)
 class HeaderPattern:
-    """A regular expression with a group ``class_id`` and any of tax_id, readlen, name, mate."""
+    """A regular expression with a group ``class_id`` and any of tax_id, readlen, name, mate.
+
+    It is searched for anywhere in the header; ``^`` and ``$`` anchor it.
+    """
 
     regex: str = HEADER_REGEX
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_compiled", re.compile(self.regex))
+        compiled = re.compile(self.regex)
+        object.__setattr__(self, "_search", compiled.search)
+        object.__setattr__(self, "_groups", tuple(compiled.groupindex.get(name) for name in _NUMBERS))
+
+    def __reduce__(self) -> tuple[type[HeaderPattern], tuple[str]]:
+        return HeaderPattern, (self.regex,)
 
     @property
     def is_standard(self) -> bool:
@@ -38,22 +50,30 @@ class HeaderPattern:
 
     def parse(self, header: str) -> HeaderFields | None:
         """Fields of a header (without ``>`` or ``@``), None if it does not match."""
-        match: re.Match[str] | None = self._compiled.search(header)  # type: ignore[attr-defined]
-        if match is None:
+        match: re.Match[str] | None = self._search(header)  # type: ignore[attr-defined]
+        numbers = match and self._numbers(match)
+        if not match or not numbers:
             return None
-        found = match.groupdict()
-        numbers = {name: _number(found.get(name)) for name in ("class_id", "tax_id", "readlen", "mate")}
-        class_id = numbers.pop("class_id")
-        if class_id is None or class_id > LARGEST_CLASS_ID:
-            return None
-        return HeaderFields(class_id, name=found.get("name"), **numbers)
+        class_id, tax_id, readlen, mate = (None if number == ABSENT else number for number in numbers)
+        assert class_id is not None
+        return HeaderFields(class_id, tax_id, readlen, match.groupdict().get("name"), mate)
+
+    def parse_numbers(self, header: str) -> tuple[int, ...] | None:
+        """Class, tax id, read length and mate of a header, -1 for absent ones; None as `parse` does."""
+        match: re.Match[str] | None = self._search(header)  # type: ignore[attr-defined]
+        return match and self._numbers(match)
+
+    def _numbers(self, match: re.Match[str]) -> tuple[int, ...] | None:
+        groups: tuple[int | None, ...] = self._groups  # type: ignore[attr-defined]
+        numbers = tuple(ABSENT if group is None else _number(match[group]) for group in groups)
+        return numbers if ABSENT < numbers[0] <= LARGEST_CLASS_ID else None
 
     def explain(self, header: str) -> str:
         """Why a header does not match: a sentence without values, so that reasons can be counted."""
-        if match := self._compiled.search(header):  # type: ignore[attr-defined]
-            if _number(match["class_id"]) is None:
-                return "class_id is not a whole number"
-            return f"class_id is larger than {LARGEST_CLASS_ID}"
+        if match := self._search(header):  # type: ignore[attr-defined]
+            if match["class_id"] and match["class_id"].isdecimal():
+                return f"class_id is larger than {LARGEST_CLASS_ID}"
+            return "class_id is not a whole number"
         if not self.is_standard:
             return "does not match dataset.header_regex"
         return _explain_standard(header)
@@ -71,7 +91,7 @@ def _explain_standard(header: str) -> str:
     if not class_id:
         return "class_id is empty"
     for label, text in (("class_id", class_id), ("tax_id", tax_id), ("readlen", readlen)):
-        if text and _number(text) is None:
+        if text and not text.isdecimal():
             return f"{label} is not a whole number"
     if re.search(r"\s", name):
         return "name contains a blank"
@@ -80,5 +100,6 @@ def _explain_standard(header: str) -> str:
     return "what follows the / after the name is not one mate number"
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdecimal() else None
+def _number(text: str | None) -> int:
+    """Digits as a number; anything else, and more digits than 64 bits hold, is absent."""
+    return int(text) if text and text.isdecimal() and len(text) <= _MOST_DIGITS else ABSENT

@@ -15,7 +15,8 @@ from metagene_train.reads.distinct import RepeatCounter
 from metagene_train.reads.formats import ReadFormat, sniff
 from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index_files import Fingerprint, IndexWriter
+from metagene_train.reads.index_files import Fingerprint
+from metagene_train.reads.index_writer import IndexWriter
 from metagene_train.reads.layout import FAULTS, SOUND
 from metagene_train.reads.letters import count_letters
 from metagene_train.reads.problems import Problem
