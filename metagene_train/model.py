@@ -8,13 +8,9 @@ The logits of a read therefore do not depend on the reads that share its batch.
 
 from __future__ import annotations
 
-import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metagene_train.config import METAGENE_1, ModelConfig, RunConfig
+from metagene_train.config import RunConfig
+from metagene_train.encoder import empty_encoder, encoder_architecture, first_line, load_encoder
 from metagene_train.errors import ConfigError, InputError
 from metagene_train.precision import AUTOCAST_DTYPES, WEIGHT_DTYPES, autocast
 
@@ -32,9 +29,18 @@ if TYPE_CHECKING:
     from metagene_train.labels import LabelMap
     from metagene_train.tokenizer import ReadTokenizer
 
-CAUSAL_ATTENTION = "metagene_causal_sdpa"
-"""Name under which SDPA is registered without a mask builder: transformers then passes no mask."""
-
+__all__ = [
+    "ClassifierOutput",
+    "LoadedClassifier",
+    "ReadClassifier",
+    "build_model",
+    "encoder_architecture",
+    "load_model",
+    "load_trained",
+    "pool",
+    "save_model",
+    "save_trained",
+]
 
 HEAD_FILE = "head.safetensors"
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -45,26 +51,6 @@ class ClassifierOutput(NamedTuple):
     """Scalar, mean over the reads of the batch; None without labels."""
     logits: Tensor
     """[B, K] fp32."""
-
-
-def encoder_architecture(encoder_path: str, revision: str | None = None) -> PretrainedConfig:
-    """Architecture (not weights) of an encoder.
-
-    METAGENE-1's is packaged with this module and needs no network; another hub id is looked up in
-    the hub cache and then on the hub. Raises InputError when there is no such encoder.
-    """
-    from transformers import AutoConfig
-
-    if encoder_path == METAGENE_1:
-        facts = json.loads((files("metagene_train") / "metagene1.json").read_text())
-        return AutoConfig.for_model(facts.pop("model_type"), **facts)
-    try:
-        return AutoConfig.from_pretrained(encoder_path, revision=revision)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"model.encoder_path: no encoder at {encoder_path!r} ({_first_line(error)}); "
-            "give a directory with config.json and weights, or a hub id"
-        ) from None
 
 
 def build_model(
@@ -101,9 +87,9 @@ def build_model(
     encoder_config.use_cache = False
 
     if weights:
-        encoder = _load_encoder(config, encoder_config, torch.device(device))
+        encoder = load_encoder(config, encoder_config, torch.device(device))
     else:
-        encoder = _empty_encoder(config, encoder_config)
+        encoder = empty_encoder(config, encoder_config)
     if not any(getattr(module, "is_causal", False) for module in encoder.modules()):
         raise ConfigError(
             [
@@ -238,7 +224,7 @@ def load_trained(model: ReadClassifier, directory: Path) -> None:
             set_peft_model_state_dict(model.encoder, adapter)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{directory}: its weights do not load into this model ({_first_line(error)})"
+            f"{directory}: its weights do not load into this model ({first_line(error)})"
         ) from None
 
 
@@ -301,7 +287,7 @@ def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
         try:
             model = get_peft_model(encoder, adapter, autocast_adapter_dtype=mixed)
         except ValueError as error:
-            raise ConfigError([f"model.lora.target_modules: {_first_line(error)}"]) from None
+            raise ConfigError([f"model.lora.target_modules: {first_line(error)}"]) from None
     for parameter in model.parameters():
         if parameter.requires_grad:
             # PEFT leaves this to the dtype and device of the layer it wraps, and meta has no say there.
@@ -312,107 +298,3 @@ def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
         if mixed and isinstance(module, BaseTunerLayer):
             module.cast_input_dtype_enabled = False  # type: ignore[assignment]
     return model
-
-
-def _empty_encoder(config: RunConfig, encoder_config: PretrainedConfig) -> PreTrainedModel:
-    from transformers import AutoModel
-
-    _register_attention()
-    with torch.device("meta"):
-        return AutoModel.from_config(
-            encoder_config,
-            dtype=WEIGHT_DTYPES[config.training.precision],
-            attn_implementation=CAUSAL_ATTENTION,
-        )
-
-
-def _load_encoder(
-    config: RunConfig, encoder_config: PretrainedConfig, device: torch.device
-) -> PreTrainedModel:
-    from transformers import AutoModel
-
-    _register_attention()
-    settings = config.model
-    try:
-        with _quiet_transformers():
-            encoder, loading = AutoModel.from_pretrained(
-                settings.encoder_path,
-                revision=settings.revision,
-                config=encoder_config,
-                # Named, because the hub file of METAGENE-1 is fp32: 26 GB where 13 GB do.
-                dtype=WEIGHT_DTYPES[config.training.precision],
-                attn_implementation=CAUSAL_ATTENTION,
-                quantization_config=_quantization(settings, config, device),
-                device_map={"": device},
-                output_loading_info=True,
-            )
-    except OSError as error:
-        raise InputError(
-            f"model.encoder_path: the weights of {settings.encoder_path!r} cannot be loaded "
-            f"({_first_line(error)}); download them first, or give their directory"
-        ) from None
-    if loading["missing_keys"]:
-        # transformers would go on with random numbers in their place.
-        raise InputError(
-            f"model.encoder_path: {settings.encoder_path!r} lacks {len(loading['missing_keys'])} weights of "
-            f"its architecture, such as {min(loading['missing_keys'])}; the download is incomplete"
-        )
-    return encoder
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without the loading bar and the report on the language-model head, which is left out on purpose."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _quantization(settings: ModelConfig, config: RunConfig, device: torch.device) -> object | None:
-    if settings.quantization == "none":
-        return None
-    from importlib.util import find_spec
-
-    from transformers import BitsAndBytesConfig
-
-    if find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            [
-                f"model.quantization: {settings.quantization} needs bitsandbytes: "
-                'pip install "metagene[quant]", or set it to none'
-            ]
-        )
-    if device.type != "cuda":
-        raise ConfigError(
-            [
-                f"model.quantization: {settings.quantization} needs a CUDA device, this run is on "
-                f"{device.type}; set it to none"
-            ]
-        )
-    if settings.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=WEIGHT_DTYPES[config.training.precision],
-    )
-
-
-def _register_attention() -> None:
-    from transformers import AttentionInterface
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    AttentionInterface.register(CAUSAL_ATTENTION, sdpa_attention_forward)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -27,7 +27,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 from metagene_train import run_directory
-from metagene_train.batching import BatchOrder, collate
+from metagene_train.batching import BatchOrder
 from metagene_train.callbacks import (
     Flow,
     InterruptedTraining,
@@ -38,6 +38,7 @@ from metagene_train.callbacks import (
 from metagene_train.config import RunConfig
 from metagene_train.dataset import ReadDataset
 from metagene_train.errors import RunError
+from metagene_train.loading import evaluation_loader, training_loader
 from metagene_train.model import ReadClassifier, load_trained, save_trained
 from metagene_train.step import build_optimizer, evaluation_step, forward_loss
 from metagene_train.tokenizer import ReadTokenizer
@@ -119,36 +120,7 @@ class ReadTrainer(Trainer):
     # Batches
 
     def get_train_dataloader(self) -> DataLoader:
-        return EpochLoader(**self._loading(self.train_dataset), batch_sampler=self._order)
-
-    def _evaluation_loader(self) -> DataLoader:
-        assert self.eval_dataset is not None
-        settings = self.config.training
-        lengths = self.eval_dataset.lengths
-        size = settings.eval_batch_size or settings.batch_size
-        # Longest first: little padding, and the largest batch shows at once whether it fits.
-        order = np.argsort(-lengths.astype(np.int64), kind="stable")
-        batches = [order[begin : begin + size].tolist() for begin in range(0, len(order), size)]
-        own = batches[self.args.process_index :: self.args.world_size]
-        return DataLoader(**self._loading(self.eval_dataset), batch_sampler=own)
-
-    def _loading(self, dataset: Any) -> dict[str, Any]:
-        settings = self.config.training
-        loading: dict[str, Any] = {
-            "dataset": dataset,
-            "collate_fn": Collate(self._tokenizer.pad_id, self.config),
-            "num_workers": settings.num_workers,
-            # Its own, so that evaluating draws nothing from the generator that dropout draws from.
-            "generator": torch.Generator(),
-            "pin_memory": settings.pin_memory and self.args.device.type == "cuda",
-        }
-        if settings.num_workers:
-            loading |= {
-                "prefetch_factor": settings.prefetch_factor,
-                "persistent_workers": settings.persistent_workers,
-                "worker_init_fn": _one_thread_per_worker,
-            }
-        return loading
+        return training_loader(self.train_dataset, self._order, self.config, self._tokenizer.pad_id)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[dict[str, Tensor]], num_batches: int, device: torch.device
@@ -256,7 +228,15 @@ class ReadTrainer(Trainer):
         began = time.perf_counter()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
         predictions, labels = [], []
-        for batch in self._evaluation_loader():
+        assert self.eval_dataset is not None
+        loader = evaluation_loader(
+            self.eval_dataset,
+            self.config,
+            self._tokenizer.pad_id,
+            rank=self.args.process_index,
+            world_size=self.args.world_size,
+        )
+        for batch in loader:
             if self._interruption.requested:
                 raise InterruptedTraining
             batch = self._prepare_inputs(batch)
@@ -353,26 +333,6 @@ class ReadTrainer(Trainer):
         load_trained(self.model, Path(resume_from_checkpoint))
 
 
-class EpochLoader(DataLoader):
-    """Hands the epoch on to its batch order; transformers calls `set_epoch`."""
-
-    def set_epoch(self, epoch: int) -> None:
-        assert isinstance(self.batch_sampler, BatchOrder)
-        self.batch_sampler.set_epoch(epoch)
-
-
-class Collate:
-    """`collate` with the settings of a run; an object, because worker processes must receive it."""
-
-    def __init__(self, pad_id: int, config: RunConfig):
-        self._pad_id = pad_id
-        self._padding = config.tokenizer.padding
-        self._max_length = config.tokenizer.max_length
-
-    def __call__(self, examples: list[Any]) -> dict[str, Tensor]:
-        return collate(examples, self._pad_id, self._padding, self._max_length)
-
-
 def peak_memory(device: torch.device) -> dict[str, float | None]:
     """Peak allocated and reserved memory of this process since its start, GiB; None without CUDA."""
     if device.type != "cuda":
@@ -430,10 +390,3 @@ def _gathered(
 
     losses, predicted, true = zip(*gather_object([own]), strict=True)
     return sum(losses), np.concatenate(predicted), np.concatenate(true)
-
-
-def _one_thread_per_worker(worker: int) -> None:
-    import os
-
-    # Worker processes are the parallelism; the tokenizer's own threads do not survive a fork.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from train_fixtures import change, random_batch, tiny_config, write_encoder
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForCausalLM
 
 from metagene_train.config import METAGENE_1, RunConfig
 from metagene_train.errors import ConfigError, InputError
@@ -189,6 +189,19 @@ def test_label_smoothing_and_class_weights_reach_the_loss(config):
 def test_an_unknown_target_module_is_a_config_error(config):
     with pytest.raises(ConfigError, match=r"target_modules.*dense"):
         build_model(change(config, model__lora__target_modules=["dense"]), 3, weights=False)
+
+
+def test_the_weights_of_a_language_model_load_without_its_head(config, tmp_path):
+    """As on the hub: every name has a prefix, and there is an output layer."""
+    encoder = AutoModel.from_pretrained(config.model.encoder_path)
+    language_model = AutoModelForCausalLM.from_config(encoder.config)
+    language_model.model.load_state_dict(encoder.state_dict())
+    language_model.save_pretrained(tmp_path / "language_model", max_shard_size="50KB")
+    assert len(list((tmp_path / "language_model").glob("*.safetensors"))) > 1
+    tokens = random_batch(9)["input_ids"]
+    model = build_model(change(config, model__encoder_path=str(tmp_path / "language_model")), 3)
+    expected = encoder(tokens).last_hidden_state
+    torch.testing.assert_close(model.encoder(input_ids=tokens).last_hidden_state, expected, rtol=0, atol=1e-6)
 
 
 def test_a_directory_without_an_encoder_is_an_input_error(config, tmp_path):

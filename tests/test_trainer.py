@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -357,6 +359,29 @@ def test_worker_processes_change_nothing(tmp_path):
     assert [line["loss"] for line in metrics(tmp_path / "two", "train")] == [
         line["loss"] for line in metrics(tmp_path / "run", "train")
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_micro_batch(tmp_path):
+    config = tiny_config(tmp_path, model__dropout=0.0, model__lora__dropout=0.0)
+    train(change(config, training__output_dir=str(tmp_path / "one")), quiet=True)
+    (tmp_path / "config.yaml").write_text(dump_config(change(config, training__batch_size=4)))
+    (tmp_path / "metagene.py").write_text("from metagene_doctor.cli.main import entry_point\nentry_point()\n")
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        str(tmp_path / "metagene.py"),
+    ]
+    subprocess.run(
+        [*launch, "train", "--config", str(tmp_path / "config.yaml"), "-q"], check=True, timeout=300
+    )
+    for phase in ("train", "eval"):
+        assert [line["loss"] for line in metrics(tmp_path / "run", phase)] == pytest.approx(
+            [line["loss"] for line in metrics(tmp_path / "one", phase)], rel=1e-4
+        )
+    assert_same_weights(tmp_path / "run" / "model", tmp_path / "one" / "model")
 
 
 def test_class_weights_have_mean_one_over_the_reads():
