@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import CommentMark, MarkedYAMLError, YAMLError
+from ruamel.yaml.tokens import CommentToken
 
 from metagene_train.config import RunConfig
 from metagene_train.errors import ConfigError, InputError
@@ -295,7 +296,9 @@ def _add_comments(tree: CommentedMap, comments: Mapping[str, str]) -> None:
         for parent in parents:
             node = node.get(parent, {})
         if leaf in node:
-            node.yaml_add_eol_comment(" ".join(comment.split()), leaf)
+            # The emitter puts one blank before a comment that starts behind its column; YAML style wants two.
+            token = CommentToken(f" # {' '.join(comment.split())}\n", CommentMark(0), None)
+            node.ca.items[leaf] = [None, None, token, None]
 
 
 def _to_text(tree: CommentedMap) -> str:
