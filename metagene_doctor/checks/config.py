@@ -61,34 +61,29 @@ def autotune_command(facts: Facts) -> str:
 
 
 def fits_gpu(facts: Facts) -> Iterator[Finding]:
-    """The dry run's peak (device memory, as nvidia-smi shows it) plus its margin fits the card."""
+    """The dry run's peak (device memory, as nvidia-smi shows it) plus its margin fits the card.
+
+    Without a config the defaults are judged, and that they do not fit is no error yet.
+    """
     memory, target = facts.memory, facts.target
     assert memory and target
     usable = target.usable_bytes / GIB
     needed = memory.device_gib + memory.margin_gib
     fits = needed <= usable
-    parts = ", ".join(
-        f"{name} {size:.1f}"
-        for name, size in sorted(memory.breakdown.items(), key=lambda part: -part[1])
-        if size >= 0.05
-    )
+    largest_first = sorted(memory.breakdown.items(), key=lambda part: -part[1])
+    parts = ", ".join(f"{name} {size:.1f}" for name, size in largest_first if size >= 0.05)
+    subject = "Predicted peak" if facts.run.path is not None else "With default settings the peak is"
     yield config_finding(
         id="C02",
-        severity=Severity.INFO if fits else Severity.ERROR,
-        title=f"Predicted peak {memory.device_gib:.1f} GiB (+{memory.margin_gib:.1f} margin), "
-        f"{target.title} has "
-        f"{usable:.1f} GiB usable",
+        severity=Severity.ERROR if not fits and facts.run.path is not None else Severity.INFO,
+        title=f"{subject} {memory.device_gib:.1f} GiB (+{memory.margin_gib:.1f} margin), "
+        f"{target.title} has {usable:.1f} GiB usable",
         measured=round(needed, 2),
         threshold=round(usable, 2),
         unit="GiB",
         why=f"Peak in the {memory.phase} phase at {memory.length} tokens per read: {parts} GiB."
         + (f" {target.note}." if target.note else ""),
-        remedy=None
-        if fits
-        else Remedy(
-            text="Find settings that fit.",
-            commands=(autotune_command(facts),),
-        ),
+        remedy=None if fits else Remedy(text="Find settings that fit.", commands=(autotune_command(facts),)),
         confidence="estimated",
     )
 

@@ -143,10 +143,9 @@ def driver_answers(facts: Facts) -> Iterator[Finding]:
             title="No NVIDIA GPU on this machine" + (", but the config says device: cuda" if needed else ""),
             measured=gpu.message or gpu.state,
             why="The run would stop at its start." if needed else "A run here would use the CPU.",
-            remedy=Remedy(
-                text="Name the card the run will use, and the doctor judges for it: --gpu NAME or "
-                "--gpu-mem GB."
-            ),
+            remedy=None
+            if facts.target is not None
+            else Remedy(text="Name the card of the run to judge for it: --gpu NAME or --gpu-mem GB."),
         )
 
 

@@ -61,7 +61,7 @@ CHECKS = (
     Check("V07", "Training classes are validated", "split", split.classes_validated, ("train", "val")),
     Check("C01", "Config is valid", "config", config.config_read),
     Check("C02", "Run fits the GPU", "config", config.fits_gpu, ("target", "memory")),
-    Check("C03", "Schedule fits the data", "config", config.schedule, ("train",)),
+    Check("C03", "Schedule fits the data", "config", config.schedule, ("config file", "train")),
     Check("C07", "Training time", "config", config.training_time, ("train", "target", "speed")),
     Check("C05", "There are validation reads", "config", config.held_out, ("train",)),
     Check("M01", "Encoder is here", "model", model.encoder_present, ("encoder", "environment")),

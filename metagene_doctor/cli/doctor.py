@@ -10,6 +10,7 @@ import click
 from pydantic import ValidationError
 from rich.console import Console
 
+from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, sections, select
 from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.facts.collect import Request, collect
@@ -226,5 +227,4 @@ def _next_step(facts: Facts) -> str:
         return f"metagene train --config {facts.run.path}"
     if facts.train is None:
         return "metagene doctor --fasta train.fa --mapping labels.tsv"
-    card = facts.target.option if facts.target and facts.target.option else "--gpu NAME"
-    return f"metagene autotune {card} --fasta {facts.train.path} -o recommended.yaml"
+    return autotune_command(facts)

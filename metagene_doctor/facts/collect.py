@@ -94,6 +94,8 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     """
     config, level = request.run.config, request.level
     found = _Collection(request)
+    if request.run.path is None:
+        found.skip("config file", "no config", "give --config FILE")
     index_dir = request.index_dir or index_directory(config.dataset.index_dir)
     _collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)
@@ -122,7 +124,13 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
     graphics = found.add("gpu", gpu.collect)
     ask_torch = deep or (request.level != "quick" and graphics is not None and bool(graphics.devices))
     if graphics is not None and not graphics.devices:
-        found.skip("devices", "no NVIDIA GPU was found on this machine")
+        absent = graphics.state in ("ok", "no library", "driver not loaded") and not graphics.device_nodes
+        found.skip(
+            "devices",
+            "no NVIDIA GPU was found on this machine"
+            if absent
+            else f"the GPUs cannot be looked at: {graphics.message} (E03)",
+        )
     software = found.add("environment", lambda: environment.collect(ask_torch=ask_torch, try_imports=deep))
     if software is not None and software.probe is None:
         found.skip("probe", "torch is not asked about GPUs at level quick, or where there is none")

@@ -20,6 +20,7 @@ from metagene_train.config import RunConfig
 Level = Literal["quick", "standard", "deep"]
 
 Section = Literal[
+    "config file",
     "environment",
     "probe",
     "gpu",

@@ -1,0 +1,378 @@
+"""The command as a user meets it: exit codes, streams, formats, and what it says about bad input."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+from doctor_fixtures import opposite, sequences, write_mapping, write_reads
+
+from metagene_doctor.cli.main import main
+from metagene_doctor.finding import Report
+
+
+@pytest.fixture(autouse=True)
+def no_models_and_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+
+
+@pytest.fixture
+def data(tmp_path):
+    directory = tmp_path / "data"
+    directory.mkdir()
+    pool = sequences(260)
+    write_reads(directory / "train.fa", pool[:200])
+    write_reads(directory / "val.fa", pool[200:], name="v")
+    write_mapping(directory / "labels.tsv")
+    return directory
+
+
+def doctor(capsys, *arguments):
+    """(exit code, stdout, stderr) of one run."""
+    code = main(["doctor", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def findings(capsys, *arguments):
+    code, out, _ = doctor(capsys, *arguments, "--json")
+    return code, {(f["id"], f["severity"]): f for f in json.loads(out)["findings"]}
+
+
+def test_a_sound_data_set_is_ready(capsys, data):
+    code, out, _ = doctor(
+        capsys, "--fasta", data / "train.fa", "--val", data / "val.fa", "--mapping", data / "labels.tsv"
+    )
+    assert code == 0
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("READY")
+    assert "metagene autotune" in last
+    assert "200 reads" in out and "4 classes" in out
+
+
+def test_only_a_fasta_judges_what_it_can_and_says_what_would_add_the_rest(capsys, data):
+    code, out, _ = doctor(capsys, "--fasta", data / "train.fa")
+    assert code == 0
+    skipped = [line for line in out.splitlines() if " skipped: " in line]
+    assert any("L02" in line and "--mapping FILE" in line for line in skipped)
+    assert any("V02" in line and "--val FILE" in line for line in skipped)
+    assert any("T02" in line and "--tokenizer" in line for line in skipped)
+    assert len(skipped) < 10
+
+
+def test_without_any_input_the_machine_is_judged(capsys):
+    code, out, _ = doctor(capsys)
+    assert code == 0
+    assert "no training reads (give --fasta FILE)" in out
+
+
+def test_leakage_is_found_on_both_strands(capsys, data):
+    pool = sequences(40, seed=5)
+    write_reads(data / "train.fa", pool)
+    write_reads(data / "val.fa", [pool[3], opposite(pool[7]), *sequences(8, seed=9)], name="v")
+    code, found = findings(capsys, "--fasta", data / "train.fa", "--val", data / "val.fa")
+    assert code == 1
+    finding = found["V02", "error"]
+    assert finding["count"] == 2
+    assert [example["record"] for example in finding["examples"]] == [1, 2]
+    assert "1 as they are, 1 as reverse complement" in finding["title"]
+
+
+MALFORMED = {
+    "truncated gzip": ("cut.fa.gz", lambda fasta: gzip.compress(fasta)[:-2000], 1, "F02"),
+    "binary file": ("bin.fa", lambda fasta: bytes(range(256)) * 40, 1, "F01"),
+    "web page": ("page.fa", lambda fasta: b"<!DOCTYPE html><html></html>", 1, "F01"),
+    "foreign header": ("bad.fa", lambda fasta: fasta.replace(b">lbl|", b">read "), 1, "F07"),
+    "NUL bytes": ("nul.fa", lambda fasta: fasta[:3000] + b"\0" * 100 + fasta[3100:], 1, "F05"),
+    "protein": ("protein.fa", lambda fasta: b">lbl|0|1|20|p/1\nMKLVEEQFPWHIYRSLLPQE\n" * 50, 1, "F01"),
+    "one class": ("one.fa", lambda fasta: b">lbl|3|1|8|p/1\nACGTACGT\n" * 50, 1, "L06"),
+}
+
+
+@pytest.mark.parametrize(("name", "damage", "code", "check"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_reads_give_one_finding_and_exit_1(capsys, data, name, damage, code, check):
+    path = data / name
+    path.write_bytes(damage((data / "train.fa").read_bytes()))
+    returned, out, err = doctor(capsys, "--fasta", path)
+    assert returned == code
+    assert f"✗ {check} " in out
+    assert out.strip().splitlines()[-1].startswith("NOT READY")
+    assert "Traceback" not in out + err
+
+
+def test_broken_fastq_is_placed_by_line_and_record(capsys, data):
+    path = data / "broken.fq"
+    record = "@lbl|{0}|1|8|r{0}/1\nACGTACGT\n+\nIIIIIIII\n"
+    path.write_text(record.format(0) + "@lbl|1|1|8|r1/1\nACGTACGT\n+\nIII\n" + record.format(2))
+    code, found = findings(capsys, "--fasta", path)
+    assert code == 1
+    example = found["F06", "error"]["examples"][0]
+    assert (example["line"], example["record"]) == (5, 2)
+
+
+def test_lower_case_bases_are_counted_and_do_not_stop_a_run(capsys, data):
+    write_reads(data / "lower.fa", [sequence.lower() for sequence in sequences(100)])
+    code, found = findings(capsys, "--fasta", data / "lower.fa")
+    assert code == 0
+    assert found["F09", "info"]["count"] == 100 * 120
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id\tname\n0\ta\n", "no column class_id"),
+        ("class_id\tlabel_name\n0\ta\n0\tb\n", "labels.tsv:3"),
+        ("class_id\tlabel_name\nx\ta\n", "'x'"),
+    ],
+)
+def test_an_unusable_mapping_is_one_error_and_its_followers_are_skipped(capsys, data, text, message):
+    (data / "labels.tsv").write_text(text)
+    code, found = findings(capsys, "--fasta", data / "train.fa", "--mapping", data / "labels.tsv")
+    assert code == 1
+    assert message in found["L01", "error"]["title"]
+    assert "L01" in found["L02", "skip"]["why"]
+
+
+def test_an_unknown_class_is_an_error_with_its_reads(capsys, data):
+    write_mapping(data / "labels.tsv", classes=3)
+    code, found = findings(capsys, "--fasta", data / "train.fa", "--mapping", data / "labels.tsv")
+    assert code == 1
+    assert found["L02", "error"]["count"] == 50
+    assert "3" in found["L02", "error"]["title"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "directory"])
+def test_input_that_is_not_there_is_exit_2_and_one_message(capsys, data, kind):
+    path = data / kind
+    if kind == "empty":
+        path.touch()
+    if kind == "directory":
+        path.mkdir()
+    code, out, err = doctor(capsys, "--fasta", path)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("metagene: error: ") and str(path) in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["--val", "--mapping", "--config", "--encoder", "--facts"])
+def test_every_named_file_has_to_exist(capsys, data, option):
+    code, _, err = doctor(capsys, "--fasta", data / "train.fa", option, data / "none")
+    assert code == 2
+    assert "none" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimizer:\n  lr: abc\n", ":2: optimizer.lr"),
+        ("optimizer:\n  lrr: 1\n", "did you mean optimizer.lr"),
+        ("a: [1\n", "not valid YAML"),
+    ],
+)
+def test_config_errors_are_exit_2_with_their_line(capsys, data, text, message):
+    (data / "c.yaml").write_text(text)
+    code, _, err = doctor(capsys, "--config", data / "c.yaml")
+    assert code == 2
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--only", "X99"), ("--skip", "nothing"), ("--explain", "Z1"), ("--what",)]
+)
+def test_usage_errors_are_exit_2(capsys, arguments):
+    assert doctor(capsys, *arguments)[0] == 2
+
+
+def test_gpu_and_gpu_mem_exclude_each_other(capsys):
+    assert doctor(capsys, "--gpu", "rtx4090", "--gpu-mem", "24")[0] == 2
+
+
+def test_options_override_the_config(capsys, data):
+    (data / "c.yaml").write_text(
+        f"dataset:\n  train_fasta: {data / 'gone.fa'}\nscheduler:\n  warmup_ratio: 0.05\n"
+    )
+    code, out, _ = doctor(capsys, "--config", data / "c.yaml", "--fasta", data / "train.fa")
+    assert code == 0
+    assert f"metagene train --config {data / 'c.yaml'}" in out
+
+
+def test_header_regex_option_gives_foreign_headers_a_class(capsys, data):
+    path = data / "kraken.fa"
+    path.write_text("".join(f">r{i} kraken:taxid|{i % 2}\n{s}\n" for i, s in enumerate(sequences(20))))
+    code, found = findings(capsys, "--fasta", path)
+    assert code == 1
+    suggestion = found["F07", "error"]["remedy"]["commands"][0]
+    regex = suggestion.removeprefix("--header-regex '").removesuffix("'")
+    code, found = findings(capsys, "--fasta", path, "--header-regex", regex)
+    assert code == 0
+    assert "2 classes" in found["F18", "info"]["title"]
+
+
+def test_a_regex_without_class_is_a_usage_error(capsys, data):
+    code, _, err = doctor(capsys, "--fasta", data / "train.fa", "--header-regex", "^x")
+    assert code == 2
+    assert "--header-regex" in err and "class_id" in err
+
+
+# Exit codes and streams
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_exit_code_is_the_same_in_every_mode(capsys, data, bad):
+    fasta = data / ("bad.fa" if bad else "train.fa")
+    fasta.write_bytes((data / "train.fa").read_bytes().replace(b">lbl", b">xyz" if bad else b">lbl"))
+    codes = {
+        mode: doctor(capsys, "--fasta", fasta, *mode)[0]
+        for mode in [
+            (),
+            ("--json",),
+            ("--quiet",),
+            ("--json", data / "r.json"),
+            ("-v",),
+            ("--html", data / "r.html"),
+        ]
+    }
+    assert set(codes.values()) == {int(bad)}, codes
+
+
+def test_warnings_are_exit_0_unless_asked(capsys, data):
+    arguments = ("--fasta", data / "train.fa", "--only", "C05")
+    assert doctor(capsys, *arguments)[0] == 0
+    assert doctor(capsys, *arguments, "--fail-on", "warn")[0] == 1
+
+
+def test_a_check_that_breaks_is_named_and_the_others_go_on(capsys, data, monkeypatch):
+    from metagene_doctor.facts import host
+
+    def broken():
+        raise RuntimeError("no such file system")
+
+    monkeypatch.setattr(host, "collect", broken)
+    code, out, _ = doctor(capsys, "--fasta", data / "train.fa")
+    assert code == 3
+    assert "H01, H02, H03, H05, H06, H08 not finished" in out and "no such file system" in out
+    assert "200 reads" in out
+    assert out.strip().splitlines()[-1].startswith("UNKNOWN")
+
+
+def test_interruption_is_exit_130(capsys, data, monkeypatch):
+    from metagene_doctor.facts import host
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(host, "collect", interrupted)
+    assert doctor(capsys, "--fasta", data / "train.fa")[0] == 130
+
+
+def test_json_on_stdout_is_all_of_stdout_and_follows_the_schema(capsys, data):
+    _, out, _ = doctor(capsys, "--fasta", data / "train.fa", "--json")
+    document = json.loads(out)
+    Report.model_validate(document)
+    assert document["examined"]["records"] == 200
+    assert document["examined"]["bytes"] == (data / "train.fa").stat().st_size
+    _, schema, _ = doctor(capsys, "--schema")
+    schema = json.loads(schema)
+    assert set(document) == set(schema["properties"])
+    assert all(
+        set(finding) == set(schema["$defs"]["Finding"]["properties"]) for finding in document["findings"]
+    )
+    assert {finding["severity"] for finding in document["findings"]} <= set(
+        schema["$defs"]["Severity"]["enum"]
+    )
+
+
+def test_quiet_says_nothing(capsys, data):
+    assert doctor(capsys, "--fasta", data / "train.fa", "--quiet")[1:] == ("", "")
+
+
+def test_reports_are_written_where_asked(capsys, data):
+    doctor(
+        capsys, "--fasta", data / "train.fa", "-q",
+        "--json", data / "r.json", "--html", data / "r.html", "--markdown", data / "r.md",
+    )  # fmt: skip
+    assert json.loads((data / "r.json").read_text())["verdict"].startswith("READY")
+    assert "READY" in (data / "r.html").read_text()
+    assert "READY" in (data / "r.md").read_text()
+
+
+def test_nothing_is_written_beside_the_inputs(capsys, data):
+    before = sorted(data.iterdir())
+    doctor(capsys, "--fasta", data / "train.fa", "--val", data / "val.fa", "--mapping", data / "labels.tsv")
+    assert sorted(data.iterdir()) == before
+
+
+def test_saved_facts_give_the_same_report_without_the_files(capsys, data):
+    saved = data / "facts.json"
+    _, first, _ = doctor(
+        capsys, "--fasta", data / "train.fa", "--mapping", data / "labels.tsv", "--save-facts", saved
+    )
+    (data / "train.fa").unlink()
+    _, second, _ = doctor(capsys, "--facts", saved)
+    assert second == first
+
+
+def test_only_and_skip_take_ids_and_scopes(capsys, data):
+    _, found = findings(
+        capsys, "--fasta", data / "train.fa", "--only", "f18", "--only", "labels", "--skip", "L06"
+    )
+    assert {check for check, _ in found} == {"F18", "L01", "L02", "L03", "L04", "L05", "L07"}
+
+
+def test_checks_are_listed_and_explained(capsys):
+    _, listed, _ = doctor(capsys, "--list-checks")
+    assert len(listed.splitlines()) > 50
+    code, explained, _ = doctor(capsys, "--explain", "V02")
+    assert code == 0 and "reverse complement" in explained
+
+
+def test_quick_level_reads_the_start_of_a_large_file_and_claims_no_more(capsys, data, monkeypatch):
+    from metagene_doctor.facts import reads
+
+    monkeypatch.setattr(reads, "PEEKED_BYTES", 1000)
+    code, found = findings(
+        capsys,
+        "--fasta",
+        data / "train.fa",
+        "--mapping",
+        write_mapping(data / "five.tsv", 5),
+        "--level",
+        "quick",
+    )
+    assert code == 0
+    assert found["F18", "info"]["confidence"] == "sampled"
+    assert "not read in full" in found["L03", "skip"]["why"]
+
+
+def test_the_reads_are_judged_without_torch(data):
+    """A machine without torch still gets its data checked, and is told that torch is missing."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import importlib.util, importlib.metadata\n"
+        "find, version = importlib.util.find_spec, importlib.metadata.version\n"
+        "importlib.util.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "def absent(name):\n"
+        "    if name == 'torch': raise importlib.metadata.PackageNotFoundError(name)\n"
+        "    return version(name)\n"
+        "importlib.metadata.version = absent\n"
+        "from metagene_doctor.cli.main import main\n"
+        f"sys.exit(main(['doctor', '--fasta', {str(data / 'train.fa')!r}, '--gpu', 'rtx4090']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "✗ E01 torch is not installed" in done.stdout
+    assert "200 reads" in done.stdout
+    assert "predictions need torch" in done.stdout
+
+
+def test_data_checks_do_not_import_torch(data):
+    code = (
+        "import sys; from metagene_doctor.cli.main import main\n"
+        f"main(['doctor', '-q', '--fasta', {str(data / 'train.fa')!r}, '--val', {str(data / 'val.fa')!r}])\n"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

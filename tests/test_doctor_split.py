@@ -1,0 +1,134 @@
+"""Leakage: what training and validation reads share, compared with sets of strings."""
+
+import gzip
+import random
+
+import pytest
+from doctor_fixtures import opposite, sequences, write_reads
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metagene_doctor.facts import split
+from metagene_doctor.facts.read_hashes import read_hashes, split_mate
+from metagene_train.errors import DataError
+from metagene_train.reads.bases import normalise, reverse_complement
+from metagene_train.reads.headers import HeaderPattern
+
+PATTERN = HeaderPattern()
+
+
+def hashes(path):
+    (batch,) = read_hashes(path, PATTERN)
+    return batch
+
+
+def test_counts_agree_with_sets(tmp_path):
+    source = random.Random(3)
+    pool = ["".join(source.choices("ACGTN", k=source.randint(20, 700))) for _ in range(300)]
+    train = pool[:200]
+    val = [*pool[200:], *train[:15], *(opposite(read) for read in train[20:31]), train[0], "ACGT" * 10]
+    facts = split.collect(
+        write_reads(tmp_path / "t.fa", [*train, "ACGT" * 10]),
+        write_reads(tmp_path / "v.fa", val, name="v"),
+        PATTERN,
+    )
+    known = set(train) | {"ACGT" * 10}
+    assert facts.same_strand == sum(read in known for read in val)
+    assert facts.other_strand == sum(read not in known and opposite(read) in known for read in val)
+    assert (facts.train_reads, facts.val_reads) == (201, len(val))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.text("ACGTNacgtuRY- ", min_size=1, max_size=90).filter(str.strip), min_size=1, max_size=12),
+    st.integers(1, 80),
+)
+def test_a_sequence_has_one_hash_however_it_is_written(tmp_path_factory, reads, width):
+    directory = tmp_path_factory.mktemp("hashes")
+    plain, wrapped = directory / "plain.fa", directory / "wrapped.fa"
+    turned = directory / "turned.fa"
+    normal = [normalise(read.encode()).decode() for read in reads]
+    plain.write_text("".join(f">r{n}\n{read}\n" for n, read in enumerate(normal)))
+    wrapped.write_text(
+        "".join(
+            f">r{n}\r\n" + "".join(f"{read[i : i + width]}\r\n" for i in range(0, len(read), width))
+            for n, read in enumerate(reads)
+        )
+    )
+    turned.write_text(
+        "".join(f">r{n}\n{reverse_complement(r.encode()).decode()}\n" for n, r in enumerate(normal))
+    )
+    first, second, third = hashes(plain), hashes(wrapped), hashes(turned)
+    assert (first.sequences == second.sequences).all()
+    assert (first.strands == second.strands).all()
+    assert (first.sequences == third.sequences).all()
+    same = dict(zip(normal, first.sequences.tolist(), strict=True))
+    canonical = {min(read, reverse_complement(read.encode()).decode()) for read in normal}
+    assert len(set(same.values())) == len(canonical)
+
+
+def test_all_of_a_file_is_compared_not_only_its_first_chunk(tmp_path):
+    reads = sequences(30_000, length=150)
+    write_reads(tmp_path / "v.fa", [reads[29_990], opposite(reads[10])], name="v")
+    (tmp_path / "t.fa.gz").write_bytes(gzip.compress(write_reads(tmp_path / "t.fa", reads).read_bytes(), 1))
+    facts = split.collect(tmp_path / "t.fa.gz", tmp_path / "v.fa", PATTERN)
+    assert (facts.same_strand, facts.other_strand) == (1, 1)
+    assert [example.train_record for example in facts.sequence_examples] == [29_991, 11]
+
+
+def headers(path, *names):
+    path.write_text(
+        "".join(f">{name}\n{read}\n" for name, read in zip(names, sequences(len(names)), strict=True))
+    )
+    return path
+
+
+def test_a_mate_is_found_although_its_length_differs(tmp_path):
+    train = headers(
+        tmp_path / "t.fa", "lbl|1|9|120|a/1", "lbl|1|9|120|b/1", "lbl|2|9|120|c/1", "lbl|1|9|120|d/1"
+    )
+    val = headers(tmp_path / "v.fa", "lbl|1|9|99|a/2", "lbl|1||98|b/1", "lbl|1|9|97|c/2", "lbl|1|9|97|e/2")
+    facts = split.collect(train, val, PATTERN)
+    assert facts.paired_val_reads == 4
+    assert facts.split_pairs == 1, "b is the same mate, c another class, e is not in training"
+    assert [(e.val_record, e.train_record) for e in facts.pair_examples] == [(1, 1)]
+
+
+def test_mates_of_other_headers_are_found_too(tmp_path):
+    pattern = HeaderPattern(r"class=(?P<class_id>\d+)")
+    train = headers(tmp_path / "t.fa", "a/1", "b 1:N:0:AC")
+    val = headers(tmp_path / "v.fa", "a/2", "b 2:N:0:AC", "c/2")
+    assert split.collect(train, val, pattern).split_pairs == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("r/1", ("r", 1)),
+        ("r/3", ("r/3", 0)),
+        ("r 2:Y:0:A", ("r", 2)),
+        ("r", ("r", 0)),
+        ("/2", ("", 2)),
+        ("", ("", 0)),
+    ],
+)
+def test_mate_numbers(header, expected):
+    assert split_mate(header) == expected
+
+
+def test_repeated_names_do_not_identify_pairs(tmp_path):
+    val = headers(tmp_path / "v.fa", *["lbl|1|9|120|genome/1"] * 10)
+    assert not split.collect(headers(tmp_path / "t.fa", "lbl|1|9|120|genome/2"), val, PATTERN).names_identify
+
+
+def test_two_names_of_one_file(tmp_path):
+    path = write_reads(tmp_path / "t.fa", sequences(3))
+    (tmp_path / "link.fa").symlink_to(path)
+    assert split.collect(path, tmp_path / "link.fa", PATTERN).same_file
+
+
+def test_damage_is_not_compared(tmp_path):
+    whole = gzip.compress(write_reads(tmp_path / "t.fa", sequences(2000)).read_bytes())
+    (tmp_path / "cut.fa.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="cut"):
+        split.collect(tmp_path / "cut.fa.gz", write_reads(tmp_path / "v.fa", sequences(3)), PATTERN)
