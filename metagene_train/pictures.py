@@ -98,7 +98,7 @@ def f1_by_training_reads(f1: np.ndarray, trained: np.ndarray, path: Path) -> Non
         axes.legend(frameon=False)
     if len(trained) and trained.max() > 0:
         axes.set_xscale("symlog", linthresh=1)
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=-0.2)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("training reads of the class")
     axes.set_ylabel("F1 of the class")
