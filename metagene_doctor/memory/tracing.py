@@ -154,6 +154,9 @@ class Recorder(TorchDispatchMode):
                     self.recording.layers[number] = self.recording.layers[self._number(parameter)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.prim.device.default:
+            # A question, not an operation; fake tensors answer it through dispatch.
+            return func(*args, **(kwargs or {}))
         if self.leaving:
             self.layer, self.leaving = NO_LAYER, False
         if torch._C._current_graph_task_id() != -1:
@@ -247,14 +250,21 @@ class Recorder(TorchDispatchMode):
         self.recording.categories[self._number(parameter.grad)] = Category.GRADIENTS
 
     def _count(self, func: Any, args: Any, result: Any) -> None:
-        if _is_view(func):
+        if _launches_nothing(func):
+            return
+        if self.phase is Phase.OPTIMIZER:
+            # One launch works on the parameters of all layers; each layer has its share.
+            shares: dict[int, list[int]] = {}
+            for tensor in (*_tensors(args), *_tensors((result,))):
+                shares.setdefault(self._layer_of((tensor,)), []).append(tensor.numel() * tensor.itemsize)
+            for layer, share in shares.items():
+                self.recording.operations[Operation(self.phase, layer, 0, tuple(share))] += 1
             return
         counter = flop_registry.get(func._overloadpacket)
         flops = 0 if counter is None else int(counter(*args, out_val=result))
         tensors = tuple(
             tensor.numel() * tensor.itemsize
-            for group in (args, (result,))
-            for tensor in _tensors(group)
+            for tensor in (*_tensors(args), *_tensors((result,)))
             if tensor.numel()
         )
         self.recording.operations[Operation(self.phase, self.layer, flops, tensors)] += 1
@@ -263,17 +273,21 @@ class Recorder(TorchDispatchMode):
 _MATRIX_PRODUCTS = frozenset(
     {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 )
-_VIEWS: dict[Any, bool] = {}
+_WITHOUT_KERNEL = frozenset(
+    f"aten::{name}"
+    for name in ("empty", "empty_like", "empty_strided", "new_empty", "lift_fresh", "detach", "_unsafe_view")
+)
+_SILENT: dict[Any, bool] = {}
 
 
-def _is_view(func: Any) -> bool:
-    """An operation that only looks at its input in another way launches nothing."""
-    known = _VIEWS.get(func)
+def _launches_nothing(func: Any) -> bool:
+    """An operation that only allocates, or only looks at its input in another way."""
+    known = _SILENT.get(func)
     if known is None:
         returns = func._schema.returns
         alias = returns[0].alias_info if returns else None
-        known = (alias is not None and not alias.is_write) or func._schema.name == "aten::_unsafe_view"
-        _VIEWS[func] = known
+        is_view = alias is not None and not alias.is_write
+        known = _SILENT[func] = is_view or func._schema.name in _WITHOUT_KERNEL
     return known
 
 

@@ -120,12 +120,18 @@ class Template:
     launches: np.ndarray
     """How often each launch happens in one training step."""
     phases: np.ndarray
-    weights: int
-    """Parameters of the encoder."""
+    """The phase of each launch."""
 
     def storage_sizes(self, dimensions: Dimensions) -> np.ndarray:
         """Bytes of each storage of the stream."""
         return (self.sizes.at(dimensions) + self.growth)[self.stream.origin]
+
+    def kept(self, category: Category, dimensions: Dimensions) -> int:
+        """Bytes of the storages of one purpose that live until the end of the run."""
+        sizes = self.storage_sizes(dimensions)
+        last = np.bincount(self.stream.storages, weights=self.stream.signs, minlength=len(sizes))
+        purpose = np.asarray(self.categories)[self.stream.origin]
+        return int(sizes[(last > 0) & (purpose == category)].sum())
 
 
 def trace(workload: Workload, *, gpu: str | Gpu | None = None) -> MemoryProfile:
@@ -219,7 +225,6 @@ def template_of(structure: Workload, compute_capability: tuple[int, int]) -> Tem
             dtype=np.int64,
         ),
         phases=np.array([operation.phase for operation, _ in operations]),
-        weights=0,
     )
 
 

@@ -1,0 +1,98 @@
+"""One configuration before it runs: peak memory, whether it fits, time and disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from metagene_doctor.memory.disk import DiskEstimate, disk
+from metagene_doctor.memory.profiling import MemoryProfile, resolve
+from metagene_doctor.memory.throughput import TimeEstimate, throughput
+from metagene_doctor.memory.workload import Workload, trace
+from metagene_train.config import RunConfig
+
+if TYPE_CHECKING:
+    from metagene_doctor.rulebook import Gpu
+
+__all__ = ["Estimate", "Workload", "estimate", "trace"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a configuration needs. ``gpu`` is the card's title; ``time`` is None without a card."""
+
+    gpu: str | None
+    memory: MemoryProfile
+    time: TimeEstimate | None
+    disk: DiskEstimate
+    num_labels: int
+    token_length: int
+    """Tokens of the longest batch, for which memory is given."""
+    reads: int | None
+
+    @property
+    def fits(self) -> bool | None:
+        return self.memory.fits
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-serialisable: sizes in GiB or bytes as their names say, ranges as expected, low, high."""
+        memory = asdict(self.memory)
+        memory["timeline"] = [moment._asdict() for moment in self.memory.timeline]
+        time = None
+        if self.time is not None:
+            time = {
+                name: value._asdict() if hasattr(value, "_asdict") else value
+                for name, value in vars(self.time).items()
+            }
+        return {
+            "gpu": self.gpu,
+            "fits": self.fits,
+            "memory": memory,
+            "time": time,
+            "disk": {**asdict(self.disk), "total": self.disk.total},
+            "assumptions": {
+                "num_labels": self.num_labels,
+                "token_length": self.token_length,
+                "reads": self.reads,
+            },
+        }
+
+
+def estimate(
+    config: RunConfig,
+    gpu: str | Gpu | None = None,
+    *,
+    num_labels: int,
+    token_length: int | None = None,
+    padded_tokens: float | None = None,
+    reads: int | None = None,
+) -> Estimate:
+    """Memory, time and disk of one configuration on one card.
+
+    ``token_length`` is the longest batch in tokens (None: ``tokenizer.max_length``) and decides
+    memory; ``padded_tokens`` is the mean length of a padded batch (None: the longest) and decides
+    time with ``reads``, the number of training reads. Raises InputError (unknown card or encoder) and
+    ConfigError (target modules that do not exist, more layers than the encoder has).
+    """
+    card = resolve(gpu)
+    workload = Workload.from_config(config, num_labels=num_labels, length=token_length)
+    time = None
+    if card is not None:
+        time = throughput(
+            workload,
+            card,
+            accumulation=config.training.grad_accum_steps,
+            padded_tokens=padded_tokens,
+            reads=reads,
+            epochs=config.training.max_epochs,
+            max_steps=config.training.max_steps,
+        )
+    return Estimate(
+        gpu=None if card is None else card.title,
+        memory=trace(workload, gpu=card),
+        time=time,
+        disk=disk(config, workload, gpu=card, reads=reads),
+        num_labels=num_labels,
+        token_length=workload.length,
+        reads=reads,
+    )

@@ -1,0 +1,162 @@
+"""How long a training step should take: the kernel launches of the traced step on a card's roofline.
+
+Each launch costs the larger of its arithmetic (floating-point operations by
+``torch.utils.flop_counter``, counted on the traced step) at a share of the card's matrix rate and its
+memory traffic (bytes of every tensor it reads or writes) at a share of the card's bandwidth. The host
+needs time to launch each one; what it cannot hide behind the card's work sets the pace instead. The
+shares are `metagene_doctor.tuning.speed`'s. An estimate with a range, not a measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from metagene_doctor.memory.profiling import capability
+from metagene_doctor.memory.recording import Phase
+from metagene_doctor.memory.sizes import Dimensions
+from metagene_doctor.memory.workload import Template, Workload, template_of
+from metagene_doctor.rulebook import Gpu
+from metagene_doctor.tuning.speed import BANDWIDTH_SHARE, EXPECTED, FASTEST, SLOWEST, Assumptions
+
+
+class Range(NamedTuple):
+    """An estimate between what hardware reaches at its worst and at its best."""
+
+    expected: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class TimeEstimate:
+    """Speed of training on one card, evaluation and data loading not included.
+
+    ``padded_tokens`` is the mean tokens per read that a batch holds, padding included.
+    ``teraflops_per_step`` (10^12 operations) is one optimizer step over all its micro-batches.
+    """
+
+    reads_per_s: Range
+    tokens_per_s: Range
+    seconds_per_step: Range
+    hours_per_epoch: Range | None
+    """None when the number of training reads is not known."""
+    hours: Range | None
+    """All epochs (or ``max_steps``)."""
+    teraflops_per_step: float
+    padded_tokens: float
+    limit: str
+    """What holds the step back: arithmetic, memory traffic, or launching kernels."""
+    basis: str = "estimate: FLOPs and traffic of the traced step on the card's published rates"
+
+
+class _Work(NamedTuple):
+    """Seconds of one micro-batch on the card by cause, and launches; seconds of the optimizer."""
+
+    arithmetic: float
+    traffic: float
+    launches: float
+    optimizer: float
+
+
+def throughput(
+    workload: Workload,
+    card: Gpu,
+    *,
+    accumulation: int,
+    padded_tokens: float | None = None,
+    reads: int | None = None,
+    epochs: float = 1,
+    max_steps: int | None = None,
+) -> TimeEstimate:
+    """Time of ``workload`` on ``card`` with ``accumulation`` micro-batches per optimizer step.
+
+    ``padded_tokens`` is the mean length of a padded batch; None takes the longest (``length``).
+    """
+    template = template_of(workload.structure(), capability(card))
+    tokens = float(workload.length if padded_tokens is None else padded_tokens)
+    dimensions = workload.dimensions
+    batch = workload.micro_batch
+    steps: dict[Assumptions, float] = {}
+    limit = ""
+    for assumed in (EXPECTED, FASTEST, SLOWEST):
+        work = _work(
+            template, dimensions, tokens, card, assumed, micro_batches=2 if workload.accumulates else 1
+        )
+        device = work.arithmetic + work.traffic
+        host = work.launches * assumed.launch_s
+        steps[assumed] = accumulation * max(device, host) + work.optimizer
+        if assumed is EXPECTED:
+            limit = (
+                "launching kernels"
+                if host > device
+                else "arithmetic"
+                if work.arithmetic > work.traffic
+                else "memory traffic"
+            )
+    step = Range(steps[EXPECTED], steps[FASTEST], steps[SLOWEST])
+    per_step = batch * accumulation
+    speed = Range(*(per_step / seconds for seconds in (step.expected, step.high, step.low)))
+    epoch = None if reads is None else _scaled(step, reads / per_step / 3600)
+    if max_steps is not None:
+        whole: Range | None = _scaled(step, max_steps / 3600)
+    else:
+        whole = None if epoch is None else _scaled(epoch, epochs)
+    return TimeEstimate(
+        reads_per_s=speed,
+        tokens_per_s=_scaled(speed, tokens),
+        seconds_per_step=step,
+        hours_per_epoch=epoch,
+        hours=whole,
+        teraflops_per_step=_flops(template, dimensions, tokens, workload.accumulates) * accumulation / 1e12,
+        padded_tokens=tokens,
+        limit=limit,
+    )
+
+
+def _work(
+    template: Template,
+    dimensions: Dimensions,
+    tokens: float,
+    card: Gpu,
+    assumed: Assumptions,
+    micro_batches: int,
+) -> _Work:
+    flops, traffic = _at(template, dimensions, tokens)
+    computing = flops / (card.bf16_tflops * 1e12 * assumed.efficiency)
+    moving = traffic / (card.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE)
+    in_batch = template.phases != Phase.OPTIMIZER
+    often = template.launches / micro_batches * in_batch
+    by_arithmetic = computing > moving
+    return _Work(
+        arithmetic=float((often * computing)[by_arithmetic].sum()),
+        traffic=float((often * moving)[~by_arithmetic].sum()),
+        launches=float(often.sum()),
+        optimizer=float((template.launches * moving)[~in_batch].sum()),
+    )
+
+
+def _flops(template: Template, dimensions: Dimensions, tokens: float, accumulates: bool) -> float:
+    flops, _ = _at(template, dimensions, tokens)
+    return float((flops * template.launches).sum()) / (2 if accumulates else 1)
+
+
+def _at(template: Template, dimensions: Dimensions, tokens: float) -> tuple[np.ndarray, np.ndarray]:
+    """FLOPs and bytes of each launch at a mean length between two whole ones."""
+    below = int(tokens)
+    share = tokens - below
+    flops = traffic = np.zeros(len(template.launches))
+    for length, weight in ((below, 1 - share), (below + 1, share)):
+        if weight:
+            at = dimensions._replace(tokens=length)
+            flops = flops + weight * template.flops.at(at)
+            traffic = traffic + weight * np.bincount(
+                template.launch_of, weights=template.traffic.at(at), minlength=len(template.launches)
+            )
+    return flops, traffic
+
+
+def _scaled(value: Range, factor: float) -> Range:
+    return Range(*(number * factor for number in value))
