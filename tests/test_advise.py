@@ -520,6 +520,19 @@ def test_a_prediction_that_was_short_is_corrected_by_what_was_seen(tmp_path: Pat
     assert advice.plan.need_gib <= 23.64
 
 
+def test_memory_that_was_predicted_is_held_against_what_was_measured(tmp_path: Path, capsys) -> None:
+    entries = losses(falling(3.0, 0.5), peak_reserved_gib=14.0)
+    run = write_run(tmp_path / "run", entries, evaluated([1.0, 0.8, 0.8, 0.8]))
+    for document, title in (
+        ({"reserved_gib": 13.8, "device_gib": 14.5}, "Memory as predicted"),
+        ({"memory": {"reserved_gib": 10.0, "device_gib": 11.0}}, "Memory differs from the prediction"),
+    ):
+        (run / "predicted.json").write_text(json.dumps(document))
+        _, report = found(capsys, "--run", run)
+        assert report["findings"][1]["title"] == title
+    assert "+40.0% from the 10.00 GiB predicted" in report["findings"][1]["why"]
+
+
 def test_contradicted_claims_of_the_guide_are_named_and_not_made(capsys) -> None:
     _, report = found(capsys, "oom")
     assert [t for t in titles(report, "info") if t.startswith("Not advised")] == [
@@ -709,10 +722,26 @@ def test_the_changed_config_keeps_comments_and_loads(tmp_path: Path, capsys) -> 
     assert "exists already" in capsys.readouterr().err
 
 
+def test_the_real_dry_run_gives_a_config_that_fits(tmp_path: Path, capsys) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("model:\n  encoder_layers: 4\ntraining:\n  batch_size: 128\n")
+    fixed = tmp_path / "fixed.yaml"
+    code, report = found(capsys, "oom", "--config", mine, "--gpu-mem", 8, "-o", fixed)
+    assert code == 0
+    (fix,) = [f for f in report["findings"] if f["title"].startswith("Fix")]
+    assert fix["measured"] <= fix["threshold"]
+    config = load_config(fixed).config
+    assert config.training.batch_size < 128 == config.training.effective_batch
+    _, report = found(capsys, "oom", "--config", fixed, "--gpu-mem", 8)
+    assert report["verdict"].startswith("oom: nothing to change; predicted need")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         ([], "name a SYMPTOM"),
+        (["oom", "--gpu", "rtx4090", "--gpu-mem", "24"], "not both"),
+        (["oom", "--gpu", "rtx9999"], "no card called"),
         (["--run", "nowhere"], "no such run directory"),
         (["--log", "nowhere.txt"], "cannot be read"),
         (["oom", "--config", "nowhere.yaml"], "no such config file"),

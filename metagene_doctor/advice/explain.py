@@ -30,9 +30,8 @@ def explain_memory(
     if evidence.device_failures:
         return _failed(evidence, predicted, usable_gib, before_run=stored is not None)
     length = padded_length(config, evidence.longest_read_tokens)
-    why = (
-        f"{gib(predicted)} on the device for a micro-batch of {config.training.batch_size} x {length} tokens"
-    )
+    batch = f"{config.training.batch_size} x {length} tokens"
+    why = f"Up to {gib(predicted)} on the device for a micro-batch of {batch}"
     if evidence.longest_read_tokens is None and config.tokenizer.padding == "longest":
         why += (
             " (max_length: how long the reads are is not known; --length N says it, N being the longest "
@@ -44,8 +43,8 @@ def explain_memory(
 def compare_memory(evidence: Evidence) -> list[Finding]:
     """Reserved memory of a run that did not fail, as measured and as predicted before it."""
     measured = evidence.peak_reserved_gib
-    reserved = (evidence.predicted or {}).get("reserved_gib")
-    if measured is None or not isinstance(reserved, (int, float)):
+    reserved = _memory(evidence.predicted).get("reserved_gib")
+    if measured is None or not reserved:
         return []
     off = measured / reserved - 1
     agrees = abs(off) <= AGREEMENT
@@ -61,9 +60,15 @@ def compare_memory(evidence: Evidence) -> list[Finding]:
 
 
 def predicted_device_gib(predicted: Mapping[str, Any] | None) -> float | None:
-    """The device number of ``predicted.json``, in GiB."""
-    value = (predicted or {}).get("device_gib")
-    return float(value) if isinstance(value, (int, float)) else None
+    """Device memory of ``predicted.json`` with its margin, in GiB."""
+    memory = _memory(predicted)
+    value, margin = memory.get("device_gib"), memory.get("margin_gib")
+    return None if value is None else float(value) + float(margin or 0.0)
+
+
+def _memory(predicted: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The memory numbers, whether the file holds them alone or a whole estimate."""
+    return (predicted or {}).get("memory") or predicted or {}
 
 
 def _failed(evidence: Evidence, predicted: float, usable: float | None, before_run: bool) -> Finding:
@@ -71,7 +76,7 @@ def _failed(evidence: Evidence, predicted: float, usable: float | None, before_r
     needed = needed_gib(evidence)
     foreign = failure.foreign_gib or 0.0
     when = "before the run" if before_run else "now, from its config"
-    sentences = [f"The dry run predicted {gib(predicted)} {when}"]
+    sentences = [f"The dry run predicted up to {gib(predicted)} {when}"]
     if needed is not None:
         sentences.append(f"the run needed at least {gib(needed)}")
     if usable is not None and predicted > usable:

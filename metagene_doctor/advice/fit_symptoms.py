@@ -58,6 +58,8 @@ def overfitting(evidence: Evidence) -> list[Symptom]:
             f". Macro-F1 still rose ({evaluations[best].macro_f1:.4g} to {evaluations[-1].macro_f1:.4g}): "
             "the model grows over-confident more than it forgets"
         )
+    if exported := (evidence.summary or {}).get("exported_step"):
+        story += f". The run's model is that of step {exported:,}, so what is lost is the time after it"
     return [
         Symptom(
             "A07", "overfitting", "Overfitting", Severity.WARN, round(last, 4), round(lowest, 4),

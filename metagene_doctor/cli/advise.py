@@ -57,6 +57,8 @@ def command(
 
     if symptom is None and run_dir is None and log is None:
         raise click.UsageError("name a SYMPTOM, or give --run or --log")
+    if gpu is not None and gpu_mem is not None:
+        raise click.UsageError("give --gpu or --gpu-mem, not both")
     book = rulebook.load(rules)
     evidence = collect(run_dir, log, config, length)
     advice = advise(evidence, book, symptom=symptom, gpu=card(book, gpu, gpu_mem))
