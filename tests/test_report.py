@@ -195,3 +195,13 @@ def test_markdown_is_a_table_that_odd_text_does_not_break():
 )
 def test_quantities(written, expected):
     assert written == expected
+
+
+def test_the_documentation_lists_every_check():
+    from pathlib import Path
+
+    from metagene_doctor.checks.registry import CHECKS
+
+    page = (Path(__file__).parents[1] / "docs" / "checks.md").read_text()
+    for check in CHECKS:
+        assert f"| {check.id} | {check.title} |" in page
