@@ -110,18 +110,22 @@ def evaluate(
     or with ``dataset.strict_classes`` reads without a class that the model has) and RunError (out of
     memory).
     """
+    from metagene_train.config_file import load_config
     from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
+    from metagene_train.run_directory import CONFIG, LABELS
     from metagene_train.run_files import model_directory
 
     run_dir = Path(run_dir)
-    classifier = load_model(model_directory(run_dir), resolve_device(device))
-    config, labels = classifier.config, classifier.labels
+    model_dir = model_directory(run_dir)
+    config, labels = load_config(model_dir / CONFIG).config, LabelMap.load(model_dir / LABELS)
     fasta = fasta or config.dataset.test_fasta or config.dataset.val_fasta
     if fasta is None:
         raise InputError(f"{run_dir}: the run has no test or validation reads; name some with --fasta")
+    # All that can be wrong with the reads, before the gigabytes of the encoder are loaded.
     reads = _open_reads(Path(fasta), config.dataset, labels)
     _check_classes(reads, config.dataset.strict_classes)
+    classifier = load_model(model_dir, resolve_device(device))
 
     started = time.monotonic()
     scorer = ReadScorer(classifier, batch_size)

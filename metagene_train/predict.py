@@ -105,6 +105,10 @@ def predict(
     if output.exists() and fasta.exists() and output.samefile(fasta):
         raise InputError(f"{output}: is the input")
 
+    from metagene_train.reads.formats import sniff
+
+    sniff(fasta)  # a file that is no FASTA or FASTQ is told before the encoder is loaded
+
     from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
     from metagene_train.run_files import model_directory
