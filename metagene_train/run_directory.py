@@ -54,18 +54,17 @@ def claim(directory: Path, config: RunConfig, labels: LabelMap, *, resume: bool)
     Raises InputError when it holds another run, or holds this one and ``resume`` is false.
     """
     present = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
-    has_run = CONFIG in present
-    if present - WRITTEN_BEFORE:
-        if not has_run:
-            raise InputError(
-                f"training.output_dir: {directory} is not empty and holds no run; choose another directory"
-            )
+    if present - WRITTEN_BEFORE and CONFIG not in present:
+        raise InputError(
+            f"training.output_dir: {directory} is not empty and holds no run; choose another directory"
+        )
+    # A run that stopped before its first step (unreadable reads, say) left nothing worth keeping.
+    if METRICS in present or MODEL in present or checkpoints(directory):
         if not resume:
             raise InputError(
                 f"training.output_dir: {directory} holds a run already; continue it with --resume, "
                 "or choose another directory"
             )
-    if has_run:
         _check_same_run(directory, config, labels)
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / CONFIG, dump_config(config))

@@ -273,6 +273,8 @@ def _run(trainer: ReadTrainer, checkpoint: Path | None) -> bool:
     except InterruptedTraining:
         trainer.save_now()
         return True
+    finally:
+        trainer.close()
     return trainer._interruption.requested and trainer.state.global_step < trainer.state.max_steps
 
 

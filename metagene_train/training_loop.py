@@ -104,18 +104,24 @@ class ReadTrainer(Trainer):
         self.steps_per_epoch = math.ceil(len(self._order) / config.training.grad_accum_steps)
         self._flow = Flow(config.training, self.steps_per_epoch, interruption)
         self.remove_callback(PrinterCallback)
-        for callback in self._own_callbacks(quiet):
+        self._progress = None if quiet or not self.is_world_process_zero() else TerminalProgress()
+        for callback in self._own_callbacks():
             self.add_callback(callback)
 
-    def _own_callbacks(self, quiet: bool) -> list[TrainerCallback]:
+    def _own_callbacks(self) -> list[TrainerCallback]:
         settings = self.config.training
         callbacks: list[TrainerCallback] = [self._flow]
         if settings.early_stopping.patience and self.eval_dataset is not None:
             stopping = settings.early_stopping
             callbacks.append(EarlyStoppingCallback(stopping.patience, stopping.min_delta))
-        if not quiet and self.is_world_process_zero():
-            callbacks.append(TerminalProgress())
+        if self._progress:
+            callbacks.append(self._progress)
         return callbacks
+
+    def close(self) -> None:
+        """Take the bar off the terminal, however the run ended."""
+        if self._progress:
+            self._progress.close()
 
     # Batches
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,18 @@ def test_files_written_before_a_run_do_not_make_its_directory_taken(tmp_path):
     assert (tmp_path / "run" / "doctor.json").read_text() == "{}"
 
 
+def test_a_run_that_never_took_a_step_can_be_started_again(tmp_path):
+    config = tiny_config(tmp_path, training__max_steps=1)
+    mapping = Path(config.dataset.mapping_tsv)
+    write_mapping(mapping, classes=2)
+    with pytest.raises(DataError, match="not in the mapping"):
+        train(config, quiet=True)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    write_mapping(mapping, classes=3)
+    assert train(config, quiet=True).status == "finished"
+    assert len(LabelMap.load(tmp_path / "run" / "labels.json")) == 3
+
+
 def test_a_finished_run_can_be_continued_with_more_steps(tmp_path):
     config = tiny_config(tmp_path, training__max_steps=3)
     train(config, quiet=True)
@@ -340,6 +353,7 @@ def test_the_schedule_is_counted_in_optimizer_steps(tmp_path, name):
         {"training__precision": "bf16-true", "model__pooling": "cls"},
         {"model__lora__enabled": False, "loss__class_weights": "balanced", "loss__label_smoothing": 0.1},
         {"dataset__reverse_complement": True, "training__group_by_length": False},
+        {"memory_optimization__empty_cache_steps": 1, "tokenizer__padding": "max_length"},
         {"training__num_workers": 2, "training__max_steps": 8, "training__max_epochs": 10},
     ],
     ids=lambda changes: ",".join(changes),
@@ -399,6 +413,9 @@ def test_configurations_that_cannot_train_are_refused_before_anything_is_written
         train(change(config, dataset__train_fasta=None), quiet=True)
     with pytest.raises(ConfigError, match=r"num_classes: is 7, .* has 3 classes"):
         train(change(config, model__num_classes=7), quiet=True)
+    if find_spec("wandb") is None:
+        with pytest.raises(ConfigError, match="wandb is not installed"):
+            train(change(config, logging__use_wandb=True), quiet=True)
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA device"):
             train(change(config, device="cuda"), quiet=True)
