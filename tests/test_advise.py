@@ -567,6 +567,48 @@ def test_a_run_that_stopped_itself_at_nan_is_found_by_its_own_words(tmp_path: Pa
     assert report["findings"][0]["title"] == "The training loss is not a number from step 37 on"
 
 
+def test_a_run_that_failed_otherwise_is_not_called_healthy(tmp_path: Path, capsys) -> None:
+    run = write_run(
+        tmp_path / "run", losses(falling(3.0, 2.0)), [], status="failed", error="train.fa: line 9: cut off"
+    )
+    code, report = found(capsys, "--run", run)
+    assert code == 1
+    assert report["findings"][0]["why"] == "train.fa: line 9: cut off."
+    log = tmp_path / "log.txt"
+    log.write_text("Traceback (most recent call last):\n  File ...\nKeyError: 'class_id'\n")
+    code, report = found(capsys, "--log", log)
+    assert code == 1 and "KeyError: 'class_id'" in report["findings"][0]["why"]
+
+
+def test_a_run_that_never_ended_is_said_to_be_so(tmp_path: Path, capsys) -> None:
+    run = write_run(tmp_path / "run", losses(falling(3.0, 2.0)), [], status="running")
+    _, report = found(capsys, "--run", run)
+    assert titles(report, "warn") == ["The run has not ended"]
+    assert "1,000" in report["findings"][0]["why"]
+
+
+def test_zero_gradients_are_an_error_that_no_setting_mends(tmp_path: Path, capsys) -> None:
+    entries = losses([GUESSING] * 20)
+    for entry in entries:
+        entry["grad_norm"] = 0.0
+    run = write_run(tmp_path / "run", entries, [])
+    code, report = found(capsys, "--run", run)
+    assert code == 1
+    assert report["findings"][0]["title"] == "No gradient reaches the trained weights"
+    assert not any(f["title"].startswith("Fix") for f in report["findings"])
+
+
+@pytest.mark.parametrize(("lr", "direction"), [(5e-3, "0.005 → 0.001"), (2e-5, "2e-05 → 0.0001")])
+def test_nothing_learned_moves_the_learning_rate_into_loras_range(
+    lr: float, direction: str, tmp_path: Path, capsys
+) -> None:
+    config = RunConfig()
+    config.optimizer.lr = lr
+    run = write_run(tmp_path / "run", losses([GUESSING] * 60), [], config)
+    _, report = found(capsys, "--run", run)
+    assert any(f"optimizer.lr {direction}" in title for title in titles(report, "info"))
+
+
 def test_lengths_that_doctor_measured_decide_about_max_length(tmp_path: Path) -> None:
     config = RunConfig()
     config.tokenizer.max_length = 64

@@ -123,7 +123,7 @@ def _card_of_run(evidence: Evidence, rulebook: Rulebook) -> Gpu | None:
 
 
 def _asked_for(found: Symptom, symptom: str | None) -> bool:
-    return symptom is None or found.symptom in (symptom, "host-memory", "drift")
+    return symptom is None or found.symptom in (symptom, "host-memory", "drift", "ending")
 
 
 def _budget(

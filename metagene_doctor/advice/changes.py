@@ -17,8 +17,8 @@ from metagene_train.config_file import flatten
 
 AUTHORS_WARMUP = 50
 """Optimizer steps of warm-up in METAGENE-1's own fine-tuning (arXiv:2501.02045, table 6)."""
-AUTHORS_LOWEST_LR = 1e-4
-"""Lower end of the learning rates that METAGENE-1's authors search for LoRA (table 7)."""
+AUTHORS_LOWEST_LR, AUTHORS_HIGHEST_LR = 1e-4, 1e-3
+"""The learning rates that METAGENE-1's authors search for LoRA (table 7)."""
 LARGEST_USEFUL_BATCH = 32
 """Reads per optimizer step: METAGENE-1's authors use 16-32, and LoRA loses at larger batches."""
 QUANTIZATIONS = ("none", "int8", "nf4")
@@ -254,16 +254,18 @@ def _warmup(fix: Fix, config: RunConfig) -> Proposal:
 
 
 def _learning_rate(fix: Fix, config: RunConfig) -> Proposal:
-    """Raising from the scale of full fine-tuning goes straight to the lower end of LoRA's range."""
+    """From outside LoRA's range (2e-5 is for full fine-tuning) straight to its nearer end."""
     changes = _plain(fix, config)
     if isinstance(changes, Impossible):
         side = "lower" if fix.action == "lower" else "upper"
         return Impossible(
             f"{config.optimizer.lr:g} is at or beyond the {side} end of LoRA's range ({fix.limit:g})"
         )
-    if fix.action == "lower" or changes[0].new >= AUTHORS_LOWEST_LR:
-        return changes
-    return (ConfigChange(fix.key, config.optimizer.lr, AUTHORS_LOWEST_LR),)
+    if fix.action == "lower":
+        new = min(changes[0].new, AUTHORS_HIGHEST_LR)
+    else:
+        new = max(changes[0].new, AUTHORS_LOWEST_LR)
+    return (ConfigChange(fix.key, config.optimizer.lr, new),)
 
 
 def _accumulation(fix: Fix, config: RunConfig) -> Proposal:

@@ -9,6 +9,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from metagene_doctor.advice.changes import AUTHORS_HIGHEST_LR
 from metagene_doctor.advice.evidence import Evaluation, Evidence, TrainingPoint, finite
 from metagene_doctor.advice.stability_symptoms import divergence
 from metagene_doctor.advice.symptom import Symptom
@@ -117,9 +118,11 @@ def not_learning(evidence: Evidence) -> list[Symptom]:
     if zero and len(zero) > 1 and zero[-1] - zero[0] >= 50 and len(zero) == len(norms):
         return [
             Symptom(
-                "A06", "underfitting", "No gradient reaches the trained weights", Severity.WARN,
+                "A06", "ending", "No gradient reaches the trained weights", Severity.ERROR,
                 0.0, 0.0, "gradient norm",
-                f"The gradient norm is exactly 0 at all {len(zero)} logged points",
+                f"The gradient norm is exactly 0 at all {len(zero)} logged points. With checkpointing and "
+                "adapters that happens when the encoder's inputs need no gradient "
+                "(enable_input_require_grads, which this project's own trainer calls)",
             )
         ]  # fmt: skip
     guess, level = _guessing_loss(evidence), _level(evidence.training)
@@ -129,9 +132,11 @@ def not_learning(evidence: Evidence) -> list[Symptom]:
     lowest = min(value for _, value in finite(evidence.training, lambda point: point.loss))
     if last_step < NOT_LEARNING_STEPS or lowest < 0.8 * guess:
         return []
+    too_fast = evidence.config is not None and evidence.config.optimizer.lr > AUTHORS_HIGHEST_LR
     return [
         Symptom(
-            "A06", "underfitting", "Nothing was learned", Severity.WARN, round(level, 4),
+            "A06", "instability" if too_fast else "underfitting", "Nothing was learned", Severity.WARN,
+            round(level, 4),
             round(NOT_LEARNING * guess, 4), "training loss",
             f"After {last_step:,} steps the loss is {level:.4g}, that of guessing (ln "
             f"{evidence.num_labels:,} = {guess:.4g}). Look at the data before the settings: "

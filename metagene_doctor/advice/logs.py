@@ -38,6 +38,7 @@ def read_log(path: Path) -> Evidence:
     try:
         failures = list(find_failures(_lines(path)))
         training, evaluations, speeds, total = _measurements(path)
+        exception = _last_exception(path)
         broken = [item for line in _lines(path) for item in reported_broken(line)]
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -50,7 +51,7 @@ def read_log(path: Path) -> Evidence:
         host_failures=tuple(failure for failure in failures if isinstance(failure, HostMemoryFailure)),
         iterations_per_s=statistics.median(speeds) if speeds else None,
         broken_values=tuple(broken),
-        error=device[-1].text if device else None,
+        error=exception,
         total_steps=total,
     )
 
@@ -64,6 +65,19 @@ def _segments(path: Path) -> Iterator[str]:
     """Lines as a terminal showed them: a progress bar's carriage return begins a new one."""
     for line in _lines(path):
         yield from line.rstrip("\n").split("\r")
+
+
+def _last_exception(path: Path) -> str | None:
+    """The last line of the last traceback, or the error with which a metagene command ended."""
+    found, inside = None, False
+    for line in _lines(path):
+        if line.startswith("Traceback (most recent call last)"):
+            inside = True
+        elif line.startswith("metagene: error: "):
+            found, inside = line.removeprefix("metagene: error: ").strip(), False
+        elif inside and re.match(r"[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b", line):
+            found, inside = line.strip(), False
+    return found
 
 
 def _measurements(

@@ -7,7 +7,9 @@ from typing import Literal
 
 from metagene_doctor.finding import Severity
 
-SymptomId = Literal["oom", "slow", "overfitting", "underfitting", "instability", "host-memory", "drift"]
+SymptomId = Literal[
+    "oom", "slow", "overfitting", "underfitting", "instability", "host-memory", "drift", "ending"
+]
 
 
 @dataclass(frozen=True)

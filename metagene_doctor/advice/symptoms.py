@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metagene_doctor.advice.ending import ending
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.fit_symptoms import drift, not_learning, overfitting, underfitting
 from metagene_doctor.advice.memory_symptoms import host_memory, out_of_memory
@@ -15,6 +16,7 @@ def detect(evidence: Evidence, capacity_gib: float | None = None) -> list[Sympto
     return [
         *out_of_memory(evidence),
         *host_memory(evidence),
+        *ending(evidence),
         *instability(evidence),
         *not_learning(evidence),
         *collapse(evidence),
