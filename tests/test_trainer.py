@@ -486,3 +486,24 @@ def test_the_command_refuses_a_missing_or_wrong_configuration(tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text("optimizer:\n  lr: fast\n")
     assert main(["train", "--config", str(tmp_path / "bad.yaml")]) == 2
     assert "optimizer.lr" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed", "bf16-true", "32"])
+def test_a_gpu_run_resumes_and_measures_its_memory(tmp_path, monkeypatch, precision):
+    config = tiny_config(
+        tmp_path,
+        device="cuda",
+        training__precision=precision,
+        training__pin_memory=True,
+        model__gradient_checkpointing=True,
+    )
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert train(config, quiet=True).status == "interrupted"
+    summary = train(config, resume=True, quiet=True)
+    assert (summary.status, summary.steps) == ("finished", 12)
+    assert 0 < summary.peak_allocated_gib <= summary.peak_reserved_gib
+    assert all(line["peak_allocated_gib"] > 0 for line in metrics(tmp_path / "run", "train"))
+    load_model(tmp_path / "run" / "model", device="cuda")
