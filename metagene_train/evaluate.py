@@ -76,6 +76,16 @@ class Evaluation:
     seconds: float
 
     @property
+    def chose_checkpoint(self) -> bool:
+        """Whether the best checkpoint of the run was chosen by these very reads."""
+        used = self.config.dataset.val_fasta
+        return (
+            used is not None
+            and self.config.training.checkpoint.save_best
+            and Path(used).resolve() == self.fasta.resolve()
+        )
+
+    @property
     def reads_per_s(self) -> float:
         return self.metrics.reads / self.seconds
 

@@ -64,6 +64,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "schema_version": 1,
         "tool_version": __version__,
         "fasta": str(evaluation.fasta),
+        "chose_checkpoint": evaluation.chose_checkpoint,
         "reads": metrics.reads,
         "reads_of_unknown_class": evaluation.reads_of_unknown_class,
         "reads_rejected": evaluation.reads_rejected,

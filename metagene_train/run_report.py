@@ -54,12 +54,11 @@ def write_report(run_dir: Path) -> Path:
 
 def report_html(run_dir: Path) -> str:
     evaluation = read_record(run_dir / "evaluation" / "metrics.json")
-    parts = [_run_section(read_record(run_dir / "run.json"))]
-    if evaluation:
-        parts += [_headline_section(evaluation), _coverage_section(evaluation)]
+    parts = [_headline_section(evaluation), _coverage_section(evaluation)] if evaluation else []
     parts += [_resources_section(run_dir), *_pictures(run_dir / "evaluation")]
     if evaluation:
         parts += [_confused_section(evaluation), _classes_section(run_dir / "evaluation" / "per_class.tsv")]
+    parts.append(_run_section(read_record(run_dir / "run.json")))
     title = f"Run {run_dir.resolve().name}"
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -97,6 +96,11 @@ def headline_notes(evaluation: dict[str, Any]) -> list[str]:
             + (f" (sampled) of {baseline['training_reads_available']:,}" if sampled else "")
             + f" training reads, with {baseline['classes_seen']:,} of {evaluation['classes']:,} classes"
             + ("." if baseline["converged"] else "; its solver stopped before it had converged.")
+        )
+    if evaluation["chose_checkpoint"]:
+        notes.append(
+            "These reads also chose the best checkpoint, which flatters the model a little; "
+            "reads that the run never saw (--fasta) do not."
         )
     if evaluation["reads_of_unknown_class"]:
         notes.append(f"{evaluation['reads_of_unknown_class']:,} reads of unknown class were not judged.")

@@ -15,7 +15,7 @@ from metagene_train.errors import DataError, InputError
 from metagene_train.evaluate import evaluate
 from metagene_train.evaluation_files import FILES, evaluation_record, write_evaluation
 from metagene_train.predict import predict
-from metagene_train.run_report import headline_rows, report_html, write_report
+from metagene_train.run_report import headline_notes, headline_rows, report_html, write_report
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,18 @@ def test_test_reads_are_preferred(tmp_path):
     test_fasta = tmp_path / "test.fa"
     test_fasta.write_text(">lbl|10||8|x/1\nACGTACGT\n>lbl|11||8|y/1\nGGGTACGT\n")
     run_dir = tiny_run(tmp_path, dataset__test_fasta=str(test_fasta))
-    assert evaluate(run_dir, device="cpu").metrics.reads == 2
+    found = evaluate(run_dir, device="cpu")
+    assert found.metrics.reads == 2 and not found.chose_checkpoint
+
+
+def test_reads_that_chose_the_checkpoint_are_said_to_flatter(run_dir, tmp_path):
+    copy = tmp_path / "fresh.fa"
+    copy.write_bytes(val_fasta(run_dir).read_bytes())
+    notes = [
+        " ".join(headline_notes(evaluation_record(evaluate(run_dir, fasta, device="cpu"))))
+        for fasta in (None, copy)
+    ]
+    assert "flatters" in notes[0] and "flatters" not in notes[1]
 
 
 def test_no_reads_to_judge(tmp_path):
