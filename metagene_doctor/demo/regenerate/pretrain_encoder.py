@@ -183,7 +183,14 @@ def main() -> None:
             print(f"step {step}: unexplained variance {unexplained:.4f}, {rate:.0f} reads/s", flush=True)
             total = 0.0
         if step % given.checkpoint_steps == 0 or step == given.steps:
-            deepcopy(encoder).to(torch.bfloat16).save_pretrained(given.output)
+            save(encoder, given.output)
+
+
+def save(encoder: LlamaModel, directory: str) -> None:
+    """Write ``config.json`` and the weights in bfloat16; ``encoder`` itself keeps its precision."""
+    rounded = deepcopy(encoder)
+    nn.Module.to(rounded, torch.bfloat16)
+    rounded.save_pretrained(directory)
 
 
 if __name__ == "__main__":
