@@ -197,10 +197,14 @@ class SchedulerConfig(Section):
         return self
 
     def warmup(self, total_steps: int) -> int:
-        """Warm-up in optimizer steps for a run of ``total_steps`` (100 when nothing is set)."""
+        """Warm-up in optimizer steps for a run of ``total_steps``.
+
+        When nothing is set: 100 as in the guide, but never more than a tenth of the run, or a short
+        run would end before its learning rate is reached.
+        """
         if self.warmup_ratio is not None:
             return round(self.warmup_ratio * total_steps)
-        return 100 if self.warmup_steps is None else self.warmup_steps
+        return min(100, total_steps // 10) if self.warmup_steps is None else self.warmup_steps
 
 
 class LossConfig(Section):
