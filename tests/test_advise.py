@@ -18,7 +18,7 @@ from metagene_doctor.advice.changes import value_of, with_changes
 from metagene_doctor.advice.evidence import Evaluation, Evidence, TrainingPoint, read_metrics
 from metagene_doctor.advice.logs import read_log
 from metagene_doctor.advice.memory_failures import HostMemoryFailure, OutOfMemory, find_failures
-from metagene_doctor.advice.remedies import plan
+from metagene_doctor.advice.remedies import Situation, plan
 from metagene_doctor.advice.symptoms import detect
 from metagene_doctor.cli.main import main
 from metagene_doctor.finding import Severity
@@ -451,7 +451,7 @@ def test_weights_that_do_not_fit_are_quantised_before_the_micro_batch_is_cut_dow
     book = rulebook.load()
     gpu = book.gpu("rtx4090")
     budget = Budget(8.0, predicted_gib, busy_tokens=gpu.bf16_tflops * 1e3 / gpu.bandwidth_gbs)
-    made = plan(["oom"], config, Evidence(source=""), book, budget)
+    made = plan(["oom"], config, Situation(Evidence(source=""), book, budget))
     assert [item.fix.key for item in made.advised][:2] == ["model.quantization", "training.batch_size"]
     assert "one read at a time with checkpointing still needs 12.2" in made.advised[0].reason
     assert made.config.training.effective_batch == 128
@@ -462,9 +462,8 @@ def test_weights_that_do_not_fit_are_quantised_before_the_micro_batch_is_cut_dow
 def test_checkpointing_comes_before_a_micro_batch_that_would_leave_the_card_idle() -> None:
     config = RunConfig()
     config.training.batch_size, config.tokenizer.max_length = 128, 64
-    made = plan(
-        ["oom"], config, Evidence(source=""), rulebook.load(), Budget(13.0, predicted_gib, busy_tokens=164)
-    )
+    budget = Budget(13.0, predicted_gib, busy_tokens=164)
+    made = plan(["oom"], config, Situation(Evidence(source=""), rulebook.load(), budget))
     assert [item.fix.key for item in made.advised] == ["training.batch_size", "model.gradient_checkpointing"]
     assert made.config.training.batch_size == 4
     assert predicted_gib(made.config) <= 13.0
@@ -473,7 +472,7 @@ def test_checkpointing_comes_before_a_micro_batch_that_would_leave_the_card_idle
 def test_fp32_weights_are_the_first_thing_to_go() -> None:
     config = RunConfig()
     config.training.precision = "32"
-    made = plan(["oom"], config, Evidence(source=""), rulebook.load(), Budget(45.0, predicted_gib))
+    made = plan(["oom"], config, Situation(Evidence(source=""), rulebook.load(), Budget(45.0, predicted_gib)))
     assert [(c.key, c.new) for c in made.advised[0].changes] == [("training.precision", "bf16-mixed")]
 
 
@@ -484,7 +483,7 @@ def test_a_failure_during_evaluation_lowers_the_evaluation_batch(tmp_path: Path)
     )
     config = RunConfig()
     config.training.batch_size, config.training.eval_batch_size = 4, 512
-    made = plan(["oom"], config, read_log(log), rulebook.load())
+    made = plan(["oom"], config, Situation(read_log(log), rulebook.load()))
     assert [(c.key, c.old, c.new) for c in made.advised[0].changes] == [
         ("training.eval_batch_size", 512, 256)
     ]
@@ -713,7 +712,7 @@ def test_advice_never_repeats_the_current_value_and_is_always_a_valid_config(
     config: RunConfig, symptom: str, usable: float | None
 ) -> None:
     budget = Budget(usable, predicted_gib)
-    made = plan([symptom], config, Evidence(source=""), rulebook.load(), budget, processors=4)
+    made = plan([symptom], config, Situation(Evidence(source=""), rulebook.load(), budget, processors=4))
     current = config
     for item in made.advised:
         assert item.changes
@@ -737,7 +736,9 @@ def test_advice_never_repeats_the_current_value_and_is_always_a_valid_config(
 @given(config=configs())
 def test_following_the_advice_for_memory_comes_to_an_end(config: RunConfig) -> None:
     for _ in range(40):
-        made = plan(["oom"], config, Evidence(source=""), rulebook.load(), Budget(1.0, predicted_gib))
+        made = plan(
+            ["oom"], config, Situation(Evidence(source=""), rulebook.load(), Budget(1.0, predicted_gib))
+        )
         if not made.changes:
             return
         config = made.config

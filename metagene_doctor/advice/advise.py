@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from metagene_doctor.advice.evidence import Evidence, read_run
 from metagene_doctor.advice.explain import compare_memory, explain_memory
 from metagene_doctor.advice.findings import healthy, other_findings, remedy_findings, symptom_finding
 from metagene_doctor.advice.logs import read_log
-from metagene_doctor.advice.remedies import TAKES_MEMORY, Plan, plan
+from metagene_doctor.advice.remedies import TAKES_MEMORY, Plan, Situation, plan
 from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.advice.symptoms import detect
+from metagene_doctor.facts import host
 from metagene_doctor.finding import Finding, Severity
 from metagene_doctor.rule_schema import Gpu
 from metagene_doctor.rulebook import Rulebook
@@ -97,8 +97,8 @@ def advise(
     findings += unknown
     if not named:
         return Advice(tuple(findings), _nothing_found(evidence, findings))
-    processors = len(os.sched_getaffinity(0))
-    made = plan(named, config or RunConfig(), evidence, rulebook, budget, processors)
+    situation = Situation(evidence, rulebook, budget, processors=host.collect().cpus_usable)
+    made = plan(named, config or RunConfig(), situation)
     findings += remedy_findings(made)
     verdict = _verdict(made, named, has_config=config is not None)
     return Advice(tuple(findings), verdict, made, tuple(other_findings(made)))

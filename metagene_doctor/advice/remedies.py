@@ -16,6 +16,7 @@ from metagene_doctor.advice.budget import Budget, fitting_micro_batch, fitting_q
 from metagene_doctor.advice.changes import (
     ConfigChange,
     Impossible,
+    Proposal,
     merged,
     propose,
     with_changes,
@@ -35,6 +36,23 @@ UNSEEN_BY_PREDICTION = ("training.group_by_length", "memory_optimization.expanda
 """Keys that change how the allocator fares, not what one step of the longest batch needs."""
 NEGLIGIBLE_GIB = 0.01
 """Predicted differences below this are rounding."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a fix is judged by besides the configuration. ``processors`` bounds the number of workers."""
+
+    evidence: Evidence
+    rulebook: Rulebook
+    budget: Budget | None = None
+    processors: int | None = None
+
+    @property
+    def usable_gib(self) -> float | None:
+        return self.budget.usable_gib if self.budget else None
+
+    def need(self, config: RunConfig) -> float | None:
+        return self.budget.need(config) if self.budget else None
 
 
 @dataclass(frozen=True)
@@ -79,18 +97,11 @@ class Plan:
         return merged(change for item in self.advised if item.at_once for change in item.changes)
 
 
-def plan(
-    symptoms: list[str],
-    config: RunConfig,
-    evidence: Evidence,
-    rulebook: Rulebook,
-    budget: Budget | None = None,
-    processors: int | None = None,
-) -> Plan:
+def plan(symptoms: list[str], config: RunConfig, situation: Situation) -> Plan:
     """Remedies for the named symptoms, on one configuration that they change in turn.
 
     A key that an earlier remedy changed is not changed again for another symptom: out of memory comes
-    first, stability before fit, fit before speed. ``processors`` bounds the number of workers.
+    first, stability before fit, fit before speed.
     """
     advised: list[Advised] = []
     set_aside: list[SetAside] = []
@@ -98,8 +109,8 @@ def plan(
     for name in symptoms:
         taken = {change.key for item in advised for change in item.changes}
         usable_fixes: list[Advised] = []
-        for fix, weight in _in_order(name, config, evidence, rulebook, budget):
-            outcome = _one(name, fix, weight, current, evidence, budget, processors)
+        for fix, weight in _in_order(name, config, situation):
+            outcome = _judged(name, fix, weight, current, situation)
             if isinstance(outcome, Advised) and (clash := taken & {c.key for c in outcome.changes}):
                 outcome = SetAside(name, fix, f"{min(clash)} is changed for a graver symptom already")
             if isinstance(outcome, SetAside):
@@ -113,14 +124,12 @@ def plan(
             usable_fixes[0] = dataclasses.replace(usable_fixes[0], at_once=True)
             current = with_changes(current, usable_fixes[0].changes)
         advised += sorted(usable_fixes, key=lambda item: not item.at_once)
-    need = budget.need(current) if budget else None
-    return Plan(current, tuple(advised), tuple(set_aside), budget.usable_gib if budget else None, need)
+    return Plan(current, tuple(advised), tuple(set_aside), situation.usable_gib, situation.need(current))
 
 
-def _in_order(
-    symptom: str, config: RunConfig, evidence: Evidence, rulebook: Rulebook, budget: Budget | None
-) -> Iterator[tuple[Fix, Relevance]]:
+def _in_order(symptom: str, config: RunConfig, situation: Situation) -> Iterator[tuple[Fix, Relevance]]:
     """The rule book's order, with what the evidence points at first."""
+    rulebook, budget = situation.rulebook, situation.budget
     fixes = list(rulebook.symptom(symptom).fixes)
     if symptom == "oom":
         fixes = list(_micro_batch_again(fixes))
@@ -128,7 +137,7 @@ def _in_order(
         # Holding the weights in 16 bits is a remedy for speed in the rule book; with fp32 weights it
         # is also the largest saving of memory there is.
         fixes = [fix for fix in rulebook.symptom("slow").fixes if fix.key == "training.precision"] + fixes
-    weighed = [(fix, relevance(symptom, fix, config, evidence)) for fix in fixes]
+    weighed = [(fix, relevance(symptom, fix, config, situation.evidence)) for fix in fixes]
     if symptom in ("underfitting", "overfitting") and any(weight.shown_by_run for _, weight in weighed):
         # The run names the cause: change that alone, and see.
         weighed = [(fix, dataclasses.replace(w, only_if_needed=not w.shown_by_run)) for fix, w in weighed]
@@ -150,89 +159,93 @@ def _micro_batch_again(fixes: list[Fix]) -> Iterator[Fix]:
             yield from (again for again in fixes if again.key == "training.batch_size")
 
 
-def _one(
-    symptom: str,
-    fix: Fix,
-    weight: Relevance,
-    config: RunConfig,
-    evidence: Evidence,
-    budget: Budget | None,
-    processors: int | None,
+def _judged(
+    symptom: str, fix: Fix, weight: Relevance, config: RunConfig, situation: Situation
 ) -> Advised | SetAside:
-    before = budget.need(config) if budget and symptom in ("oom", *TAKES_MEMORY) else None
-    usable = budget.usable_gib if budget else None
+    """One fix on the configuration as it stands: advised with its changes, or set aside with a reason."""
+    usable = situation.usable_gib
+    before = situation.need(config) if symptom in ("oom", *TAKES_MEMORY) else None
     if symptom == "oom" and before is not None and usable is not None and before <= usable:
-        return SetAside(
-            symptom, fix, f"not needed: {gib(before)} of {gib(usable)} predicted without it", True
-        )
+        reason = f"not needed: {gib(before)} of {gib(usable)} predicted without it"
+        return SetAside(symptom, fix, reason, already=True)
     if weight.shown_by_run and fix.key == "training.max_epochs":
         fix = fix.model_copy(update={"limit": None})  # the run itself shows that more steps help
     proposal = propose(fix, config)
     if isinstance(proposal, Impossible):
         return SetAside(symptom, fix, proposal.reason, proposal.already)
     if fix.verdict == "contradicted" and not weight.shown_by_run:
-        saving = _saving(proposal, config, budget, before)
+        saving = _saving(proposal, config, situation, before)
         return SetAside(symptom, fix, f"contradicted: {saving or fix.evidence}; {fix.why}")
     if weight.excluded:
         return SetAside(symptom, fix, weight.reason)
-    if fix.key == "training.batch_size" and budget and before is not None and usable is not None:
-        proposal = fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
-    if fix.key == "model.quantization" and budget and usable is not None:
-        proposal = fitting_quantization(config, budget)
-    if fix.key == "training.num_workers" and processors is not None:
-        proposal = _bounded_workers(proposal, processors)
-        if not proposal:
-            return SetAside(symptom, fix, f"{processors} processors have no room for more workers")
-    if fix.key == "tokenizer.max_length" and evidence.longest_read_tokens:
-        proposal = _whole_reads(proposal, evidence.longest_read_tokens)
-        if not proposal:
-            return SetAside(
-                symptom,
-                fix,
-                f"the longest read has {evidence.longest_read_tokens} tokens: shorter cuts reads",
-            )
-    if fix.key == "training.max_epochs" and fix.action == "lower":
-        proposal = _until_best(proposal, evidence)
-    after_config = with_changes(config, proposal)
-    after = budget.need(after_config) if budget and before is not None else None
-    if fix.key in UNSEEN_BY_PREDICTION or (
-        fix.key == "tokenizer.padding" and evidence.longest_read_tokens is None
-    ):
-        after = None
-    if symptom in TAKES_MEMORY and _grows(fix, before, after):
-        if after is not None and usable is not None and after > usable:
-            return SetAside(symptom, fix, f"would need {gib(after)} of the {gib(usable)} that are usable")
-        if (after is None or usable is None) and not _has_room(evidence, budget):
-            return SetAside(symptom, fix, "takes more memory, and how much is free is not known (give --gpu)")
-    if symptom == "oom" and before is not None and after is not None and after >= before - NEGLIGIBLE_GIB:
-        return SetAside(symptom, fix, f"saves nothing here: {gib(before)} before, {gib(after)} after")
+    proposal = _tailored(proposal, fix, config, situation)
+    if isinstance(proposal, Impossible):
+        return SetAside(symptom, fix, proposal.reason)
+    after = None
+    if before is not None and _is_predictable(fix, situation):
+        after = situation.need(with_changes(config, proposal))
+    if reason := _memory_objection(symptom, fix, before, after, situation):
+        return SetAside(symptom, fix, reason)
     at_once = weight.shown_by_run or (fix.verdict == "holds" and not weight.only_if_needed)
     if fix.key == "model.quantization" and before is None and not weight.shown_by_run:
         at_once = False  # slower and less exact: only when it is known that nothing milder is enough
     return Advised(symptom, fix, proposal, weight.reason, before, after, at_once)
 
 
-def _saving(
-    proposal: tuple[ConfigChange, ...], config: RunConfig, budget: Budget | None, before: float | None
+def _tailored(
+    proposal: tuple[ConfigChange, ...], fix: Fix, config: RunConfig, situation: Situation
+) -> Proposal:
+    """The rule's step, made as long as this card, this machine and these reads ask for."""
+    evidence, budget, processors = situation.evidence, situation.budget, situation.processors
+    if budget and budget.usable_gib is not None and fix.key == "training.batch_size":
+        return fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
+    if budget and budget.usable_gib is not None and fix.key == "model.quantization":
+        return fitting_quantization(config, budget)
+    if processors is not None and fix.key == "training.num_workers":
+        bounded = (dataclasses.replace(change, new=min(change.new, processors)) for change in proposal)
+        more = tuple(change for change in bounded if change.new > change.old)
+        return more or Impossible(f"{processors} processors have no room for more workers")
+    if evidence.longest_read_tokens and fix.key == "tokenizer.max_length":
+        longest = evidence.longest_read_tokens
+        whole = (dataclasses.replace(change, new=max(change.new, longest)) for change in proposal)
+        kept = tuple(change for change in whole if change.new != change.old)
+        return kept or Impossible(f"the longest read has {longest} tokens: shorter cuts reads")
+    if fix.key == "training.max_epochs" and fix.action == "lower":
+        return _until_best(proposal, evidence)
+    return proposal
+
+
+def _is_predictable(fix: Fix, situation: Situation) -> bool:
+    """Whether the dry run can tell what this fix does: not without the lengths of the reads for padding."""
+    if fix.key == "tokenizer.padding":
+        return situation.evidence.longest_read_tokens is not None
+    return fix.key not in UNSEEN_BY_PREDICTION
+
+
+def _memory_objection(
+    symptom: str, fix: Fix, before: float | None, after: float | None, situation: Situation
 ) -> str:
-    if budget is None or before is None:
+    """Why memory speaks against a fix; empty if it does not."""
+    if symptom == "oom" and before is not None and after is not None and after >= before - NEGLIGIBLE_GIB:
+        return f"saves nothing here: {gib(before)} before, {gib(after)} after"
+    if symptom not in TAKES_MEMORY or not _grows(fix, before, after):
         return ""
-    after = budget.need(with_changes(config, proposal))
-    if after is None:
+    usable = situation.usable_gib
+    if after is not None and usable is not None:
+        return "" if after <= usable else f"would need {gib(after)} of the {gib(usable)} that are usable"
+    if _has_room(situation):
+        return ""
+    return "takes more memory, and how much is free is not known (give --gpu)"
+
+
+def _saving(
+    proposal: tuple[ConfigChange, ...], config: RunConfig, situation: Situation, before: float | None
+) -> str:
+    after = situation.need(with_changes(config, proposal)) if before is not None else None
+    if before is None or after is None:
         return ""
     changes = ", ".join(str(change) for change in proposal)
     return f"{changes} would change {gib(before)} to {gib(after)} (predicted)"
-
-
-def _bounded_workers(proposal: tuple[ConfigChange, ...], processors: int) -> tuple[ConfigChange, ...]:
-    bounded = (dataclasses.replace(change, new=min(change.new, processors)) for change in proposal)
-    return tuple(change for change in bounded if change.new > change.old)
-
-
-def _whole_reads(proposal: tuple[ConfigChange, ...], longest: int) -> tuple[ConfigChange, ...]:
-    """A length between the longest read and the present one: never one that cuts reads."""
-    kept = (dataclasses.replace(change, new=max(change.new, longest)) for change in proposal)
-    return tuple(change for change in kept if change.new != change.old)
 
 
 def _until_best(proposal: tuple[ConfigChange, ...], evidence: Evidence) -> tuple[ConfigChange, ...]:
@@ -258,8 +271,7 @@ def _grows(fix: Fix, before: float | None, after: float | None) -> bool:
     )
 
 
-def _has_room(evidence: Evidence, budget: Budget | None) -> bool:
+def _has_room(situation: Situation) -> bool:
     """Without a prediction: the run itself left much of the card unused."""
-    reserved = evidence.peak_reserved_gib
-    usable = budget.usable_gib if budget else None
+    reserved, usable = situation.evidence.peak_reserved_gib, situation.usable_gib
     return usable is not None and reserved is not None and reserved < SPARE_MEMORY * usable
