@@ -45,4 +45,4 @@ def test_examples_are_the_first_of_a_value_and_its_first_repetition() -> None:
 def test_no_room_is_an_input_error(tmp_path: Path) -> None:
     counter = RepeatCounter(tmp_path / "absent", 10)
     with pytest.raises(InputError, match="TMPDIR"):
-        counter.add(hashes(10, 10))
+        counter.add(hashes(11, 11))

@@ -248,10 +248,12 @@ def test_the_default_directory_follows_the_environment(
 
 
 def test_partial_indexes_of_killed_builds_are_removed_after_a_day(tmp_path: Path) -> None:
-    old, recent = tmp_path / "index" / ".old.1", tmp_path / "index" / ".recent.2"
-    for directory in (old, recent):
+    old, recent = tmp_path / "index" / ".metagene-partial-old", tmp_path / "index" / ".metagene-partial-new"
+    foreign = tmp_path / "index" / ".ssh"
+    for directory in (old, recent, foreign):
         directory.mkdir(parents=True)
         written(directory / "offsets", b"12345678")
     os.utime(old / "offsets", (0, 0))
+    os.utime(foreign / "offsets", (0, 0))
     build(written(tmp_path / "reads.fa", fasta(READS)), tmp_path / "index")
-    assert (old.exists(), recent.exists()) == (False, True)
+    assert (old.exists(), recent.exists(), foreign.exists()) == (False, True, True)

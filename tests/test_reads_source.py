@@ -66,6 +66,10 @@ def test_a_truncated_file_yields_what_was_read_and_says_where_it_ends(tmp_path: 
     assert not found.complete
     assert share * 1800 < found.records <= 2000
     assert found.bytes_examined == path.stat().st_size
+    # The record that was cut is counted, but is no read.
+    assert [(r.kind, r.count, r.examples[0].record) for r in found.rejected] == [("cut", 1, found.records)]
+    assert set(found.sample) <= {sequence.encode() for _, sequence in READS}
+    assert found.bases.total == found.total_bases == 150 * found.accepted
 
 
 @pytest.mark.parametrize("missing", [1, 4, 7, 8])

@@ -13,8 +13,8 @@ import numpy as np
 
 from metagene_train.reads import fasta, fastq
 from metagene_train.reads.formats import ReadFormat
-from metagene_train.reads.layout import Layout
-from metagene_train.reads.source import ByteSource
+from metagene_train.reads.layout import CUT_RECORD, Layout
+from metagene_train.reads.source import ByteSource, is_cut
 from metagene_train.reads.window import Window
 
 CHUNK_BYTES = 1 << 21
@@ -93,7 +93,8 @@ def iter_batches(
     """Every record of a source, sound or not, in batches of about ``chunk_bytes``.
 
     Memory is bounded by the chunk and the longest record. Raises DataError for a record of more
-    than `window.LONGEST_RECORD` bytes; damaged compression is left in ``source.problems``.
+    than `window.LONGEST_RECORD` bytes; damaged compression is left in ``source.problems``, and the
+    record it cuts has a fault.
     """
     find_records = fasta.find_records if form.kind == "fasta" else fastq.find_records
     window = Window(source, chunk_bytes)
@@ -102,6 +103,10 @@ def iter_batches(
     while True:
         lines = window.lines()
         layout = find_records(window, lines)
+        ended = window.final and layout.lines == len(lines)
+        if ended and form.kind == "fasta" and is_cut(source):
+            # Nothing in FASTA tells a whole last record from one that lost its end.
+            layout.faults[-1:] = CUT_RECORD
         if layout.lines:
             end = int(lines.starts[layout.lines])
             yield RecordBatch(
@@ -118,6 +123,6 @@ def iter_batches(
             )
             record += len(layout.starts)
             line += layout.lines
-        if window.final and layout.lines == len(lines):
+        if ended:
             return
         window.advance(int(lines.starts[layout.lines]))

@@ -13,7 +13,7 @@ from metagene_train.errors import InputError
 from metagene_train.reads.problems import EXAMPLES_KEPT
 
 HASHES_IN_MEMORY = 1 << 24
-"""128 MiB of hashes are kept; more are written to a temporary file in sorted runs."""
+"""Kept in memory (128 MiB, and as much again to sort them); more go to a temporary file in sorted runs."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +34,39 @@ class RepeatCounter:
 
     def __init__(self, directory: Path | None = None, capacity: int = HASHES_IN_MEMORY):
         self._directory = directory
-        self._capacity = capacity
-        self._pending: list[np.ndarray] = []
-        self._pending_count = 0
+        self._arrived = np.empty(capacity, dtype=np.uint64)
+        self._count = 0
         self._run_lengths: list[int] = []
         self._file: IO[bytes] | None = None
 
     def add(self, hashes: np.ndarray) -> None:
         """Hashes [N] uint64. Raises InputError if they have to go to a disk that is full."""
-        self._pending.append(hashes)
-        self._pending_count += len(hashes)
-        if self._pending_count >= self._capacity:
-            self._spill()
+        while len(hashes):
+            if self._count == len(self._arrived):
+                self._spill()
+            taken = hashes[: len(self._arrived) - self._count]
+            self._arrived[self._count : self._count + len(taken)] = taken
+            self._count += len(taken)
+            hashes = hashes[len(taken) :]
 
     def repeats(self) -> Repeats:
         """Repetitions among all hashes. Ends the collection.
 
         Examples need the order of arrival, which is known only while all hashes are in memory.
         """
-        arrived = np.concatenate(self._pending) if self._pending else np.zeros(0, dtype=np.uint64)
-        self._pending.clear()
-        runs = [*self._mapped_runs(), np.sort(arrived)]
-        if len(runs) > 1:
-            return Repeats(self._count(runs), ())
-        ascending = runs[0]
+        arrived = self._arrived[: self._count]
+        ascending = np.sort(arrived)
+        if self._file is not None:
+            return Repeats(self._merge([*self._mapped_runs(self._file), ascending]), ())
         repeated = ascending[1:] == ascending[:-1]
         values = ascending[:-1][repeated][:EXAMPLES_KEPT]
         pairs = (np.flatnonzero(arrived == value)[:2].tolist() for value in np.unique(values))
         return Repeats(int(np.count_nonzero(repeated)), tuple(sorted((one, two) for one, two in pairs)))
 
-    def _count(self, runs: list[np.ndarray]) -> int:
+    def _merge(self, runs: list[np.ndarray]) -> int:
         """Repetitions in sorted runs, over ranges of hash values that fit in memory one by one."""
         total = sum(map(len, runs))
-        parts = max(1, -(-total // self._capacity))
+        parts = max(1, -(-total // len(self._arrived)))
         bounds = [(part << 64) // parts for part in range(1, parts)]
         cuts = [
             [0, *np.searchsorted(run, np.array(bounds, dtype=np.uint64)).tolist(), len(run)] for run in runs
@@ -80,25 +80,21 @@ class RepeatCounter:
         return repeated
 
     def _spill(self) -> None:
-        run = np.concatenate(self._pending)
-        self._pending.clear()
-        self._pending_count = 0
-        run.sort()
+        self._arrived.sort()
         try:
             if self._file is None:
                 # Without a name, so that it is gone with the process, however that ends.
                 self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
-            self._file.write(run.data)
+            self._file.write(self._arrived.data)
         except OSError as error:
             raise InputError(
                 f"{self._directory or tempfile.gettempdir()}: no room for the hashes that find repeated "
                 f"headers ({error.strerror}); set TMPDIR to a larger disk"
             ) from None
-        self._run_lengths.append(len(run))
+        self._run_lengths.append(len(self._arrived))
+        self._count = 0
 
-    def _mapped_runs(self) -> list[np.ndarray]:
-        if self._file is None:
-            return []
-        self._file.flush()
-        hashes = np.memmap(self._file, dtype=np.uint64, mode="r")
+    def _mapped_runs(self, file: IO[bytes]) -> list[np.ndarray]:
+        file.flush()
+        hashes = np.memmap(file, dtype=np.uint64, mode="r")
         return np.split(hashes, np.cumsum(self._run_lengths)[:-1])

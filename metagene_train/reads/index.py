@@ -55,7 +55,7 @@ class ReadIndex:
         InputError if there is no such file or the index cannot be written.
         """
         path = Path(path)
-        root = Path(index_dir) if index_dir else default_index_dir()
+        root = Path(index_dir).expanduser() if index_dir else default_index_dir()
         form = sniff(path, file_format)
         directory = root / IndexKey.of(path, form, header).directory()
         meta = index_files.load_meta(directory)

@@ -37,6 +37,7 @@ from metagene_train.reads.source import ByteSource, open_source
 _ESTIMATED_FROM_BYTES = 1 << 20
 _ABANDONED_AFTER_S = 24 * 3600
 _HASH_BYTES = 8
+_PARTIAL = ".metagene-partial-"
 
 
 class IndexWriter:
@@ -48,7 +49,7 @@ class IndexWriter:
         self._partial = partial
         self._columns = {name: (partial / name).open("wb") for name in COLUMNS}
         self._rejected = (partial / REJECTED).open("wb")
-        self._unpacked: BinaryIO | None = None
+        self._unpacked = (partial / UNPACKED).open("wb") if key.compression != "none" else None
         self._accepted_count = self._rejected_count = 0
 
     @classmethod
@@ -59,7 +60,7 @@ class IndexWriter:
             root.mkdir(parents=True, exist_ok=True)
             _check_space(path, form, root)
             _remove_abandoned(root)
-            partial = Path(tempfile.mkdtemp(prefix=f".{key.directory()}.", dir=root))
+            partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{key.directory()}.", dir=root))
             return cls(key, root, partial)
         except OSError as error:
             raise _cannot_write(root, error) from None
@@ -72,10 +73,7 @@ class IndexWriter:
 
     def tap(self, source: ByteSource) -> ByteSource:
         """The source to scan: of a compressed file, one that also keeps what it unpacks."""
-        if self._key.compression == "none":
-            return source
-        self._unpacked = (self._partial / UNPACKED).open("wb")
-        return _KeepingSource(source, self._unpacked, self._root)
+        return _KeepingSource(source, self._unpacked, self._root) if self._unpacked else source
 
     def append(
         self, offsets: np.ndarray, spans: np.ndarray, lengths: np.ndarray, class_ids: np.ndarray
@@ -190,7 +188,7 @@ def _readable(count: float) -> str:
 
 def _remove_abandoned(root: Path) -> None:
     """Partial indexes that no build has touched for a day were left by one that was killed."""
-    for partial in root.glob(".*"):
+    for partial in root.glob(f"{_PARTIAL}*"):
         try:
             newest = max(
                 (entry.stat().st_mtime for entry in partial.iterdir()), default=partial.stat().st_mtime

@@ -14,7 +14,7 @@ FAULTS = (
     "text where a record should start with @",
     "the file ends inside the record",
 )
-"""What can be wrong with a FASTQ record, by code; code 0 is a sound record."""
+"""What can be wrong with a record, by code; code 0 is a sound record. All but the last are of FASTQ."""
 
 MISSING_PLUS, LENGTHS_DIFFER, STRAY_TEXT, CUT_RECORD = range(1, len(FAULTS))
 

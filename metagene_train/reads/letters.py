@@ -19,9 +19,9 @@ def count_letters(batch: RecordBatch, headers: HeaderRows) -> BaseCounts:
     """Letters in the sequences of the sound records of a batch."""
     if not len(batch):
         return BaseCounts()
-    if batch.layout.quality_start is None:
+    if batch.layout.quality_start is None and not batch.layout.faults.any():
         return _fasta_letters(batch, headers)
-    return _fastq_letters(batch)
+    return _picked_letters(batch)
 
 
 def _fasta_letters(batch: RecordBatch, headers: HeaderRows) -> BaseCounts:
@@ -45,7 +45,8 @@ def _fasta_letters(batch: RecordBatch, headers: HeaderRows) -> BaseCounts:
     return _counted(usual, every, int(batch.layout.length.sum()))
 
 
-def _fastq_letters(batch: RecordBatch) -> BaseCounts:
+def _picked_letters(batch: RecordBatch) -> BaseCounts:
+    """Sequences alone, where other lines would be counted too."""
     layout = batch.layout
     sound = np.flatnonzero(layout.faults == SOUND)
     starts = layout.sequence_start[sound]

@@ -37,7 +37,8 @@ class Problem:
 class Rejection:
     """Records left out for one reason: how many, and the first five of them.
 
-    ``kind`` is ``header``, ``empty`` or ``fastq``; ``reason`` is the sentence for the user.
+    ``kind`` is ``header``, ``empty``, ``fastq`` (its structure) or ``cut`` (the last record of FASTA that
+    ends early); ``reason`` is the sentence for the user.
     """
 
     kind: str

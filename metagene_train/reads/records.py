@@ -53,7 +53,8 @@ def iter_reads(path: str | Path, *, file_format: str = "auto") -> Iterator[Read]
                 fault = faults.get(number)
                 record, line = batch.first_record + number, batch.line(number)
                 if fault:
-                    raise DataError(f"{path}: line {line:,}, record {record:,}: {fault}")
+                    reasons = [fault, *(problem.message for problem in source.problems)]
+                    raise DataError(f"{path}: line {line:,}, record {record:,}: {'; '.join(reasons)}")
                 header = decode_header(batch.header(number))
                 yield Read(header, batch.sequence(number), batch.quality(number), record, line)
         if source.problems:

@@ -136,7 +136,9 @@ class _Tally:
         self._accepted += int(np.count_nonzero(accepted))
 
     def _count_damage(self, batch: RecordBatch) -> None:
-        damaged = [("fastq", record, FAULTS[batch.layout.faults[record]]) for record in batch.faulty()]
+        damaged = []
+        if batch.layout.quality_start is not None:
+            damaged = [("fastq", record, FAULTS[batch.layout.faults[record]]) for record in batch.faulty()]
         damaged += [("nul", record, "the record holds NUL bytes") for record in batch.damaged_by_nul()]
         for kind, record, message in damaged:
             offset = int(batch.offsets()[record]) if self._plain else None
@@ -182,7 +184,7 @@ class _Tally:
             text = decode_header(batch.header(record))
             fault = batch.layout.faults[record]
             if fault != SOUND:
-                kind, reason = "fastq", FAULTS[fault]
+                kind, reason = "cut" if batch.layout.quality_start is None else "fastq", FAULTS[fault]
             elif self._header and columns and not columns.matched[record]:
                 kind, reason = "header", self._header.explain(text)
             else:

@@ -27,6 +27,7 @@ BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b00030000000000000000
 """The empty block that ends every whole BGZF file (SAM specification, section 4.1.2)."""
 
 _COMPRESSED_PIECE = 1 << 18
+_TRAILING_GARBAGE = "gzip_trailing_garbage"
 _FHCRC, _FEXTRA, _FNAME, _FCOMMENT = 2, 4, 8, 16
 
 
@@ -55,7 +56,14 @@ def open_source(path: Path, compression: str) -> ByteSource:
     return GzipSource(path, blocked=compression == "bgzf")
 
 
+def is_cut(source: ByteSource) -> bool:
+    """Whether data is missing where the source ended; only garbage behind whole data is no loss."""
+    return any(problem.kind != _TRAILING_GARBAGE for problem in source.problems)
+
+
 class PlainSource:
+    """A file that is not compressed."""
+
     def __init__(self, path: Path):
         self._file = path.open("rb", buffering=0)
         self.size = os.fstat(self._file.fileno()).st_size
@@ -201,7 +209,7 @@ class GzipSource:
         surplus = self.size - self._member_start
         self._pending, self._bytes_read = b"", self._member_start
         raise _damage(
-            "gzip_trailing_garbage",
+            _TRAILING_GARBAGE,
             f"{surplus:,} bytes after the last gzip member are not gzip; they were not read",
             self._member_start,
         )
