@@ -50,7 +50,7 @@ def test_ids_are_unique_and_every_check_explains_itself():
 
 
 def test_selection():
-    assert {check.id for check in select(["split"], ["V03"])} == {"V01", "V02", "V06", "V07"}
+    assert {check.id for check in select(["split"], ["V03"])} == {"V01", "V02", "V04", "V06", "V07"}
     with pytest.raises(InputError, match="did you mean F0"):
         select(["F0O2"])
 
@@ -262,6 +262,13 @@ def test_copies(copied, severity):
         severities(split.copies(facts(**both(same_strand=copied // 2, other_strand=copied - copied // 2))))
         == severity
     )
+
+
+@pytest.mark.parametrize(("sharing", "severity"), [(0, []), (5, []), (30, ["warn"])])
+def test_overlaps(sharing, severity):
+    known = both(segment_val_reads=1000, sharing_val_reads=sharing)
+    assert severities(split.overlaps(facts(**known))) == severity
+    assert severities(split.overlaps(facts(**both()))) == ["skip"]
 
 
 def test_pairs():

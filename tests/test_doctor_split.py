@@ -132,3 +132,41 @@ def test_damage_is_not_compared(tmp_path):
     (tmp_path / "cut.fa.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cut"):
         split.collect(tmp_path / "cut.fa.gz", write_reads(tmp_path / "v.fa", sequences(3)), PATTERN)
+
+
+def test_overlaps_of_46_bases_are_found_on_either_strand(tmp_path):
+    source = random.Random(11)
+    genome = "".join(source.choices("ACGT", k=4000))
+    train = [genome[start : start + 150] for start in range(0, 3800, 150)]
+    overlapping = []
+    for read in train:
+        start = source.randint(0, 104)
+        shared = read[start : start + 46]
+        left, right = ("".join(source.choices("ACGT", k=60)) for _ in range(2))
+        overlapping.append(left + (opposite(shared) if len(overlapping) % 2 else shared) + right)
+    unrelated = sequences(40, seed=77)
+    facts = split.collect(
+        write_reads(tmp_path / "t.fa", train),
+        write_reads(tmp_path / "v.fa", overlapping + unrelated, name="v"),
+        PATTERN,
+    )
+    assert facts.segment_val_reads == len(overlapping) + 40
+    assert facts.sharing_val_reads == len(overlapping)
+    assert facts.same_strand == facts.other_strand == 0
+
+
+def test_unknown_bases_and_short_reads_are_no_overlap(tmp_path):
+    train = write_reads(tmp_path / "t.fa", ["N" * 100, "ACGTACGTAC", "A" * 30 + "N" * 60])
+    val = write_reads(tmp_path / "v.fa", ["N" * 99, "ACGTACGTACG", "N" * 60 + "A" * 30], name="v")
+    assert split.collect(train, val, PATTERN).sharing_val_reads == 0
+
+
+def test_the_sample_is_even_and_about_as_large_as_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(split, "SEGMENT_READS", 500)
+    reads = sequences(5000, length=40)
+    train = write_reads(tmp_path / "t.fa", reads[::2])
+    val = write_reads(tmp_path / "v.fa", [*reads[:2500], *sequences(2500, length=40, seed=5)], name="v")
+    facts = split.collect(train, val, PATTERN)
+    assert 400 < facts.segment_val_reads < 600
+    assert facts.sharing_val_reads / facts.segment_val_reads == pytest.approx(0.25, abs=0.08)
+    assert split.collect(train, val, PATTERN, segments=False).segment_val_reads == 0

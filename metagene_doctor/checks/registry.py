@@ -57,6 +57,7 @@ CHECKS = (
     ),
     Check("V02", "No copies across the split", "split", split.copies, ("train", "val", "split")),
     Check("V03", "Mates are on the same side", "split", split.pairs_together, ("train", "val", "split")),
+    Check("V04", "Reads do not overlap across the split", "split", split.overlaps, ("train", "val", "split")),
     Check("V06", "Validation classes are trained", "split", split.classes_trained, ("train", "val")),
     Check("V07", "Training classes are validated", "split", split.classes_validated, ("train", "val")),
     Check("C01", "Config is valid", "config", config.config_read),

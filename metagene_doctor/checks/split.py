@@ -17,6 +17,8 @@ COPIES_ERROR, COPIES_WARN = 0.05, 0.005
 
 PAIRS_ERROR = 0.01
 
+OVERLAPS_WARN = 0.01
+
 FEW_VALIDATION_READS = 20
 """Per class: below it one read moves the class's recall by more than 5 points."""
 
@@ -113,6 +115,44 @@ def _examples(facts: Facts, overlaps: tuple[Overlap, ...]) -> tuple[Example, ...
         )
         for overlap in overlaps
     )
+
+
+def overlaps(facts: Facts) -> Iterator[Finding]:
+    """How many validation reads overlap a training read by 46 bases or more, on either strand.
+
+    All 31-base segments of about 10,000 validation reads are looked for among every sixteenth
+    segment of all training reads: each shared stretch of 31 + 16 - 1 bases holds one. Reads that
+    overlap come from one genome, so the score is that of genomes seen in training. Training sets
+    above 20 million reads are compared at level deep.
+    """
+    split = facts.split
+    assert split and facts.val
+    if split.same_file:
+        return
+    if not split.segment_val_reads:
+        yield split_finding(
+            id="V04",
+            severity=Severity.SKIP,
+            title="Reads do not overlap across the split",
+            why="overlaps take long at this size",
+            remedy=Remedy(text="use --level deep"),
+        )
+        return
+    share = split.sharing_val_reads / split.segment_val_reads
+    if share >= OVERLAPS_WARN:
+        yield split_finding(
+            id="V04",
+            severity=Severity.WARN,
+            title=f"{percent(share)} of {count(split.segment_val_reads, 'validation read')} "
+            "overlap a training read by 46 bases or more",
+            count=split.sharing_val_reads,
+            measured=share,
+            threshold=OVERLAPS_WARN,
+            unit="fraction of validation reads",
+            why="They are from genomes that training has seen: the score says little of unseen strains.",
+            remedy=Remedy(text="For that, hold out genomes, not reads."),
+            confidence="sampled",
+        )
 
 
 def classes_trained(facts: Facts) -> Iterator[Finding]:

@@ -234,7 +234,14 @@ def _collect_split(found: _Collection, request: Request, stage: StartStage) -> N
         advance = stage("Comparing training and validation reads")
         found.add(
             "split",
-            lambda: split.collect(Path(train.path), Path(val.path), header, dataset.file_format, advance),
+            lambda: split.collect(
+                Path(train.path),
+                Path(val.path),
+                header,
+                dataset.file_format,
+                segments=request.level == "deep" or train.records <= split.SEGMENTS_AT_STANDARD,
+                progress=advance,
+            ),
         )
 
 
@@ -272,7 +279,10 @@ def _collect_prediction(found: _Collection, request: Request) -> None:
     longest, padded = tokens.expected_lengths(config, found.known.get("tokens"), found.known.get("train"))
     classes = len(found.known.get("classes", ())) or classes_in(found.known.get("train")) or 2
     found.add("memory", lambda: prediction.predict_memory(config, classes=classes, length=longest, card=card))
-    found.add("speed", lambda: prediction.predict_speed(config, padded_tokens=padded, card=card))
+    found.add(
+        "speed",
+        lambda: prediction.predict_speed(config, classes=classes, padded_tokens=padded, card=card),
+    )
 
 
 def classes_in(train: reads.ReadsFacts | None) -> int:

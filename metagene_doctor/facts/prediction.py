@@ -71,6 +71,9 @@ def target_gpu(
     """
     from metagene_doctor import rulebook
 
+    device = None if found is None else first_visible(found.devices, visible)
+    if gpu is None and gpu_mem is None and device is None:
+        return None
     book = rulebook.load()
     if gpu is not None:
         card = book.gpu(gpu)
@@ -78,9 +81,7 @@ def target_gpu(
     if gpu_mem is not None:
         card, note = book.smallest_gpu(gpu_mem)
         return _named(card, "--gpu-mem", f"--gpu-mem {gpu_mem:g}", note), card
-    device = None if found is None else first_visible(found.devices, visible)
-    if device is None:
-        return None
+    assert device is not None
     try:
         card = book.gpu(device.name)
     except InputError:  # a card the rule book does not know, judged by the driver's numbers
@@ -127,7 +128,7 @@ def first_visible(devices: Sequence[GpuDevice], visible: str | None) -> GpuDevic
 
 def predict_memory(config: RunConfig, *, classes: int, length: int, card: Gpu) -> MemoryFacts:
     """Trace the configured run under fake tensors (seconds; needs torch, no GPU and no weights)."""
-    from metagene_doctor.memory.workload import Workload, trace
+    from metagene_doctor.memory import Workload, trace
 
     profile = trace(Workload.from_config(config, num_labels=classes, length=length), gpu=card)
     return MemoryFacts(
@@ -143,7 +144,7 @@ def predict_memory(config: RunConfig, *, classes: int, length: int, card: Gpu) -
     )
 
 
-def predict_speed(config: RunConfig, *, padded_tokens: float, card: Gpu) -> SpeedFacts:
+def predict_speed(config: RunConfig, *, classes: int, padded_tokens: float, card: Gpu) -> SpeedFacts:
     """Estimate reads per second; ``padded_tokens`` is the mean length of a read with its padding."""
     from metagene_doctor.tuning import speed
     from metagene_doctor.tuning.device import of_gpu
@@ -151,7 +152,7 @@ def predict_speed(config: RunConfig, *, padded_tokens: float, card: Gpu) -> Spee
 
     encoder = encoder_architecture(config.model.encoder_path, config.model.revision)
     shape = speed.Architecture.of(encoder, config.model.encoder_layers)
-    found = speed.estimate(config, shape, of_gpu(card, ""), padded_tokens)
+    found = speed.estimate(config, shape, of_gpu(card, ""), padded_tokens, classes=classes)
     return SpeedFacts(
         reads_per_s=found.reads_per_s, slowest=found.slow, fastest=found.fast, limit=found.limit
     )

@@ -1,4 +1,4 @@
-"""Reads as 64-bit hashes: of their sequence, the same for both strands, and of the pair's name.
+"""Reads as 64-bit hashes: of sequence and segments, the same for both strands, and of the pair's name.
 
 Reads on one line are hashed thousands at a time, in the buffer they were read into; wrapped and
 long ones are copied out first. Both ways give the same hash for the same sequence. The sequence
@@ -24,9 +24,12 @@ from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.layout import SOUND
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.source import open_source
-from metagene_train.reads.words import LONGEST_ROW, gather_words, hash_rows, words_of
+from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_words, hash_rows, words_of
 
-_BLANK, _BAR = ord(" "), ord("|")
+SEGMENT = 31
+"""Bases of a segment: two reads that share one are from one genome (4^31 is 5x10^18)."""
+
+_BLANK, _BAR, _UNKNOWN = ord(" "), ord("|"), ord("N")
 _NORMAL = bytes(_BLANK if byte in WHITESPACE else normalise(bytes([byte]))[0] for byte in range(256))
 """As `normalise` does it byte by byte, but blanks stay: they mark reads that need more care."""
 _COMPLEMENT = reverse_complement(bytes(range(256)))[::-1]
@@ -47,55 +50,128 @@ class ReadHashes(NamedTuple):
     """uint64 [N]: hash of what both reads of a pair are called."""
     mates: np.ndarray
     """int8 [N]: mate number 1 or 2, 0 for none."""
+    segments: np.ndarray
+    """uint64 [M]: strand-neutral hashes of 31-base segments without N, every so many bases."""
+    owners: np.ndarray
+    """int64 [M]: the read (0..N-1) that each segment is of."""
+
+
+class Strands(NamedTuple):
+    """Normalised sequences in a buffer, and the same buffer read from the other strand."""
+
+    forward: np.ndarray
+    backward: np.ndarray
+    """Words of both buffers, see `metagene_train.reads.words.words_of`."""
+    size: int
+    starts: np.ndarray
+    lengths: np.ndarray
+    places: np.ndarray
+    """int64 [N]: which records of the batch these are."""
+
+    @classmethod
+    def of(cls, letters: bytes, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray) -> Strands:
+        opposite = letters.translate(_COMPLEMENT)[::-1]
+        forward, backward = (words_of(np.frombuffer(buffer, np.uint8)) for buffer in (letters, opposite))
+        return cls(forward, backward, len(letters), starts, lengths, places)
 
 
 def read_hashes(
     path: Path,
     header: HeaderPattern,
     file_format: str = "auto",
+    *,
+    segment_step: int = 0,
+    one_in: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ReadHashes]:
-    """Every read of a file. Raises DataError where the file is damaged."""
+    """Every read of a file, or ``one_in`` so many, chosen evenly and at random by record number.
+
+    Segments are taken every ``segment_step`` bases, none for 0. Raises DataError where the file is
+    damaged.
+    """
     form = sniff(path, file_format)
     with closing(open_source(path, form.compression)) as source:
         for batch in iter_batches(source, form):
-            kept = np.flatnonzero((batch.layout.faults == SOUND) & (batch.layout.length > 0))
-            forward, backward = _sequence_hashes(batch)
-            names, mates = _names(batch, header)
-            yield ReadHashes(
-                batch.first_record + kept,
-                np.minimum(forward, backward)[kept],
-                (backward < forward)[kept].astype(np.int8),
-                names[kept],
-                mates[kept],
-            )
+            wanted = (batch.layout.faults == SOUND) & (batch.layout.length > 0)
+            if one_in > 1:
+                numbers = (batch.first_record + np.arange(len(batch))).astype(np.uint64)
+                wanted &= (numbers * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % one_in == 0
+            if wanted.any():
+                yield _hash_batch(batch, np.flatnonzero(wanted), header, segment_step)
             if progress:
                 progress(source.position, source.size)
         if source.problems:
             raise DataError(f"{path}: {source.problems[0].message}")
 
 
-def _sequence_hashes(batch: RecordBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes [N] of all sequences of a batch and of their reverse complements."""
+def _hash_batch(batch: RecordBatch, kept: np.ndarray, header: HeaderPattern, segment_step: int) -> ReadHashes:
+    forward, backward = np.zeros((2, len(batch)), dtype=np.uint64)
+    segments, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
+    for strands in _strands(batch, kept):
+        if not len(strands.places):
+            continue
+        forward[strands.places], backward[strands.places] = _sequence_hashes(strands)
+        if segment_step:
+            hashes, reads = _segment_hashes(strands, segment_step)
+            segments.append(hashes)
+            owners.append(np.searchsorted(kept, strands.places[reads]))
+    names, mates = _names(batch, header)
+    return ReadHashes(
+        batch.first_record + kept,
+        np.minimum(forward, backward)[kept],
+        (backward < forward)[kept].astype(np.int8),
+        names[kept],
+        mates[kept],
+        np.concatenate(segments),
+        np.concatenate(owners),
+    )
+
+
+def _strands(batch: RecordBatch, kept: np.ndarray) -> tuple[Strands, Strands]:
+    """Reads on one line as they lie in the batch, and the others copied out of it."""
     letters = bytes(batch.raw).translate(_NORMAL)
-    opposite = letters.translate(_COMPLEMENT)[::-1]
-    starts, lengths = batch.layout.sequence_start, batch.layout.length
+    starts, lengths = batch.layout.sequence_start[kept], batch.layout.length[kept]
+    blanks = np.concatenate(([0], np.cumsum(np.frombuffer(letters, np.uint8) == _BLANK, dtype=np.int32)))
+    special = (lengths > LONGEST_ROW) | (blanks[starts + lengths] > blanks[starts])
+    ordinary = Strands.of(letters, starts[~special], lengths[~special], kept[~special])
+    sequences = [normalise(batch.sequence(place)) for place in kept[special].tolist()]
+    copied = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    margin = bytes(SPARE)
+    begins = SPARE + np.cumsum(copied) - copied
+    copies = Strands.of(margin + b"".join(sequences) + margin, begins, copied, kept[special])
+    return ordinary, copies
+
+
+def _sequence_hashes(strands: Strands) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes [N] of the sequences and of their reverse complements."""
+    starts, lengths = strands.starts, strands.lengths
+    mirrored = strands.size - starts - lengths
     short = np.where(lengths <= LONGEST_ROW, lengths, 0)
-    rows = gather_words(words_of(np.frombuffer(letters, np.uint8)), starts, short)
-    mirrored = len(letters) - starts - short
-    opposite_rows = gather_words(words_of(np.frombuffer(opposite, np.uint8)), mirrored, short)
-    forward, backward = hash_rows(rows, short), hash_rows(opposite_rows, short)
-    special = (lengths > LONGEST_ROW) | (rows.view(np.uint8) == _BLANK).any(axis=1)
-    if special.any():
-        places = np.flatnonzero(special)
-        sequences = [normalise(batch.sequence(place)) for place in places.tolist()]
-        forward[places] = _hash_strings(sequences)
-        backward[places] = _hash_strings([reverse_complement(sequence) for sequence in sequences])
+    forward = hash_rows(gather_words(strands.forward, starts, short), short)
+    backward = hash_rows(gather_words(strands.backward, mirrored, short), short)
+    for long in np.flatnonzero(lengths > LONGEST_ROW):
+        one = slice(long, long + 1)
+        forward[one] = hash_rows(gather_words(strands.forward, starts[one], lengths[one]), lengths[one])
+        backward[one] = hash_rows(gather_words(strands.backward, mirrored[one], lengths[one]), lengths[one])
     return forward, backward
 
 
+def _segment_hashes(strands: Strands, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Strand-neutral hashes [M] of segments that hold no N, and the reads [M] they are of."""
+    counts = np.maximum(0, (strands.lengths - SEGMENT) // step + 1)
+    reads = np.repeat(np.arange(len(counts)), counts)
+    offsets = (np.arange(len(reads)) - np.repeat(np.cumsum(counts) - counts, counts)) * step
+    starts = strands.starts[reads] + offsets
+    lengths = np.full(len(starts), SEGMENT)
+    rows = gather_words(strands.forward, starts, lengths)
+    known = ~(rows.view(np.uint8) == _UNKNOWN).any(axis=1)
+    opposite = gather_words(strands.backward, strands.size - starts[known] - SEGMENT, lengths[known])
+    hashes = np.minimum(hash_rows(rows[known], lengths[known]), hash_rows(opposite, lengths[known]))
+    return hashes, reads[known]
+
+
 def _hash_strings(strings: Sequence[bytes]) -> np.ndarray:
-    """`hash_rows` of strings of any length."""
+    """64-bit hashes [N] of strings, such as names, that are about equally long."""
     lengths = np.array([len(string) for string in strings])
     width = -(-max(8, int(lengths.max())) // 8) * 8
     joined = b"".join(string.ljust(width, b"\0") for string in strings)

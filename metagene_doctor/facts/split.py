@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metagene_doctor.finding import Frozen
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     import numpy as np
 
     from metagene_train.reads.headers import HeaderPattern
+
+
+SEGMENT_READS = 10_000
+"""About so many validation reads are looked for in parts: the share is then known to 0.01."""
+
+SEGMENTS_AT_STANDARD = 20_000_000
+"""Training reads up to which the standard level compares segments (4 s of processor time a million)."""
+
+SEGMENT_STEP = 16
+"""All segments of a validation read are known, of a training read every sixteenth: every shared
+stretch of 31 + 16 - 1 = 46 bases holds one of those, on either strand."""
 
 
 class Overlap(Frozen):
@@ -42,6 +53,10 @@ class SplitFacts(Frozen):
     split_pairs: int = 0
     """Of those, reads whose mate is a training read."""
     pair_examples: tuple[Overlap, ...] = ()
+    segment_val_reads: int = 0
+    """Validation reads, evenly chosen, that were looked for in parts."""
+    sharing_val_reads: int = 0
+    """Of those, reads that share a segment with a training read (see `SEGMENT_STEP`)."""
     names_identify: bool = True
     """False: so many validation reads share a name that names do not tell pairs apart."""
 
@@ -59,6 +74,8 @@ class _Lookup:
         """Note reads of another file by their record number; the first per hash and kind is kept."""
         import numpy as np
 
+        if not len(self._ordered):
+            return
         place = np.minimum(np.searchsorted(self._ordered, hashes), len(self._ordered) - 1)
         found = self._ordered[place] == hashes
         rows, columns, records = kinds[found], place[found], records[found]
@@ -76,9 +93,11 @@ def collect(
     val: Path,
     header: HeaderPattern,
     file_format: str = "auto",
+    *,
+    segments: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitFacts:
-    """Compare two read files. Raises DataError where one of them is damaged."""
+    """Compare two read files; ``segments`` also in parts. Raises DataError where one is damaged."""
     import numpy as np
 
     from metagene_doctor.facts.read_hashes import ReadHashes, read_hashes
@@ -86,10 +105,15 @@ def collect(
     if train.samefile(val):
         return SplitFacts(same_file=True)
     batches = list(read_hashes(val, header, file_format))
+    parts = _val_segments(val, header, file_format, sum(len(b.records) for b in batches) if segments else 0)
+    shared = _Lookup(parts.segments, kinds=1)
     held = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
     sequences, names = _Lookup(held.sequences, kinds=2), _Lookup(held.names, kinds=3)
     train_reads = 0
-    for batch in read_hashes(train, header, file_format, progress):
+    for batch in read_hashes(
+        train, header, file_format, segment_step=SEGMENT_STEP if segments else 0, progress=progress
+    ):
+        shared.see(batch.segments, _one_kind(batch.owners), batch.records[batch.owners])
         sequences.see(batch.sequences, batch.strands, batch.records)
         names.see(batch.names, batch.mates, batch.records)
         train_reads += len(batch.records)
@@ -106,8 +130,40 @@ def collect(
         paired_val_reads=int(mated.sum()),
         split_pairs=int((mate > 0).sum()),
         pair_examples=_examples(held.records, mate),
+        segment_val_reads=parts.reads,
+        sharing_val_reads=len(np.unique(parts.owners[shared.first(_one_kind(parts.owners)) > 0])),
         names_identify=len(np.unique(named)) >= 0.99 * len(named),
     )
+
+
+class _ValSegments(NamedTuple):
+    segments: np.ndarray
+    """uint64 [M]: every segment of the chosen validation reads."""
+    owners: np.ndarray
+    """int64 [M]: which of the chosen reads each is of."""
+    reads: int
+
+
+def _val_segments(val: Path, header: HeaderPattern, file_format: str, reads: int) -> _ValSegments:
+    """Segments of about `SEGMENT_READS` of so many validation reads; none for 0 reads."""
+    import numpy as np
+
+    from metagene_doctor.facts.read_hashes import read_hashes
+
+    one_in = max(1, round(reads / SEGMENT_READS))
+    segments, owners, looked_at = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)], 0
+    if reads:
+        for batch in read_hashes(val, header, file_format, segment_step=1, one_in=one_in):
+            segments.append(batch.segments)
+            owners.append(batch.owners + looked_at)
+            looked_at += len(batch.records)
+    return _ValSegments(np.concatenate(segments), np.concatenate(owners), looked_at)
+
+
+def _one_kind(like: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.zeros(len(like), dtype=np.int8)
 
 
 def _examples(records: np.ndarray, matches: np.ndarray) -> tuple[Overlap, ...]:
