@@ -476,6 +476,24 @@ def test_fp32_weights_are_the_first_thing_to_go() -> None:
     assert [(c.key, c.new) for c in made.advised[0].changes] == [("training.precision", "bf16-mixed")]
 
 
+@pytest.mark.parametrize(("situation", "new"), [({"bf16": False}, "fp16-mixed"), ({"on_cpu": True}, None)])
+def test_a_device_without_bf16_is_not_told_to_use_it(situation: dict, new: str | None) -> None:
+    config = RunConfig()
+    config.training.precision = "32"
+    made = plan(["slow"], config, Situation(Evidence(source=""), rulebook.load(), **situation))
+    changes = [c.new for item in made.advised for c in item.changes if c.key == "training.precision"]
+    assert changes == ([new] if new else [])
+
+
+def test_speed_waits_while_a_run_does_not_converge() -> None:
+    config = RunConfig()
+    config.optimizer.max_grad_norm, config.tokenizer.padding = None, "max_length"
+    made = plan(["instability", "slow"], config, Situation(Evidence(source=""), rulebook.load()))
+    assert "optimizer.max_grad_norm" in {change.key for change in made.changes}
+    assert "tokenizer.padding" not in {change.key for change in made.changes}
+    assert any(item.fix.key == "tokenizer.padding" for item in made.advised)
+
+
 def test_a_failure_during_evaluation_lowers_the_evaluation_batch(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text(

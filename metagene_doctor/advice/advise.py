@@ -97,7 +97,17 @@ def advise(
     findings += unknown
     if not named:
         return Advice(tuple(findings), _nothing_found(evidence, findings))
-    situation = Situation(evidence, rulebook, budget, processors=host.collect().cpus_usable)
+    on_cpu = (evidence.summary or {}).get("device") == "cpu" or (
+        config is not None and config.device == "cpu"
+    )
+    situation = Situation(
+        evidence,
+        rulebook,
+        budget,
+        processors=host.collect().cpus_usable,
+        bf16=gpu.bf16 if gpu else True,
+        on_cpu=on_cpu,
+    )
     made = plan(named, config or RunConfig(), situation)
     findings += remedy_findings(made)
     verdict = _verdict(made, named, has_config=config is not None)

@@ -140,7 +140,7 @@ def _sentence(text: str) -> str:
     """With a capital, unless it begins with a symbol or a key (r, q,k,v,o), and a full stop."""
     text = text.strip()
     first = text.partition(" ")[0]
-    if len(first) > 1 and first.isalpha():
+    if first == "a" or (len(first) > 1 and first.isalpha()):
         text = text[0].upper() + text[1:]
     return text if not text or text.endswith(".") else f"{text}."
 

@@ -40,12 +40,17 @@ NEGLIGIBLE_GIB = 0.01
 
 @dataclass(frozen=True)
 class Situation:
-    """What a fix is judged by besides the configuration. ``processors`` bounds the number of workers."""
+    """What a fix is judged by besides the configuration.
+
+    ``processors`` bounds the number of workers; ``bf16`` says whether the device multiplies it fast.
+    """
 
     evidence: Evidence
     rulebook: Rulebook
     budget: Budget | None = None
     processors: int | None = None
+    bf16: bool = True
+    on_cpu: bool = False
 
     @property
     def usable_gib(self) -> float | None:
@@ -108,6 +113,8 @@ def plan(symptoms: list[str], config: RunConfig, situation: Situation) -> Plan:
     current = config
     for name in symptoms:
         taken = {change.key for item in advised for change in item.changes}
+        # A run that does not fit or does not converge is mended before it is made faster.
+        can_wait = name == "slow" and bool({"oom", "instability"} & set(symptoms))
         usable_fixes: list[Advised] = []
         for fix, weight in _in_order(name, config, situation):
             outcome = _judged(name, fix, weight, current, situation)
@@ -117,10 +124,11 @@ def plan(symptoms: list[str], config: RunConfig, situation: Situation) -> Plan:
                 if fix.id not in {i.fix.id for i in usable_fixes} | {i.fix.id for i in set_aside}:
                     set_aside.append(outcome)
                 continue
+            outcome = dataclasses.replace(outcome, at_once=outcome.at_once and not can_wait)
             usable_fixes.append(outcome)
             if outcome.at_once:
                 current = with_changes(current, outcome.changes)
-        if usable_fixes and not any(item.at_once for item in usable_fixes):
+        if usable_fixes and not can_wait and not any(item.at_once for item in usable_fixes):
             usable_fixes[0] = dataclasses.replace(usable_fixes[0], at_once=True)
             current = with_changes(current, usable_fixes[0].changes)
         advised += sorted(usable_fixes, key=lambda item: not item.at_once)
@@ -201,6 +209,8 @@ def _tailored(
         return fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
     if budget and budget.usable_gib is not None and fix.key == "model.quantization":
         return fitting_quantization(config, budget)
+    if fix.key == "training.precision":
+        return _precision_of_device(proposal, situation)
     if processors is not None and fix.key == "training.num_workers":
         bounded = (dataclasses.replace(change, new=min(change.new, processors)) for change in proposal)
         more = tuple(change for change in bounded if change.new > change.old)
@@ -213,6 +223,17 @@ def _tailored(
     if fix.key == "training.max_epochs" and fix.action == "lower":
         return _until_best(proposal, evidence)
     return proposal
+
+
+def _precision_of_device(proposal: tuple[ConfigChange, ...], situation: Situation) -> Proposal:
+    """fp16 instead of bf16 on cards before Ampere, and neither on a processor."""
+    if situation.on_cpu:
+        return Impossible("the run is on a processor, where 16-bit arithmetic is no faster")
+    if situation.bf16:
+        return proposal
+    if any(change.old == "fp16-mixed" for change in proposal):
+        return Impossible("the card has no bf16")
+    return tuple(dataclasses.replace(change, new="fp16-mixed") for change in proposal)
 
 
 def _is_predictable(fix: Fix, situation: Situation) -> bool:
