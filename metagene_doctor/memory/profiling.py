@@ -141,17 +141,17 @@ def summarise(
     *,
     expandable: bool,
     usable_gib: float | None = None,
-    quantized: bool = False,
-    outside: tuple[Term, ...] | None = None,
+    outside: tuple[Term, ...] = unseen.OUTSIDE,
+    worst_ratio: float = 1.0,
     note: str = unseen.NOT_MEASURED,
 ) -> MemoryProfile:
     """The profile of an allocation stream whose storage ``i`` has ``sizes[i]`` bytes.
 
     ``categories`` has one entry per recorded storage. Reserved memory is what the allocator takes
     when nothing limits it; when that exceeds the card it is replayed with the card's limit, where
-    giving back cached blocks may still make it fit.
+    giving back cached blocks may still make it fit. ``outside`` is what lies beyond the allocator,
+    ``worst_ratio`` the worst underestimate that measurements on this machine have shown.
     """
-    terms = unseen.outside_the_allocator(quantized) if outside is None else outside
     live = np.cumsum(stream.signs * sizes[stream.storages])
     peak = int(np.argmax(live))
     held = np.bincount(
@@ -162,11 +162,13 @@ def summarise(
     breakdown = {category.name.lower(): float(split[category]) for category in Category}
 
     static = sum(breakdown[name] for name in ("weights", "adapters", "optimizer"))
-    outside_gib = sum(term.gib for term in terms)
+    outside_gib = sum(term.gib for term in outside)
     listed: list[int] = sizes.tolist()
     result = replay(stream.events, listed, expandable=expandable)
-    dynamic = unseen.allocator_term(max(0.0, result.reserved / GIB - static))
-    margin = dynamic.high + sum(term.high - term.gib for term in terms)
+    dynamic = unseen.allocator_term(
+        max(0.0, result.reserved / GIB - static), (worst_ratio - 1) * result.reserved / GIB
+    )
+    margin = dynamic.high + sum(term.high - term.gib for term in outside)
     if usable_gib is not None and result.reserved / GIB + outside_gib + margin > usable_gib:
         limit = int((usable_gib - outside_gib - margin) * GIB)
         result = _within(stream, listed, limit, live[peak], expandable) or result
@@ -176,11 +178,11 @@ def summarise(
         reserved_gib=result.reserved / GIB,
         device_gib=result.reserved / GIB + outside_gib,
         margin_gib=margin,
-        margin_below_gib=-dynamic.low + sum(term.gib - term.low for term in terms),
+        margin_below_gib=-dynamic.low + sum(term.gib - term.low for term in outside),
         phase=Phase(int(stream.phases[peak])).name.lower(),
         breakdown=breakdown,
         timeline=_timeline(stream, live),
-        terms=(*terms, dynamic),
+        terms=(*outside, dynamic),
         usable_gib=usable_gib,
         retries=result.retries,
         note=note,

@@ -7,6 +7,8 @@ sizes are formulas (`metagene_doctor.memory.sizes`), so that a search traces eac
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metagene_doctor.memory import depth, sizes
+from metagene_doctor.memory.measure import calibration
 from metagene_doctor.memory.profiling import MemoryProfile, capability, resolve, summarise, usable
 from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Stream
 from metagene_doctor.memory.sizes import Dimensions, Formulas
+from metagene_doctor.memory.unseen import NOT_MEASURED, outside_the_allocator
 from metagene_train.config import (
     EarlyStoppingConfig,
     LoraConfig,
@@ -33,6 +37,10 @@ if TYPE_CHECKING:
     from metagene_doctor.rulebook import Gpu
 
 __all__ = ["Workload", "profile_many", "trace"]
+
+PARALLEL_FROM = 100
+"""Workloads from which a second process pays for its start."""
+MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
@@ -137,35 +145,43 @@ class Template:
 def trace(workload: Workload, *, gpu: str | Gpu | None = None) -> MemoryProfile:
     """Peak memory of one workload; the first one of a structure takes a second, others milliseconds.
 
+    On a machine where the card was measured (`metagene_doctor.memory.measure`) the answer is calibrated.
+
     Raises InputError (unknown card or encoder) and ConfigError (target modules that do not exist).
     """
     card = resolve(gpu)
     template = template_of(workload.structure(), capability(card))
+    known = None if card is None else calibration(card.title)
     return summarise(
         template.stream,
         template.storage_sizes(workload.dimensions),
         template.categories,
         expandable=workload.expandable_segments,
         usable_gib=usable(card),
-        quantized=workload.quantization != "none",
+        outside=known.terms if known else outside_the_allocator(workload.quantization != "none"),
+        worst_ratio=known.worst_ratio if known else 1.0,
+        note=known.note if known else NOT_MEASURED,
     )
 
 
 def profile_many(
-    workloads: Sequence[Workload], *, gpu: str | Gpu | None = None, processes: int = 1
+    workloads: Sequence[Workload], *, gpu: str | Gpu | None = None, processes: int | None = None
 ) -> list[MemoryProfile]:
     """Peak memory of many workloads, in order, each as exact as `trace` gives it.
 
-    With more than one process the structures are shared out; each process needs about 0.6 GiB.
+    ``processes`` None takes one, and from `PARALLEL_FROM` workloads on up to `MOST_PROCESSES`.
     """
     card = resolve(gpu)
+    if processes is None:
+        processes = 1 if len(workloads) < PARALLEL_FROM else min(MOST_PROCESSES, os.cpu_count() or 1)
     if processes <= 1:
         return [trace(workload, gpu=card) for workload in workloads]
+    # Neighbours share structures: sorted, each process traces its own ones.
     order = sorted(range(len(workloads)), key=lambda i: repr(workloads[i].structure()))
     share = -(-len(order) // processes)
     parts = [order[start : start + share] for start in range(0, len(order), share)]
     found: dict[int, MemoryProfile] = {}
-    with ProcessPoolExecutor(processes) as pool:
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork")) as pool:
         answers = pool.map(_profile_part, [([workloads[i] for i in part], card) for part in parts])
         for part, profiles in zip(parts, answers, strict=True):
             found.update(zip(part, profiles, strict=True))
@@ -174,7 +190,7 @@ def profile_many(
 
 def _profile_part(job: tuple[list[Workload], Gpu | None]) -> list[MemoryProfile]:
     workloads, card = job
-    return profile_many(workloads, gpu=card)
+    return profile_many(workloads, gpu=card, processes=1)
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,0 +1,61 @@
+"""``metagene estimate``: memory, time and disk of one configuration, before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Run configuration  [default: all defaults].")
+@click.option("--gpu", metavar="NAME", help="Card (rtx4090, a100-80gb, ...)  [default: the one here].")
+@click.option("--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its size as sold, instead.")
+@click.option("--fasta", type=click.Path(path_type=Path), help="Training reads: their lengths decide.")
+@click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+def command(
+    config: Path | None,
+    gpu: str | None,
+    gpu_mem: float | None,
+    fasta: Path | None,
+    measure: bool,
+    as_json: bool,
+    quiet: bool,
+    overrides: tuple[str, ...],
+) -> int:
+    """Peak memory, time and disk of one config, from shapes alone: no GPU, no weights, no network.
+
+    KEY=VALUE overrides the config (training.batch_size=16). Exit code 1 when the run does not fit
+    the card.
+    """
+    if gpu is not None and gpu_mem is not None:
+        raise click.UsageError("give --gpu or --gpu-mem, not both")
+    from metagene_doctor.cli.progress import progress_bar
+    from metagene_doctor.memory import request, text
+
+    with progress_bar("Reading", quiet=quiet or as_json) as progress:
+        prepared = request.prepare(request.Question(config, overrides, gpu, gpu_mem, fasta), progress)
+    for warning in prepared.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    answer = prepared.estimate()
+    measured = None
+    if measure:
+        from metagene_doctor.memory.measure import measure_and_remember
+
+        measured = measure_and_remember(answer, prepared.config)
+    if as_json:
+        import json
+
+        click.echo(
+            json.dumps(answer.to_dict() | ({"measured": measured.to_dict()} if measured else {}), indent=2)
+        )
+    elif quiet:
+        click.echo(text.verdict(answer))
+    else:
+        click.echo(text.text(answer, prepared.origins))
+        if measured:
+            click.echo("\n" + text.measured(measured, answer))
+    return 1 if answer.fits is False or (measured is not None and measured.out_of_memory) else 0

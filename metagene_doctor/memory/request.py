@@ -1,0 +1,147 @@
+"""From what a user types to an estimate: configuration, card, classes, lengths of the reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metagene_doctor import rulebook
+from metagene_doctor.memory.estimate import Estimate, estimate
+from metagene_train.config import RunConfig
+from metagene_train.config_file import load_config
+from metagene_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from metagene_doctor.rulebook import Gpu
+    from metagene_doctor.tuning.reads import ReadStatistics
+
+ASSUMED_CLASSES = 1000
+"""Head size when neither config, mapping nor reads tell it: 16 MB of fp32 weights for METAGENE-1."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The options of ``metagene estimate``; None is not given."""
+
+    config: Path | None = None
+    overrides: Sequence[str] = ()
+    gpu: str | None = None
+    gpu_mem: float | None = None
+    fasta: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What an estimate is made of, and where each part comes from, in sentences."""
+
+    config: RunConfig
+    card: Gpu | None
+    num_labels: int
+    token_length: int
+    padded_tokens: float | None
+    reads: int | None
+    origins: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def estimate(self) -> Estimate:
+        return estimate(
+            self.config,
+            self.card,
+            num_labels=self.num_labels,
+            token_length=self.token_length,
+            padded_tokens=self.padded_tokens,
+            reads=self.reads,
+        )
+
+
+def prepare(question: Question, progress: Callable[[int, int], None] | None = None) -> Prepared:
+    """Read the configuration and the reads. Raises InputError, ConfigError or DataError."""
+    loaded = load_config(question.config, question.overrides)
+    config = loaded.config
+    if question.fasta is not None:
+        config = config.model_copy(deep=True)
+        config.dataset.train_fasta = str(question.fasta)
+    card, card_origin = choose_card(question.gpu, question.gpu_mem)
+    classes, classes_origin = _classes(config)
+    statistics = None
+    if question.fasta is not None:
+        from metagene_doctor.tuning import reads
+
+        statistics = reads.measure(config, classes, progress)
+    length, length_origin = _longest(config, statistics)
+    if classes is None and statistics is not None:
+        classes, classes_origin = statistics.classes, f"{statistics.classes:,} classes found in the reads"
+    padded = None
+    if statistics is not None:
+        padded = (
+            float(config.tokenizer.max_length)
+            if config.tokenizer.padding == "max_length"
+            else statistics.padded_tokens(
+                config.tokenizer.max_length,
+                config.training.batch_size,
+                grouped=config.training.group_by_length,
+            )
+        )
+    origins = [card_origin, classes_origin, length_origin]
+    if statistics is not None:
+        origins.append(statistics.origin)
+    return Prepared(
+        config=config,
+        card=card,
+        num_labels=classes or ASSUMED_CLASSES,
+        token_length=length,
+        padded_tokens=padded,
+        reads=None if statistics is None else statistics.reads,
+        origins=tuple(origins),
+        warnings=loaded.warnings,
+    )
+
+
+def choose_card(gpu: str | None, gpu_mem: float | None) -> tuple[Gpu | None, str]:
+    """The named card, the smallest of a size, or the one of this machine; and a sentence about it."""
+    from metagene_doctor.tuning import device
+
+    book = rulebook.load()
+    if gpu is not None or gpu_mem is not None:
+        chosen = device.choose(book, gpu=gpu, gpu_mem=gpu_mem)
+        return chosen.gpu, chosen.origin
+    found = device.found(book)
+    if found is None:
+        return None, "no card named and none on this machine: --gpu NAME or --gpu-mem GB says what fits"
+    return found.gpu, found.origin
+
+
+def _classes(config: RunConfig) -> tuple[int | None, str]:
+    dataset = config.dataset
+    if isinstance(config.model.num_classes, int):
+        return config.model.num_classes, f"{config.model.num_classes:,} classes (model.num_classes)"
+    if dataset.mapping_tsv is None:
+        return None, f"{ASSUMED_CLASSES:,} classes assumed (no mapping, model.num_classes: auto)"
+    if not Path(dataset.mapping_tsv).expanduser().is_file():
+        raise ConfigError(
+            [
+                f"dataset.mapping_tsv: no file {dataset.mapping_tsv}; "
+                "set model.num_classes to estimate without it"
+            ]
+        )
+    from metagene_train.labels import read_mapping
+
+    table = read_mapping(
+        dataset.mapping_tsv,
+        class_column=dataset.class_column,
+        label_column=dataset.label_column,
+        tax_column=dataset.tax_column,
+    )
+    return len(table), f"{len(table):,} classes in {Path(dataset.mapping_tsv).name}"
+
+
+def _longest(config: RunConfig, statistics: ReadStatistics | None) -> tuple[int, str]:
+    limit = config.tokenizer.max_length
+    if config.tokenizer.padding == "max_length":
+        return limit, f"every batch padded to {limit} tokens (tokenizer.padding: max_length)"
+    if statistics is None:
+        return limit, f"longest batch taken as tokenizer.max_length, {limit} tokens (--fasta would tell)"
+    longest = min(limit, statistics.longest)
+    return longest, f"longest batch {longest} tokens"

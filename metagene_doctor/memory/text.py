@@ -1,0 +1,113 @@
+"""An estimate as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from metagene_doctor.memory.estimate import Estimate
+from metagene_doctor.memory.measure import Measurement
+from metagene_doctor.memory.profiling import MemoryProfile
+from metagene_doctor.memory.throughput import Range, TimeEstimate
+from metagene_doctor.report.quantities import duration, file_size
+
+
+def text(answer: Estimate, origins: Iterable[str]) -> str:
+    """The whole answer: verdict first, then memory, time, disk, and what it rests on."""
+    sections = [
+        [verdict(answer)],
+        list(_memory(answer.memory)),
+        list(_time(answer.time)) if answer.time else [],
+        list(_disk(answer)),
+        ["Based on", *(f"  {origin}" for origin in origins if origin)],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
+
+
+def verdict(answer: Estimate) -> str:
+    """One line: does it fit, with the numbers."""
+    memory = answer.memory
+    needs = f"{memory.device_gib:.2f} GiB on the device, margin {memory.margin_gib:.2f} ({memory.note})"
+    if memory.usable_gib is None:
+        return f"Needs {needs}"
+    word = "FITS" if answer.fits else "DOES NOT FIT"
+    return f"{word}  {answer.gpu}: {needs}, {memory.usable_gib:.2f} GiB usable"
+
+
+def measured(run: Measurement, answer: Estimate) -> str:
+    """What the run on the GPU took, beside the prediction."""
+    lines = [f"Measured on {run.gpu}, torch {run.torch}, driver {run.driver}"]
+    if run.cap_gib is not None:
+        lines.append(f"  the allocator was limited to {run.cap_gib:.2f} GiB")
+    for name in ("live_gib", "reserved_gib", "device_gib"):
+        real, predicted = getattr(run, name), getattr(answer.memory, name)
+        lines.append(
+            f"  {name.removesuffix('_gib'):10} {real:8.2f} GiB   predicted {predicted:.2f} "
+            f"({predicted / real - 1:+.1%})"
+        )
+    if run.out_of_memory is not None:
+        lines.append(f"  RAN OUT OF MEMORY: {run.out_of_memory}")
+    elif run.seconds_per_step is not None:
+        lines.append(f"  optimizer step {duration(run.seconds_per_step)}")
+    return "\n".join(lines)
+
+
+def _memory(memory: MemoryProfile) -> Iterator[str]:
+    yield f"Memory, peak in {memory.phase}"
+    yield f"  live       {memory.live_gib:8.2f} GiB   what tensors hold"
+    yield f"  reserved   {memory.reserved_gib:8.2f} GiB   what PyTorch's allocator takes for them"
+    yield f"  device     {memory.device_gib:8.2f} GiB   what nvidia-smi shows, " + (
+        f"-{memory.margin_below_gib:.2f} to +{memory.margin_gib:.2f}"
+    )
+    if memory.retries:
+        yield (
+            f"  The card is so full that cached memory is given back {memory.retries} times in two steps "
+            "(num_alloc_retries), which costs time."
+        )
+    yield "  of the live peak: " + ", ".join(
+        f"{name} {gib:.2f}" for name, gib in memory.breakdown.items() if gib >= 0.005
+    )
+    yield "  outside the trace: " + ", ".join(
+        f"{term.name} {term.gib:.2f} ({term.low:.2f} to {term.high:.2f})" for term in memory.terms
+    )
+    last = memory.timeline[-1].step if memory.timeline else 0
+    yield "  live by phase: " + ", ".join(
+        f"{moment.phase} {moment.live_gib:.2f}"
+        for moment in memory.timeline
+        if moment.step in (0, last) and moment.live_gib
+    )
+
+
+def _time(time: TimeEstimate) -> Iterator[str]:
+    yield f"Time, {time.basis}"
+    at = f"at {time.padded_tokens:.1f} tokens each"
+    yield f"  reads per second   {_range(time.reads_per_s, '{:,.1f}')}   {at}"
+    yield f"  tokens per second  {_range(time.tokens_per_s, '{:,.0f}')}"
+    yield (
+        f"  optimizer step     {_span(time.seconds_per_step, 1)}, {time.teraflops_per_step:.3g} TFLOP, "
+        f"held back by {time.limit}"
+    )
+    if time.hours_per_epoch is not None:
+        yield f"  one epoch          {_span(time.hours_per_epoch, 3600)}"
+    if time.hours is not None:
+        yield f"  whole run          {_span(time.hours, 3600)}, evaluations not included"
+
+
+def _disk(answer: Estimate) -> Iterator[str]:
+    disk = answer.disk
+    yield f"Disk, {file_size(disk.total)}"
+    each = f"each {file_size(disk.checkpoint)}, without the encoder"
+    yield f"  checkpoints  {file_size(disk.checkpoints)}   {each}"
+    yield f"  model        {file_size(disk.model)}"
+    if disk.download:
+        yield f"  download     {file_size(disk.download)}   the encoder, once"
+    if disk.index is not None:
+        yield f"  read index   {file_size(disk.index)}"
+
+
+def _range(value: Range, style: str) -> str:
+    return f"{style.format(value.expected)} ({style.format(value.low)} to {style.format(value.high)})"
+
+
+def _span(value: Range, seconds: float) -> str:
+    low, high = sorted((value.low, value.high))
+    return f"{duration(value.expected * seconds)} ({duration(low * seconds)} to {duration(high * seconds)})"
