@@ -95,3 +95,14 @@ def test_a_format_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
     assert sniff(path, "fastq").kind == "fastq"
     with pytest.raises(DataError, match="is FASTQ, but dataset"):
         sniff(path, "fasta")
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(fasta(READS)), bgzf(fasta(READS))])
+def test_compression_that_was_asked_for_must_be_there(tmp_path: Path, packed: bytes) -> None:
+    plain, compressed = written(tmp_path / "a.fa", fasta(READS)), written(tmp_path / "b.fa", packed)
+    assert sniff(plain, gzip=False).compression == "none"
+    assert sniff(compressed, gzip=True).compression != "none"
+    with pytest.raises(DataError, match=r"is not compressed, but dataset\.gzip says true"):
+        sniff(plain, gzip=True)
+    with pytest.raises(DataError, match=r"is compressed with gzip, but dataset\.gzip says false"):
+        sniff(compressed, gzip=False)

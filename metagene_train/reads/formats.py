@@ -50,8 +50,8 @@ class ReadFormat:
         return self.kind if self.compression == "none" else f"{self.kind}, {self.compression}"
 
 
-def sniff(path: str | Path, file_format: str = "auto") -> ReadFormat:
-    """The format of a reads file; ``file_format`` other than auto is what it has to be.
+def sniff(path: str | Path, file_format: str = "auto", gzip: Literal["auto"] | bool = "auto") -> ReadFormat:
+    """The format of a reads file; ``file_format`` and ``gzip`` other than auto are what it has to be.
 
     Raises InputError if there is no such regular, readable, non-empty file, DataError if its
     content is neither FASTA nor FASTQ.
@@ -69,6 +69,9 @@ def sniff(path: str | Path, file_format: str = "auto") -> ReadFormat:
         raise DataError(
             f"{path}: is {kind.upper()}, but dataset.file_format says {file_format}; set it to {kind} or auto"
         )
+    if gzip not in ("auto", compression != "none"):
+        found = "not compressed" if gzip else "compressed with gzip"
+        raise DataError(f"{path}: is {found}, but dataset.gzip says {str(gzip).lower()}; set it to auto")
     return ReadFormat(kind, compression, head.startswith(BYTE_ORDER_MARK))
 
 
