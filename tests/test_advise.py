@@ -517,6 +517,19 @@ def test_what_others_hold_is_not_counted_on(tmp_path: Path, capsys) -> None:
     assert "1.48 GiB of the device belonged to something else" in finding["why"]
 
 
+def test_a_larger_card_than_the_one_that_failed_is_judged_by_its_own_memory(tmp_path: Path) -> None:
+    config = RunConfig()
+    config.training.batch_size, config.tokenizer.max_length = 16, 128
+    (failure,) = find_failures([OUT_OF_MEMORY])
+    evidence = Evidence(source="log", device_failures=(failure,), config=config)
+    book = rulebook.load()
+    larger = advise(evidence, book, gpu=book.smallest_gpu(80)[0], predict=predicted_gib)
+    same = advise(evidence, book, gpu=book.gpu("rtx4090"), predict=predicted_gib)
+    assert larger.plan is not None and same.plan is not None
+    assert not larger.plan.changes and same.plan.changes
+    assert (same.plan.usable_gib or 0) < 23.64 < (larger.plan.usable_gib or 0)
+
+
 def test_a_prediction_that_was_short_is_corrected_by_what_was_seen(tmp_path: Path) -> None:
     config = RunConfig()
     config.training.batch_size, config.training.grad_accum_steps = 12, 1

@@ -59,6 +59,8 @@ def usable_after_failure(evidence: Evidence, usable_gib: float | None) -> float 
     failure = evidence.device_failures[-1]
     if failure.capacity_gib is None:
         return usable_gib
+    if usable_gib is not None and usable_gib > failure.capacity_gib:
+        return usable_gib  # a larger card than the one that failed
     foreign = failure.foreign_gib or 0.0
     seen = failure.capacity_gib - (foreign if foreign > FOREIGN_GIB else 0.0)
     return min(value for value in (seen, usable_gib, failure.limit_gib) if value is not None)
