@@ -175,7 +175,7 @@ def test_duplicate_names_and_plan():
     assert finding.count == 9
     (plan,) = data.plan(facts(train=reads(indexed=True)))
     assert (
-        "1,000 reads, 150-150 bases, 2 classes, 150 kbp in all, index 16 kB written, 8 optimizer steps"
+        "1,000 reads, 150 bases, 2 classes, 150 kbp in all, index 16 kB written, 8 optimizer steps"
         in plan.title
     )
 
@@ -264,7 +264,7 @@ def test_copies(copied, severity):
     )
 
 
-@pytest.mark.parametrize(("sharing", "severity"), [(0, []), (5, []), (30, ["warn"])])
+@pytest.mark.parametrize(("sharing", "severity"), [(0, []), (5, ["info"]), (60, ["warn"]), (900, ["warn"])])
 def test_overlaps(sharing, severity):
     known = both(segment_val_reads=1000, sharing_val_reads=sharing)
     assert severities(split.overlaps(facts(**known))) == severity

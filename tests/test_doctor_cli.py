@@ -158,7 +158,7 @@ def test_input_that_is_not_there_is_exit_2_and_one_message(capsys, data, kind):
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("option", ["--val", "--mapping", "--config", "--encoder", "--facts"])
+@pytest.mark.parametrize("option", ["--val", "--mapping", "--config", "--encoder", "--tokenizer", "--facts"])
 def test_every_named_file_has_to_exist(capsys, data, option):
     code, _, err = doctor(capsys, "--fasta", data / "train.fa", option, data / "none")
     assert code == 2

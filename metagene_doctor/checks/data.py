@@ -258,7 +258,8 @@ def plan(facts: Facts) -> Iterator[Finding]:
     for reads in facts.reads:
         bases = sum(length * number for length, number in reads.lengths.items())
         filled = [length for length in reads.lengths if length]
-        lengths = f"{min(filled)}-{max(filled)} bases" if filled else "no bases"
+        shortest, longest = min(filled, default=0), max(filled, default=0)
+        lengths = f"{shortest}-{longest} bases" if shortest < longest else f"{longest} bases"
         steps = steps_per_epoch(reads.accepted, facts.config)
         index = f"index {file_size(reads.accepted * INDEX_BYTES_PER_READ)}" + (
             " written" if reads.indexed else ""

@@ -12,6 +12,10 @@ from metagene_doctor.report.quantities import count
 
 integrity_finding = partial(Finding, scope="data")
 
+PHRED_64 = 64
+"""Lowest quality character of Illumina 1.3 and later in the Phred+64 encoding; Phred+33 starts at 33,
+and machines that write it show characters below 64 among the first reads."""
+
 OTHER_DAMAGE = {
     "nul": "Part of the file was overwritten, or never written: a full disk, a sparse copy?",
     "changed": "Another program is still writing it; counts are of no one state of it.",
@@ -112,8 +116,24 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
 
 
 def fastq_structure(facts: Facts) -> Iterator[Finding]:
-    """Every FASTQ record has a header, a sequence, a + line and as many qualities as bases."""
+    """Every FASTQ record has a header, a sequence, a + line and as many qualities as bases.
+
+    Qualities themselves are not used; ones that start at @ are in the Phred+64 encoding of old
+    Illumina machines, which other tools have to be told.
+    """
     for reads in facts.reads:
+        if reads.quality_range is not None and reads.quality_range[0] >= PHRED_64:
+            lowest, highest = map(chr, reads.quality_range)
+            yield integrity_finding(
+                id="F06",
+                severity=Severity.INFO,
+                title=f"{reads.name}: qualities from {lowest} to {highest} look like Phred+64",
+                measured=reads.quality_range[0],
+                threshold=PHRED_64,
+                unit="lowest quality character",
+                why="Training does not use qualities; trimming tools must be told of this encoding.",
+                confidence="sampled",
+            )
         for rejected in reads.rejected:
             if rejected.kind == "fastq":
                 first = rejected.examples[0]

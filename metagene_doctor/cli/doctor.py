@@ -170,7 +170,7 @@ def command(
 
 def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> RunFacts:
     loaded = load_config(config_path)
-    config, given = loaded.config, list(loaded.lines)
+    config, given = loaded.config, set(loaded.lines)
     for option, dotted in OVERRIDES.items():
         value = overrides[option]
         if value is None:
@@ -180,11 +180,11 @@ def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> Run
             setattr(getattr(config, section), key, value)
         except ValidationError as error:
             raise click.UsageError(f"--{option.replace('_', '-')} {error.errors()[0]['msg']}") from None
-        given.append(dotted)
+        given.add(dotted)
     own = Path(config.model.encoder_path).expanduser() / "tokenizer.json"
     if overrides["encoder"] is not None and "tokenizer.name_or_path" not in given and own.is_file():
         config.tokenizer.name_or_path = config.model.encoder_path
-    return RunFacts(config=config, path=config_path, warnings=loaded.warnings, given=tuple(given))
+    return RunFacts(config=config, path=config_path, warnings=loaded.warnings)
 
 
 def _load_facts(path: str) -> Facts:

@@ -26,7 +26,7 @@ from metagene_doctor.facts import (
 )
 from metagene_doctor.facts.facts import Facts, Gap, Level, RunFacts, Section
 from metagene_train import __version__
-from metagene_train.errors import DataError, InputError
+from metagene_train.errors import InputError, MetageneError
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,9 @@ class Request:
     def wants(self, section: Section) -> bool:
         return self.sections is None or section in self.sections
 
+
+NAMED_BY_USER: frozenset[Section] = frozenset({"train", "val", "mapping", "encoder", "tokens"})
+"""Sections made from a file or directory that was named: when it is not there, nothing is judged."""
 
 StartStage = Callable[[str], Callable[[int, int], None]]
 """Told the name of a stage that takes long, gives what to call with bytes done and to be done."""
@@ -72,9 +75,9 @@ class _Collection:
         started = time.perf_counter()
         try:
             self.known[section] = collector()
-        except InputError:
-            raise
-        except DataError as error:
+        except MetageneError as error:
+            if isinstance(error, InputError) and section in NAMED_BY_USER:
+                raise
             self.gaps[section] = Gap(reason=str(error))
         except Exception as error:
             place = "".join(traceback.format_tb(error.__traceback__)[-2:]).strip()
@@ -133,7 +136,10 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
         )
     software = found.add("environment", lambda: environment.collect(ask_torch=ask_torch, try_imports=deep))
     if software is not None and software.probe is None:
-        found.skip("probe", "torch is not asked about GPUs at level quick, or where there is none")
+        if "devices" in found.gaps:
+            found.gaps["probe"] = found.gaps["devices"]
+        else:
+            found.skip("probe", "torch is not asked at level quick", "use --level standard")
     found.add("host", host.collect)
     directories: dict[disk.Role, Path] = {
         "hub cache": disk.hub_cache(),

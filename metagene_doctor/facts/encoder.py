@@ -110,7 +110,7 @@ def collect(encoder: str, revision: str | None = None, cache: Path | None = None
     directory = Path(encoder).expanduser()
     if directory.is_dir():
         return _look_into(EncoderFacts(name=encoder, location=str(directory)))
-    if encoder.count("/") != 1 or encoder.startswith((".", "/", "~")):
+    if not is_hub_id(encoder):
         raise InputError(f"{encoder}: no such encoder directory (a hub id has the form owner/name)")
     repository = cache / f"models--{encoder.replace('/', '--')}"
     partial = sorted(repository.glob("blobs/*.incomplete"))
@@ -123,6 +123,11 @@ def collect(encoder: str, revision: str | None = None, cache: Path | None = None
     )
     snapshot = snapshot_of(repository, revision or "main")
     return facts if snapshot is None else _look_into(facts.model_copy(update={"location": str(snapshot)}))
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be ``owner/name`` on the hub rather than a path."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def snapshot_of(repository: Path, revision: str) -> Path | None:

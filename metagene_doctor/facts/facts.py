@@ -61,8 +61,6 @@ class RunFacts(Frozen):
     path: str | None = None
     """The config file; None when only options and defaults count."""
     warnings: tuple[str, ...] = ()
-    given: tuple[str, ...] = ()
-    """Dotted keys that the file or an option sets; all others are defaults."""
 
 
 class Facts(Frozen):

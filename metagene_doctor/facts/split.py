@@ -1,9 +1,9 @@
 """What training and validation reads have in common: sequences, on either strand, and mates.
 
-The validation reads are held in memory as 64-bit hashes (17 bytes a read); every training read is
-streamed past them. Training reads are never sampled: a sample of 1 in 100 would find 1 % of the
-copies. With 5e8 training and 5e7 validation reads, chance collisions of 64 bits are expected to
-add 0.0014 matches.
+The validation reads are held in memory as 64-bit hashes (about 60 bytes a read in all); every
+training read is streamed past them. Training reads are never sampled: a sample of 1 in 100 would
+find 1 % of the copies. With 5e8 training and 5e7 validation reads, chance collisions of 64 bits
+are expected to add 0.0014 matches.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class _Lookup:
     def __init__(self, hashes: np.ndarray, kinds: int):
         import numpy as np
 
-        self._ordered, self._place = np.unique(hashes, return_inverse=True)
-        self._first = np.zeros((kinds, len(self._ordered)), dtype=np.int64)
+        self._ordered, place = np.unique(hashes, return_inverse=True)
+        self._place = place.astype(np.uint32)
+        self._first = np.zeros((kinds, len(self._ordered)), dtype=np.uint32)
 
     def see(self, hashes: np.ndarray, kinds: np.ndarray, records: np.ndarray) -> None:
         """Note reads of another file by their record number; the first per hash and kind is kept."""
@@ -84,7 +85,7 @@ class _Lookup:
         self._first[rows[unseen][::-1], columns[unseen][::-1]] = records[unseen][::-1]
 
     def first(self, kinds: np.ndarray) -> np.ndarray:
-        """int64 [N]: for each held hash, the first record seen with it and that kind, 0 for none."""
+        """uint32 [N]: for each held hash, the first record seen with it and that kind, 0 for none."""
         return self._first[kinds, self._place]
 
 
@@ -109,10 +110,8 @@ def collect(
     shared = _Lookup(parts.segments, kinds=1)
     held = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
     sequences, names = _Lookup(held.sequences, kinds=2), _Lookup(held.names, kinds=3)
-    train_reads = 0
-    for batch in read_hashes(
-        train, header, file_format, segment_step=SEGMENT_STEP if segments else 0, progress=progress
-    ):
+    train_reads, step = 0, SEGMENT_STEP if segments else 0
+    for batch in read_hashes(train, header, file_format, segment_step=step, progress=progress):
         shared.see(batch.segments, _one_kind(batch.owners), batch.records[batch.owners])
         sequences.see(batch.sequences, batch.strands, batch.records)
         names.see(batch.names, batch.mates, batch.records)

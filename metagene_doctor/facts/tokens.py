@@ -10,10 +10,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from metagene_doctor.facts.disk import hub_cache
-from metagene_doctor.facts.encoder import snapshot_of
+from metagene_doctor.facts.encoder import is_hub_id, snapshot_of
 from metagene_doctor.facts.reads import Bases, ReadsFacts
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
+from metagene_train.errors import InputError
 
 GOLDEN_READ = "ACGTACGT"
 GOLDEN_IDS = (252, 77, 290, 4)
@@ -49,10 +50,15 @@ class TokenFacts(Frozen):
 
 
 def locate(config: RunConfig) -> str | None:
-    """The tokenizer's file or directory on this machine; None when it would need the network."""
+    """The tokenizer's file or directory on this machine; None when it would need the network.
+
+    Raises InputError for a path that does not exist.
+    """
     name = config.tokenizer.name_or_path
     if Path(name).expanduser().exists() or not config.tokenizer.use_hf_tokenizer:
         return name
+    if not is_hub_id(name):
+        raise InputError(f"{name}: no such tokenizer file or directory")
     snapshot = snapshot_of(hub_cache() / f"models--{name.replace('/', '--')}", "main")
     return str(snapshot) if snapshot is not None and (snapshot / "tokenizer.json").is_file() else None
 

@@ -44,6 +44,8 @@ def progress_on_stderr(quiet: bool = False) -> Iterator[StartStage]:
         with Progress(*columns, console=console, transient=True) as bar:
 
             def start(stage: str) -> Advance:
+                for earlier in bar.task_ids:
+                    bar.remove_task(earlier)
                 task = bar.add_task(stage, total=None)
                 return lambda done, total: bar.update(task, completed=done, total=total)
 
