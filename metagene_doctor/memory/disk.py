@@ -67,6 +67,5 @@ def _download_bytes(config: RunConfig) -> int:
     architecture = encoder_architecture(path, config.model.revision)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(architecture)
-    return (
-        sum(tensor.numel() for tensor in model.parameters()) * (architecture.dtype or torch.float32).itemsize
-    )
+    stored = architecture.dtype if isinstance(architecture.dtype, torch.dtype) else torch.float32
+    return sum(parameter.numel() for parameter in model.parameters()) * stored.itemsize

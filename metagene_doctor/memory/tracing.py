@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -51,13 +51,14 @@ def record(
     steps: int = 2,
     repeated_layers: str | None = None,
     keep_layers: int | None = None,
-    compute_capability: tuple[int, int] = DEFAULT_CAPABILITY,
+    compute_capability: tuple[int, int] | None = DEFAULT_CAPABILITY,
     evaluate: Step | None = None,
 ) -> Recording:
     """Run ``steps`` training steps (and then ``evaluate`` once) and record every allocation.
 
     ``repeated_layers`` is the dotted name of the ``nn.ModuleList`` of identical layers; events inside
-    them carry the layer's index, and with ``keep_layers`` the list is cut to that many. Raises
+    them carry the layer's index, and with ``keep_layers`` the list is cut to that many.
+    ``compute_capability`` None records what a CPU would do instead of a CUDA card. Raises
     ConfigError when the name is not a ModuleList, or when the step looks at values, which fake
     tensors do not have.
     """
@@ -67,14 +68,19 @@ def record(
     if layers is not None and keep_layers is not None:
         del layers[keep_layers:]
     fake = FakeTensorMode()
-    recorder = Recorder(cublas_workspace(compute_capability))
+    semantics: AbstractContextManager[object] = nullcontext()
+    recorder = Recorder(cublas_workspace=0)
+    if compute_capability is not None:
+        semantics = CudaSemantics(compute_capability).everywhere()
+        recorder = Recorder(cublas_workspace(compute_capability))
     with fake, _without_garbage_collection():
         with recorder:
             _materialise(module, optimizer)
         recorder.parameters(module, layers)
-        _follow_cuda_defaults(optimizer)
+        if compute_capability is not None:
+            _follow_cuda_defaults(optimizer)
         try:
-            with _hooks(module, layers, recorder), CudaSemantics(compute_capability).everywhere(), recorder:
+            with _hooks(module, layers, recorder), semantics, recorder:
                 for number in range(1, steps + 1):
                     recorder.start(number)
                     step(module, optimizer)
@@ -164,7 +170,8 @@ class Recorder(TorchDispatchMode):
         elif self.phase is Phase.BACKWARD:
             self.phase, self.layer = Phase.OPTIMIZER, NO_LAYER
         in_backward = self.phase is Phase.BACKWARD
-        if func in _MATRIX_PRODUCTS and in_backward not in self._cublas_handles:
+        needs_handle = self._cublas_workspace and func in _MATRIX_PRODUCTS
+        if needs_handle and in_backward not in self._cublas_handles:
             # One workspace per thread, kept for good; the backward pass runs on a thread of its own.
             self._cublas_handles.add(in_backward)
             self._allocate(self._cublas_workspace, NO_LAYER)
