@@ -33,6 +33,8 @@ class Gpu(Entry):
     """What the driver keeps for itself, filled in by the rule at the top of ``rules/gpus.yaml``."""
     bf16_tflops: float
     """Dense 16-bit matrix rate with fp32 accumulation (fp16 where ``bf16`` is false), 10^12/s."""
+    fp32_tflops: float
+    """fp32 rate without tensor cores, 10^12/s."""
     bandwidth_gbs: float
     """Memory bandwidth, 10^9 bytes per second."""
     compute_capability: str

@@ -188,7 +188,7 @@ def test_lab_rule_replaces_the_one_with_its_id(tmp_path: Path) -> None:
 def test_lab_card_gets_the_drivers_reserve(tmp_path: Path) -> None:
     text = (
         "gpus:\n  - {name: ours, title: Ours, marketed_gb: 20, visible_mib: 20475, visible: reported,"
-        " bf16_tflops: 100, bandwidth_gbs: 500, compute_capability: '8.9', bf16: true, source: box}\n"
+        " bf16_tflops: 100, fp32_tflops: 30, bandwidth_gbs: 500, compute_capability: '8.9', bf16: true, source: box}\n"
     )
     card, _ = rulebook.load(lab_rules(tmp_path / "rules", text)).smallest_gpu(20)
     assert card.name == "ours"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metagene_doctor.tuning.exploration import Exploration, explore
-from metagene_doctor.tuning.memory import predictor
+from metagene_doctor.tuning.prediction import predictor
 from metagene_doctor.tuning.search import Predict, Recommendation, Request, recommend
 
 

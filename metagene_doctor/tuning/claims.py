@@ -8,7 +8,7 @@ from typing import Any
 from metagene_doctor.rule_schema import Band, MemoryClaim, Verdict
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.tuning import device, reads
-from metagene_doctor.tuning.memory import predictor
+from metagene_doctor.tuning.prediction import predictor
 from metagene_doctor.tuning.search import Memory, Predict, Request, with_values
 from metagene_doctor.tuning.speed import Architecture
 from metagene_train.config import METAGENE_1, RunConfig
@@ -49,7 +49,8 @@ def verify(book: Rulebook, predict_for: Any = None) -> list[Check]:
         configs = [with_values(profile, _plain(claim.sets))]
         if claim.claimed_ratio is not None:
             configs.append(with_values(profile, _plain(claim.relative_to)))
-        checked.append(_check(claim, list(predict(configs)), card.usable_gib))
+        memories = [found.memory for found in predict(configs)]
+        checked.append(_check(claim, memories, card.usable_gib))
     return checked
 
 

@@ -17,18 +17,27 @@ GiB measured on Linux with torch 2.13 (CPU build), rounded up."""
 
 @dataclass(frozen=True)
 class Device:
-    """``usable_gib`` is what one process may use; rates as in `metagene_doctor.rulebook.Gpu`."""
+    """``usable_gib`` is what one process may use."""
 
     kind: Literal["cuda", "cpu"]
-    title: str
+    rates: Gpu
+    """Its arithmetic and bandwidth; on a CPU those measured, in the form of a card."""
     usable_gib: float
-    tflops: float
-    """Rate of the matrix products of the precision in use, 10^12 per second."""
-    bandwidth_gbs: float
-    bf16: bool
     origin: str
     """How the device was chosen, in a sentence."""
-    gpu: Gpu | None = None
+
+    @property
+    def title(self) -> str:
+        return self.rates.title
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The card; None on a CPU."""
+        return self.rates if self.kind == "cuda" else None
+
+    @property
+    def bf16(self) -> bool:
+        return self.rates.bf16
 
     @property
     def outside_gib(self) -> float:
@@ -37,16 +46,7 @@ class Device:
 
 
 def of_gpu(card: Gpu, origin: str) -> Device:
-    return Device(
-        kind="cuda",
-        title=card.title,
-        usable_gib=card.usable_gib,
-        tflops=card.bf16_tflops,
-        bandwidth_gbs=card.bandwidth_gbs,
-        bf16=card.bf16,
-        origin=origin,
-        gpu=card,
-    )
+    return Device(kind="cuda", rates=card, usable_gib=card.usable_gib, origin=origin)
 
 
 def choose(
@@ -106,13 +106,23 @@ def host() -> Device:
     facts = host_facts.collect()
     tflops, bandwidth_gbs = _measured_rates()
     free = facts.memory_free_bytes / GIB
+    rates = Gpu(
+        name="cpu",
+        title=f"CPU ({facts.cpus_usable} cores)",
+        marketed_gb=0,
+        visible_mib=facts.memory_ceiling_bytes // 2**20,
+        visible="reported",
+        bf16_tflops=tflops,
+        fp32_tflops=tflops,
+        bandwidth_gbs=bandwidth_gbs,
+        compute_capability="0.0",
+        bf16=False,
+        source="measured",
+    )
     return Device(
         kind="cpu",
-        title=f"CPU ({facts.cpus_usable} cores)",
+        rates=rates,
         usable_gib=free,
-        tflops=tflops,
-        bandwidth_gbs=bandwidth_gbs,
-        bf16=False,
         origin=f"no GPU: this machine's processor and {free:.1f} GiB of free host memory "
         f"({tflops * 1000:.0f} GFLOP/s in fp32, measured)",
     )

@@ -11,7 +11,7 @@ from metagene_doctor.tuning.plan import make
 from metagene_doctor.tuning.search import Candidate, Predict, Recommendation, configured, judge, with_values
 from metagene_train.config import ATTENTION_PROJECTIONS, RunConfig
 
-LENGTHS = (32, 64, 96, 128, 192, 256, 384, 512)
+LENGTHS = (32, 64, 128, 256, 512)
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 RANKS = (4, 8, 16, 32, 64)
 
@@ -160,7 +160,7 @@ def _heat_map(
         for value in values
         for length in lengths
     ]
-    needed = [memory.device_gib + memory.margin_gib + request.device.outside_gib for memory in predict(grid)]
+    needed = [candidate.needed_gib for candidate in judge(request, grid, predict)]
     width = len(lengths)
     return HeatMap(
         title=title,

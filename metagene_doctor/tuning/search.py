@@ -1,8 +1,9 @@
 """The search: which micro-batch, accumulation, checkpointing, precision and quantisation fit a
 device and run fastest, for what the rules have decided already.
 
-`recommend` is the entry. Memory comes from a function given to it (`metagene_doctor.tuning.memory`
-in production), so that the search itself knows neither fake tensors nor allocators.
+`recommend` is the entry. Memory and speed come from a function given to it (that of
+`metagene_doctor.tuning.prediction`), so that the search itself knows neither fake tensors nor
+allocators.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, Protocol
 
 from metagene_doctor.rule_schema import Policy
 from metagene_doctor.rulebook import Rulebook
-from metagene_doctor.tuning import speed
 from metagene_doctor.tuning.device import Device
 from metagene_doctor.tuning.plan import EFFECTIVE_BATCH, MAX_TRUNCATION, Plan, Setting, make
 from metagene_doctor.tuning.reads import ReadStatistics
@@ -45,8 +45,15 @@ class Memory(Protocol):
     def breakdown(self) -> Mapping[str, float]: ...
 
 
-Predict = Callable[[Sequence[RunConfig]], Sequence[Memory]]
-"""Memory of each configuration, for the request's device and number of classes."""
+@dataclass(frozen=True)
+class Prediction:
+    """What one configuration takes on the request's device."""
+
+    memory: Memory
+    speed: Speed
+
+
+Predict = Callable[[Sequence[RunConfig]], Sequence[Prediction]]
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,11 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
     tried: list[Candidate] = []
     for relaxed, notes in _relaxations(request, plan):
         configs = [configured(request, relaxed, choice) for choice in _choices(request, relaxed)]
+        smallest = min(configs, key=_activations)
+        (found_smallest,) = judge(request, [smallest], predict)
+        if not found_smallest.fits:
+            tried.append(found_smallest)
+            continue
         found = judge(request, configs, predict)
         tried += found
         feasible = [candidate for candidate in found if candidate.fits]
@@ -137,19 +149,12 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
 
 
 def judge(request: Request, configs: Sequence[RunConfig], predict: Predict) -> list[Candidate]:
-    """Memory and speed of each configuration on the request's device."""
+    """Memory and speed of each configuration, and whether it fits the request's device."""
     judged = []
-    for config, memory in zip(configs, predict(configs), strict=True):
-        padded = request.reads.padded_tokens(
-            config.tokenizer.max_length,
-            config.training.batch_size,
-            grouped=config.training.group_by_length,
-        )
-        if config.tokenizer.padding == "max_length":
-            padded = float(config.tokenizer.max_length)
-        rate = speed.estimate(config, request.architecture, request.device, padded, request.devices)
-        needed = memory.device_gib + memory.margin_gib + request.device.outside_gib
-        judged.append(Candidate(config, memory, rate, needed, needed <= request.device.usable_gib))
+    for config, found in zip(configs, predict(configs), strict=True):
+        needed = found.memory.device_gib + found.memory.margin_gib + request.device.outside_gib
+        fits = needed <= request.device.usable_gib
+        judged.append(Candidate(config, found.memory, found.speed, needed, fits))
     return judged
 
 
@@ -185,6 +190,11 @@ def _choices(request: Request, plan: Plan) -> Iterator[dict[str, Any]]:
                 "training.eval_batch_size": None,
                 "model.gradient_checkpointing": checkpointing,
             }
+
+
+def _activations(config: RunConfig) -> tuple[bool, int]:
+    """Order by activation memory: checkpointing first, then few reads in a pass."""
+    return not config.model.gradient_checkpointing, config.training.batch_size
 
 
 def _relaxations(request: Request, plan: Plan) -> Iterator[tuple[Plan, tuple[str, ...]]]:

@@ -1,16 +1,12 @@
-"""How fast a training step should be: arithmetic and memory traffic against a device's rates.
+"""How fast a training step should be: the traced step against a device's rates.
 
-An estimate, labelled as one wherever it is shown. A micro-batch costs the larger of what the device
-computes and what the host needs to launch it. The device multiplies (weights are frozen, so a pass
-backward through activations costs what a pass forward does; checkpointing adds a pass forward) and
-moves memory: every pass reads all weights once, and element-wise operations read and write
-activations.
+An estimate, labelled as one wherever it is shown. `metagene_doctor.memory.throughput` does the sums;
+this module holds what it assumes of hardware, and the sizes of an encoder.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from metagene_doctor.tuning.device import Device
@@ -18,18 +14,6 @@ from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-BYTES_PER_WEIGHT = {"none": 2.0, "int8": 1.0, "nf4": 0.53}
-"""nf4: 4 bits and, with double quantisation, 0.127 bits of scale per weight (arXiv:2305.14314)."""
-UNPACKED_BYTES = 2.0
-"""A quantised weight is written once in 16 bits before the product of each pass reads it."""
-PER_HIDDEN, PER_FFN, PER_ADAPTED = 40, 8, 4
-"""Reads and writes of element-wise operations in one layer forward, in elements per token: per hidden
-unit (two norms computed in fp32, rotary embedding, two residuals, attention input and output), per
-unit of the MLP (activation, product), and per input and output unit of an adapted projection (dropout,
-sum). Counted from the operations of a Llama layer with PEFT, run one by one."""
-OPERATIONS_PER_LAYER, OPERATIONS_PER_ADAPTER = 45, 8
-"""Operations launched for one layer forward, counted the same way; backward launches twice as many."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +26,17 @@ class Assumptions:
 
 EXPECTED = Assumptions(efficiency=0.6, launch_s=10e-6)
 FASTEST = Assumptions(efficiency=0.8, launch_s=6e-6)
-SLOWEST = Assumptions(efficiency=0.4, launch_s=17e-6)
-"""The slow end reproduces the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
-micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing: about 17 microseconds per operation."""
+SLOWEST = Assumptions(efficiency=0.4, launch_s=22e-6)
+"""The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
+micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
 BANDWIDTH_SHARE = 0.85
 """Share of the memory bandwidth that streaming kernels reach."""
 DATA_PARALLEL_SHARE = 0.92
 """Share of the throughput of N devices that data parallelism keeps (gradients of adapters only)."""
+PACKED_BYTES = {"int8": 1.0, "nf4": 0.53}
+"""Of a quantised weight; nf4 is 4 bits and, with double quantisation, 0.127 bits of scale per weight
+(arXiv:2305.14314)."""
+UNPACKED_BYTES = 2.0
 
 
 @dataclass(frozen=True)
@@ -123,70 +111,40 @@ class Speed:
 
 
 def estimate(
-    config: RunConfig, architecture: Architecture, device: Device, padded_tokens: float, devices: int = 1
+    config: RunConfig,
+    encoder: Architecture,
+    device: Device,
+    padded_tokens: float,
+    *,
+    classes: int,
+    devices: int = 1,
 ) -> Speed:
-    """``padded_tokens``: mean tokens per read including padding."""
-    seconds = {
-        assumptions: _micro_batch_seconds(config, architecture, device, padded_tokens, assumptions)
-        for assumptions in (EXPECTED, SLOWEST, FASTEST)
-    }
-    share = devices * (DATA_PARALLEL_SHARE if devices > 1 else 1.0)
-    rate = {key: config.training.batch_size * share / sum_s for key, (sum_s, _) in seconds.items()}
-    return Speed(
-        reads_per_s=rate[EXPECTED],
-        slow=rate[SLOWEST],
-        fast=rate[FASTEST],
+    """``padded_tokens``: mean tokens per read including padding; ``classes``: rows of the head."""
+    from metagene_doctor.memory import Workload
+    from metagene_doctor.memory.throughput import throughput
+
+    rates = device.rates
+    if config.training.precision == "32":
+        rates = rates.model_copy(update={"bf16_tflops": rates.fp32_tflops})
+    workload = Workload.from_config(config, num_labels=classes)
+    time = throughput(
+        replace(workload, quantization="none"),
+        rates,
+        accumulation=config.training.grad_accum_steps,
         padded_tokens=padded_tokens,
-        limit=seconds[EXPECTED][1],
     )
+    unpacking = _unpacking_seconds(config, encoder, device) / config.training.batch_size
+    share = devices * (DATA_PARALLEL_SHARE if devices > 1 else 1.0)
+    expected, slow, fast = (share / (1 / rate + unpacking) for rate in time.reads_per_s)
+    return Speed(expected, slow, fast, padded_tokens, time.limit)
 
 
-def _micro_batch_seconds(
-    config: RunConfig, shape: Architecture, device: Device, padded_tokens: float, assumed: Assumptions
-) -> tuple[float, str]:
-    """Seconds of one micro-batch forward and backward with its share of the optimizer step."""
-    lora = config.model.lora
-    tokens = config.training.batch_size * padded_tokens
-    adapted = shape.adapted(lora.target_modules) if lora.enabled else {}
-    adapter_parameters = shape.adapter_parameters(lora.r, lora.target_modules) if lora.enabled else 0
-    backward = 1 if lora.enabled else 0
-    again = 1 if config.model.gradient_checkpointing and lora.enabled else 0
-    passes = 1 + backward + again
-
+def _unpacking_seconds(config: RunConfig, encoder: Architecture, device: Device) -> float:
+    """Per micro-batch: each pass reads the packed weights and writes them in 16 bits before the products
+    read them. The products themselves are taken to run in 16 bits."""
     quantization = config.model.quantization
-    weight_bytes = 4.0 if config.training.precision == "32" else BYTES_PER_WEIGHT["none"]
-    unpacked = 0.0 if quantization == "none" else BYTES_PER_WEIGHT[quantization] + UNPACKED_BYTES
-    streaming = device.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE
-    weights_s = shape.linear_parameters * weight_bytes / streaming
-    unpack_s = shape.linear_parameters * unpacked / streaming
-    attention = 2 * tokens * padded_tokens * shape.query * shape.layers
-    product_s = (2 * shape.linear_parameters * tokens + attention) / (
-        device.tflops * 1e12 * assumed.efficiency
-    )
-    adapters_s = 3 * 2 * adapter_parameters * tokens / (device.tflops * 1e12 * assumed.efficiency)
-    multiply_s = passes * (max(product_s, weights_s) + unpack_s) + adapters_s
-
-    itemsize = 4 if config.training.precision == "32" else 2
-    adapted_units = sum(sum(units) for units in adapted.values())
-    elements = PER_HIDDEN * shape.hidden + PER_FFN * shape.ffn + PER_ADAPTED * adapted_units
-    traffic_s = (1 + again + 2 * backward) * shape.layers * elements * itemsize * tokens / streaming
-
-    operations = shape.layers * (OPERATIONS_PER_LAYER + OPERATIONS_PER_ADAPTER * len(adapted))
-    launch_s = (1 + again + 2 * backward) * operations * assumed.launch_s
-    # Adam reads weight, gradient and two moments and writes three of them, once per optimizer step.
-    optimizer_s = adapter_parameters * 4 * 7 / streaming / config.training.grad_accum_steps
-
-    device_s = multiply_s + traffic_s
-    limit = (
-        "launching operations"
-        if launch_s > device_s
-        else "memory traffic"
-        if traffic_s + passes * (unpack_s + (weights_s if weights_s > product_s else 0)) > device_s / 2
-        else "arithmetic"
-    )
-    return max(device_s, launch_s) + optimizer_s, limit
-
-
-def steps(reads: float, epochs: float, effective_batch: int) -> int:
-    """Optimizer steps of a run; the last, smaller batch of an epoch counts."""
-    return math.ceil(reads / effective_batch) * max(1, round(epochs)) if reads else 0
+    if quantization == "none":
+        return 0.0
+    passes = 1 + config.model.lora.enabled * (1 + config.model.gradient_checkpointing)
+    moved = encoder.linear_parameters * (PACKED_BYTES[quantization] + UNPACKED_BYTES)
+    return passes * moved / (device.rates.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE)

@@ -1,4 +1,4 @@
-"""Memory for the search: the dry run, for the request's device and number of classes."""
+"""Memory and speed for the search: the dry run, for the request's device, reads and classes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metagene_doctor.tuning.search import Memory, Predict, Request
+from metagene_doctor.tuning import speed
+from metagene_doctor.tuning.search import Memory, Predict, Prediction, Request
+from metagene_doctor.tuning.speed import Speed
 from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def predictor(request: Request) -> Predict:
     """The dry run of `metagene_doctor.memory`; each distinct workload is asked for once."""
     known: dict[Workload, Memory] = {}
 
-    def predict(configs: Sequence[RunConfig]) -> list[Memory]:
+    def predict(configs: Sequence[RunConfig]) -> list[Prediction]:
         from metagene_doctor.memory import Workload, profile_many
 
         classes = request.reads.classes
@@ -47,9 +49,30 @@ def predictor(request: Request) -> Predict:
         profiles = profile_many(new, gpu=request.device.gpu)
         for workload, profile in zip(new, profiles, strict=True):
             known[workload] = profile if request.device.gpu else _on_host(profile)
-        return [known[workload] for workload in workloads]
+        return [
+            Prediction(known[workload], _speed(request, config))
+            for workload, config in zip(workloads, configs, strict=True)
+        ]
 
     return predict
+
+
+def _speed(request: Request, config: RunConfig) -> Speed:
+    """With batches padded as the trainer pads them, from the histogram of the reads' lengths."""
+    length = config.tokenizer.max_length
+    padded = float(length)
+    if config.tokenizer.padding == "longest":
+        padded = request.reads.padded_tokens(
+            length, config.training.batch_size, grouped=config.training.group_by_length
+        )
+    return speed.estimate(
+        config,
+        request.architecture,
+        request.device,
+        padded,
+        classes=request.reads.classes,
+        devices=request.devices,
+    )
 
 
 def _on_host(profile: MemoryProfile) -> HostMemory:
