@@ -9,6 +9,7 @@ from metagene_doctor.checks.runner import Check, run_check
 from metagene_doctor.facts.facts import Gap, RunFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
 from metagene_doctor.facts.reads import Bases, Damage, InputFile, Rejected
+from metagene_doctor.facts.repeats import RepeatFacts
 from metagene_doctor.facts.split import SplitFacts
 from metagene_doctor.facts.tokens import GOLDEN_IDS, TokenFacts, expected_lengths, padding_share
 from metagene_doctor.finding import Example, Finding
@@ -238,6 +239,20 @@ def test_order():
     assert not list(labels.order(facts(train=reads(class_order=None))))
 
 
+@pytest.mark.parametrize(("repeated", "severity"), [(0, []), (50, ["info"]), (300, ["warn"])])
+def test_repeats(repeated, severity):
+    known = facts(train=reads(), repeats=RepeatFacts(reads=1000, distinct=1000 - repeated))
+    assert severities(data.repeated_reads(known)) == severity
+
+
+def test_sequences_of_several_classes_limit_accuracy():
+    shared = RepeatFacts(reads=1000, distinct=900, shared_reads=40, shared_sequences=10, best_correct=975)
+    (finding,) = labels.classes_distinguishable(facts(train=reads(), repeats=shared))
+    assert finding.severity == "warn" and "4.0 %" in finding.title and "97.5 %" in finding.title
+    unshared = RepeatFacts(reads=1000, distinct=900, best_correct=1000)
+    assert not list(labels.classes_distinguishable(facts(train=reads(), repeats=unshared)))
+
+
 # Split
 
 
@@ -437,7 +452,8 @@ def test_validation_reads_are_wanted():
 def test_every_check_answers_for_itself():
     """On ordinary facts no check crashes, and every finding carries the id and scope of its check."""
     known = facts(
-        train=reads(), val=reads("val"), split=SplitFacts(val_reads=1000, train_reads=1000), environment=environment(),
+        train=reads(), val=reads("val"), split=SplitFacts(val_reads=1000, train_reads=1000), repeats=RepeatFacts(reads=9, distinct=8),
+        environment=environment(),
         encoder=encoder(), tokens=token_facts(), target=target(), memory=memory(20),
         speed=SpeedFacts(reads_per_s=1, slowest=1, fastest=1, limit="x"), **table((0, "a", 1), (1, "b", 2)),
         gaps={name: Gap(reason="not here") for name in ("gpu", "devices", "host", "disk", "probe", "weights")},

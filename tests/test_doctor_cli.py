@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from doctor_fixtures import opposite, sequences, write_mapping, write_reads
+from reads_fixtures import bgzf
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.finding import Report
@@ -320,7 +321,7 @@ def test_only_and_skip_take_ids_and_scopes(capsys, data):
     _, found = findings(
         capsys, "--fasta", data / "train.fa", "--only", "f18", "--only", "labels", "--skip", "L06"
     )
-    assert {check for check, _ in found} == {"F18", "L01", "L02", "L03", "L04", "L05", "L07"}
+    assert {check for check, _ in found} == {"F18", "L01", "L02", "L03", "L04", "L05", "L07", "L09"}
 
 
 def test_checks_are_listed_and_explained(capsys):
@@ -376,3 +377,71 @@ def test_data_checks_do_not_import_torch(data):
         "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Files that other readers get wrong
+
+
+def members(fasta):
+    """gzip of several members, as pigz and lane-wise concatenation write it."""
+    half = fasta.index(b">", len(fasta) // 2)
+    return gzip.compress(fasta[:half]) + gzip.compress(fasta[half:])
+
+
+SOUND = {
+    "CRLF": lambda fasta: fasta.replace(b"\n", b"\r\n"),
+    "no final newline": lambda fasta: fasta.rstrip(b"\n"),
+    "blank lines": lambda fasta: fasta.replace(b"\n>", b"\n\n>"),
+    "byte order mark": lambda fasta: b"\xef\xbb\xbf" + fasta,
+    "gzip": gzip.compress,
+    "gzip of several members": members,
+    "BGZF": bgzf,
+    "wrapped": lambda fasta: fasta.replace(b"A\n", b"\nA\n"),
+    "FASTQ": lambda fasta: b"".join(
+        b"@" + header + b"\n" + read + b"\n+\n" + b"I" * len(read) + b"\n"
+        for header, read in (record.split(b"\n")[:2] for record in fasta.split(b">")[1:])
+    ),
+}
+
+
+@pytest.mark.parametrize("rewrite", SOUND.values(), ids=SOUND)
+def test_sound_files_are_ready_and_all_of_their_reads_counted(capsys, data, rewrite):
+    path = data / "reads"
+    path.write_bytes(rewrite((data / "train.fa").read_bytes()))
+    code, found = findings(
+        capsys, "--fasta", path, "--val", data / "val.fa", "--mapping", data / "labels.tsv"
+    )
+    assert code == 0
+    assert [f["measured"] for f in found.values() if f["id"] == "F18"][-1] in (200, 60)
+    assert not [check for check, severity in found if severity == "error"]
+
+
+def flipped(content, position):
+    return content[:position] + bytes([content[position] ^ 255]) + content[position + 1 :]
+
+
+DAMAGED = {
+    "gzip cut": (lambda fasta: gzip.compress(fasta)[:-500], "F02"),
+    "gzip with a flipped byte": (lambda fasta: flipped(gzip.compress(fasta * 10), -500), "F02"),
+    "gzip with a wrong checksum": (lambda fasta: flipped(gzip.compress(fasta), -6), "F02"),
+    "gzip followed by garbage": (lambda fasta: gzip.compress(fasta) + b"garbage" * 9, "F02"),
+    "BGZF cut between blocks": (lambda fasta: bgzf(fasta)[:-28], "F03"),
+    "UTF-16": (lambda fasta: fasta.decode().encode("utf-16"), "F01"),
+    "old Mac line ends": (lambda fasta: fasta.replace(b"\n", b"\r"), "F01"),
+    "zstd": (lambda fasta: b"\x28\xb5\x2f\xfd" + fasta, "F01"),
+    "SAM": (lambda fasta: b"@HD\tVN:1.6\n" + fasta, "F01"),
+    "cut FASTQ": (lambda fasta: SOUND["FASTQ"](fasta)[:-100], "F06"),
+    "FASTQ without plus line": (lambda fasta: SOUND["FASTQ"](fasta).replace(b"\n+\n", b"\n", 1), "F06"),
+    "headers of another tool": (lambda fasta: fasta.replace(b">lbl|", b">"), "F07"),
+    "a hole of NUL bytes": (lambda fasta: fasta[:5000] + bytes(200) + fasta[5200:], "F05"),
+}
+
+
+@pytest.mark.parametrize(("rewrite", "check"), DAMAGED.values(), ids=DAMAGED)
+def test_damaged_files_are_errors_and_the_check_that_says_so_is_the_right_one(capsys, data, rewrite, check):
+    path = data / "reads"
+    path.write_bytes(rewrite((data / "train.fa").read_bytes()))
+    code, found = findings(capsys, "--fasta", path, "--val", data / "val.fa")
+    assert code == 1
+    assert (check, "error") in found, found.keys()
+    assert {id for id, severity in found if severity == "error"} == {check}

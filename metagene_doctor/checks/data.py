@@ -37,6 +37,9 @@ SHORT_READ = 30
 """Bases below which a read says little: about seven tokens of METAGENE-1."""
 
 
+REPEATS_WARN = 0.1
+"""Share of repeated reads from which they are worth removing; a choice, not a measured limit."""
+
 NOT_DNA = 0.2
 """Share of letters that are no base and no N above which a file does not hold nucleotides."""
 
@@ -251,6 +254,35 @@ def duplicate_names(facts: Facts) -> Iterator[Finding]:
                 why="Predictions are joined to reads by name, and mates are found by name.",
                 remedy=Remedy(text="Make names unique, for instance by a running number."),
             )
+
+
+def repeated_reads(facts: Facts) -> Iterator[Finding]:
+    """How many training reads repeat another one, as they are or as reverse complement.
+
+    Above four million reads counted on a random choice of sequences, all copies of each.
+    """
+    repeats, train = facts.repeats, facts.train
+    assert repeats and train
+    if not repeats.repeated:
+        return
+    share = repeats.repeated / repeats.reads
+    yield data_finding(
+        id="F15",
+        severity=Severity.WARN if share >= REPEATS_WARN else Severity.INFO,
+        title=f"{train.name}: {percent(share)} of the reads repeat another one (on either strand)",
+        count=repeats.repeated if repeats.kept_one_in == 1 else None,
+        measured=share,
+        threshold=REPEATS_WARN,
+        unit="fraction of reads",
+        why="Every epoch computes them again, and the most copied ones weigh most.",
+        remedy=Remedy(
+            text="Keep one of each; for whole files:",
+            commands=(f"seqkit rmdup --by-seq {train.path} -o distinct.fa",),
+        )
+        if share >= REPEATS_WARN
+        else None,
+        confidence="exact" if repeats.kept_one_in == 1 else "sampled",
+    )
 
 
 def plan(facts: Facts) -> Iterator[Finding]:

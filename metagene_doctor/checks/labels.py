@@ -19,6 +19,9 @@ FEW_READS = 50
 STEEP_IMBALANCE = 100
 """Largest class over smallest class from which on class weights are advised; a choice likewise."""
 
+SHARED_WARN = 0.01
+"""Share of reads whose sequence has several classes from which to think about the classes."""
+
 SORTED = 0.5
 """Value of the class-order measure from which on a file counts as sorted by class."""
 
@@ -86,12 +89,12 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
     """Every class of the mapping has training reads, and enough of them."""
     train = facts.train
     assert train and facts.mapping
-    if not train.whole:
+    if train.classes_unknown_because:
         yield label_finding(
             id="L03",
             severity=Severity.SKIP,
             title="Classes have reads",
-            why=f"{train.name} was not read in full: a class may be in the rest",
+            why=train.classes_unknown_because,
         )
         return
     counts = {row.class_id: train.class_counts.get(row.class_id, 0) for row in facts.classes}
@@ -242,6 +245,34 @@ def balance(facts: Facts) -> Iterator[Finding]:
         if steep
         else None,
         confidence="sampled" if train.partial else "exact",
+    )
+
+
+def classes_distinguishable(facts: Facts) -> Iterator[Finding]:
+    """No sequence (nor its reverse complement) is in more than one class.
+
+    Reads from regions that genomes share can be of any of their classes: giving each sequence its
+    most frequent class is then the best any classifier can do, and its share is a ceiling of accuracy.
+    """
+    repeats, train = facts.repeats, facts.train
+    assert repeats and train
+    if not repeats.shared_reads:
+        return
+    share, ceiling = repeats.shared_reads / repeats.reads, repeats.best_correct / repeats.reads
+    yield label_finding(
+        id="L09",
+        severity=Severity.WARN if share >= SHARED_WARN else Severity.INFO,
+        title=f"{train.name}: {percent(share)} of the reads have a sequence that is also in another class; "
+        f"no classifier can be right on more than {percent(ceiling)}",
+        count=repeats.shared_reads if repeats.kept_one_in == 1 else None,
+        measured=share,
+        threshold=SHARED_WARN,
+        unit="fraction of reads",
+        why="They come from regions that these genomes share, or labels are wrong.",
+        remedy=Remedy(text="Merge classes that cannot be told apart (genus, not species?), or check labels.")
+        if share >= SHARED_WARN
+        else None,
+        confidence="exact" if repeats.kept_one_in == 1 else "sampled",
     )
 
 

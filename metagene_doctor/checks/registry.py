@@ -36,6 +36,7 @@ CHECKS = (
     Check("F12", "Few N", "data", data.unknown_bases, ("train",)),
     Check("F13", "Read lengths are as declared", "data", data.read_lengths, ("train",)),
     Check("F14", "Headers are unique", "data", data.duplicate_names, ("train",)),
+    Check("F15", "Reads do not repeat", "data", data.repeated_reads, ("train", "repeats")),
     Check("F18", "What there is", "data", data.plan, ("train",)),
     Check("T01", "No unknown tokens", "tokenizer", tokens.unknown_tokens, ("train", "tokens")),
     Check("T02", "Reads fit max_length", "tokenizer", tokens.token_lengths, ("train", "tokens", "encoder")),
@@ -48,6 +49,9 @@ CHECKS = (
     Check("L05", "Class ids are contiguous", "labels", labels.ids_contiguous, ("mapping", "classes")),
     Check("L06", "Classes are balanced", "labels", labels.balance, ("train",)),
     Check("L07", "Classes are in random order", "labels", labels.order, ("train",)),
+    Check(
+        "L09", "No sequence has two classes", "labels", labels.classes_distinguishable, ("train", "repeats")
+    ),
     Check(
         "V01",
         "Training and validation are two files",

@@ -165,12 +165,12 @@ def classes_trained(facts: Facts) -> Iterator[Finding]:
     train, val = facts.train, facts.val
     assert train and val
     missing = {class_id: n for class_id, n in val.class_counts.items() if class_id not in train.class_counts}
-    if missing and not train.whole:
+    if missing and train.classes_unknown_because:
         yield split_finding(
             id="V06",
             severity=Severity.SKIP,
             title="Validation classes are trained",
-            why=f"{train.name} was not read in full: a class may be in the rest",
+            why=train.classes_unknown_because,
         )
     elif missing:
         affected = sum(missing.values())
@@ -194,12 +194,12 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
     """Every training class has validation reads, enough of them for its score to mean something."""
     train, val = facts.train, facts.val
     assert train and val
-    if not val.whole:
+    if val.classes_unknown_because:
         yield split_finding(
             id="V07",
             severity=Severity.SKIP,
             title="Training classes are validated",
-            why=f"{val.name} was not read in full: a class may be in the rest",
+            why=val.classes_unknown_because,
         )
         return
     missing = sorted(set(train.class_counts) - set(val.class_counts))

@@ -21,6 +21,7 @@ from metagene_doctor.facts import (
     mapping,
     prediction,
     reads,
+    repeats,
     split,
     tokens,
 )
@@ -103,7 +104,7 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     _collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)
     _collect_labels(found, request)
-    _collect_split(found, request, stage)
+    _collect_comparisons(found, request, stage)
     _collect_tokens(found, request, samples)
     _collect_prediction(found, request)
     return Facts(
@@ -221,24 +222,26 @@ def _collect_labels(found: _Collection, request: Request) -> None:
         found.skip("classes", f"{table} cannot be used (L01)")
 
 
-def _collect_split(found: _Collection, request: Request, stage: StartStage) -> None:
+def _collect_comparisons(found: _Collection, request: Request, stage: StartStage) -> None:
+    """What training reads share with validation reads and among each other, in one pass over them."""
     from metagene_train.reads.headers import HeaderPattern
 
+    dataset = request.run.config.dataset
+    header, tally = HeaderPattern(dataset.header_regex), repeats.RepeatTally()
     train, val = found.known.get("train"), found.known.get("val")
-    if train is None or val is None:
-        found.gaps["split"] = found.gaps["val" if train is not None else "train"]
+    if train is None or not train.whole:
+        reason = _not_comparable(train) if train is not None else found.gaps["train"]
+        found.gaps["split"] = found.gaps["repeats"] = reason
+        return
+    if val is None:
+        found.gaps["split"] = found.gaps["val"]
     elif Path(train.path).samefile(val.path):
         found.known["split"] = split.SplitFacts(same_file=True)
-    elif request.level == "quick" and (train.partial or val.partial):
-        found.skip("split", "large files are not compared at this level", "use --level standard")
-    elif not (train.whole and val.whole):
-        damaged = train if not train.whole else val
-        found.skip("split", f"{damaged.name} is damaged; what could not be read cannot be compared")
-    else:
-        dataset = request.run.config.dataset
-        header = HeaderPattern(dataset.header_regex)
+    elif not val.whole:
+        found.gaps["split"] = _not_comparable(val)
+    elif request.wants("split"):
         advance = stage("Comparing training and validation reads")
-        found.add(
+        compared = found.add(
             "split",
             lambda: split.collect(
                 Path(train.path),
@@ -246,9 +249,26 @@ def _collect_split(found: _Collection, request: Request, stage: StartStage) -> N
                 header,
                 dataset.file_format,
                 segments=request.level == "deep" or train.records <= split.SEGMENTS_AT_STANDARD,
+                watch=tally.add,
                 progress=advance,
             ),
         )
+        if compared is not None:
+            found.known["repeats"] = tally.result()
+            return
+    else:
+        found.skip("split", "no chosen check needs it")
+    if request.wants("repeats"):
+        advance = stage("Looking for repeated reads")
+        found.add("repeats", lambda: repeats.collect(Path(train.path), header, dataset.file_format, advance))
+    else:
+        found.skip("repeats", "no chosen check needs it")
+
+
+def _not_comparable(file: reads.ReadsFacts) -> Gap:
+    if file.damage:
+        return Gap(reason=f"{file.name} is damaged; what could not be read cannot be compared")
+    return Gap(reason="large files are not compared at this level", enable="use --level standard")
 
 
 def _collect_tokens(found: _Collection, request: Request, sample: tuple[bytes, ...]) -> None:

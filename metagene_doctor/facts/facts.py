@@ -12,6 +12,7 @@ from metagene_doctor.facts.host import HostFacts
 from metagene_doctor.facts.mapping import ClassRow, MappingFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
 from metagene_doctor.facts.reads import InputFile, ReadsFacts
+from metagene_doctor.facts.repeats import RepeatFacts
 from metagene_doctor.facts.split import SplitFacts
 from metagene_doctor.facts.tokens import TokenFacts
 from metagene_doctor.finding import Frozen
@@ -36,6 +37,7 @@ Section = Literal[
     "mapping",
     "classes",
     "split",
+    "repeats",
     "target",
     "memory",
     "speed",
@@ -84,6 +86,7 @@ class Facts(Frozen):
     classes: tuple[ClassRow, ...] = ()
     """Rows of a mapping without problems."""
     split: SplitFacts | None = None
+    repeats: RepeatFacts | None = None
     target: TargetGpu | None = None
     memory: MemoryFacts | None = None
     speed: SpeedFacts | None = None

@@ -19,7 +19,7 @@ from metagene_train.errors import DataError
 from metagene_train.reads.bases import WHITESPACE, normalise, reverse_complement
 from metagene_train.reads.batches import RecordBatch, iter_batches
 from metagene_train.reads.formats import sniff
-from metagene_train.reads.header_columns import HeaderRows, parse_headers
+from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.layout import SOUND
 from metagene_train.reads.records import decode_header
@@ -50,6 +50,8 @@ class ReadHashes(NamedTuple):
     """uint64 [N]: hash of what both reads of a pair are called."""
     mates: np.ndarray
     """int8 [N]: mate number 1 or 2, 0 for none."""
+    class_ids: np.ndarray
+    """int32 [N]: class in the header, -1 where the header does not match."""
     segments: np.ndarray
     """uint64 [M]: strand-neutral hashes of 31-base segments without N, every so many bases."""
     owners: np.ndarray
@@ -115,13 +117,16 @@ def _hash_batch(batch: RecordBatch, kept: np.ndarray, header: HeaderPattern, seg
             hashes, reads = _segment_hashes(strands, segment_step)
             segments.append(hashes)
             owners.append(np.searchsorted(kept, strands.places[reads]))
-    names, mates = _names(batch, header)
+    rows = HeaderRows.of(batch)
+    columns = parse_headers(batch, rows, header)
+    names, mates = _names(batch, header, rows, columns)
     return ReadHashes(
         batch.first_record + kept,
         np.minimum(forward, backward)[kept],
         (backward < forward)[kept].astype(np.int8),
         names[kept],
         mates[kept],
+        columns.class_id[kept].astype(np.int32),
         np.concatenate(segments),
         np.concatenate(owners),
     )
@@ -178,10 +183,10 @@ def _hash_strings(strings: Sequence[bytes]) -> np.ndarray:
     return hash_rows(np.frombuffer(joined, "<u8").reshape(len(strings), width // 8), lengths)
 
 
-def _names(batch: RecordBatch, header: HeaderPattern) -> tuple[np.ndarray, np.ndarray]:
+def _names(
+    batch: RecordBatch, header: HeaderPattern, rows: HeaderRows, columns: HeaderColumns
+) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of the pairs' names [N] and mate numbers [N]."""
-    rows = HeaderRows.of(batch)
-    columns = parse_headers(batch, rows, header)
     mates = np.where((columns.mate == 1) | (columns.mate == 2), columns.mate, 0).astype(np.int8)
     names = rows.hashes(batch)
     if header.is_standard:

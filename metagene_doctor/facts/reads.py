@@ -117,6 +117,13 @@ class ReadsFacts(Frozen):
         return not self.partial and not self.damage
 
     @property
+    def classes_unknown_because(self) -> str | None:
+        """Why a class that was not seen may exist all the same; None when all classes are known."""
+        if not self.accepted:
+            return f"no read of {self.name} has a class (F07)"
+        return None if self.whole else f"{self.name} was not read in full: a class may be in the rest"
+
+    @property
     def name(self) -> str:
         return Path(self.path).name
 

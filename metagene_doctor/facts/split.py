@@ -17,6 +17,7 @@ from metagene_doctor.finding import Frozen
 if TYPE_CHECKING:
     import numpy as np
 
+    from metagene_doctor.facts.read_hashes import ReadHashes
     from metagene_train.reads.headers import HeaderPattern
 
 
@@ -96,9 +97,13 @@ def collect(
     file_format: str = "auto",
     *,
     segments: bool = True,
+    watch: Callable[[ReadHashes], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitFacts:
-    """Compare two read files; ``segments`` also in parts. Raises DataError where one is damaged."""
+    """Compare two read files; ``segments`` also in parts. ``watch`` is shown every training batch.
+
+    Raises DataError where one of them is damaged.
+    """
     import numpy as np
 
     from metagene_doctor.facts.read_hashes import ReadHashes, read_hashes
@@ -116,6 +121,8 @@ def collect(
         sequences.see(batch.sequences, batch.strands, batch.records)
         names.see(batch.names, batch.mates, batch.records)
         train_reads += len(batch.records)
+        if watch:
+            watch(batch)
     copy, turned = sequences.first(held.strands), sequences.first(1 - held.strands)
     mated = held.mates > 0
     mate = np.where(mated, names.first(np.where(mated, 3 - held.mates, 0)), 0)
