@@ -68,8 +68,8 @@ def deepen(recording: Recording, depth: int) -> Stream:
     if depth < TRACED_LAYERS:
         raise ValueError(f"{depth} layers are recorded directly, not extended from {TRACED_LAYERS}")
     runs = list(_runs(recording))
-    slots = {layer: _slots(runs, layer) for layer in (_FIRST_MIDDLE, _SECOND_MIDDLE)}
-    templates = iter(_templates(recording, runs, slots))
+    slots = {layer: _slots(recording, runs, layer) for layer in (_FIRST_MIDDLE, _SECOND_MIDDLE)}
+    templates = list(_templates(recording, runs, slots))
     copies = depth - 2
     origin: list[int] = []
     single: dict[int, int] = {}
@@ -109,14 +109,10 @@ def deepen(recording: Recording, depth: int) -> Stream:
             emit(event, number)
 
     previous = NO_LAYER
-    pending: dict[int, list[_Reference]] = {}
+    unused = {_FIRST_MIDDLE: iter(templates), _SECOND_MIDDLE: iter(templates)}
     for run in runs:
-        if run.layer in (_FIRST_MIDDLE, _SECOND_MIDDLE):
-            # Both middle layers' runs come in the same order, so each template serves one of each.
-            references = pending.pop(run.layer, None)
-            if references is None:
-                references = next(templates)
-                pending[_SECOND_MIDDLE if run.layer == _FIRST_MIDDLE else _FIRST_MIDDLE] = references
+        if run.layer in unused:
+            references = next(unused[run.layer])
             if run.layer == _FIRST_MIDDLE:
                 emit_copy(run, references, 1)
             else:
@@ -169,10 +165,11 @@ def _in_fixed_order(recording: Recording) -> Iterator[Event]:
     yield from sorted(released, key=lambda e: (recording.layers[~e.storage], ~e.storage))
 
 
-def _slots(runs: list[_Run], layer: int) -> dict[int, int]:
+def _slots(recording: Recording, runs: list[_Run], layer: int) -> dict[int, int]:
     """Storages of one layer, numbered in the order in which they are allocated."""
-    allocated = (event.storage for run in runs if run.layer == layer for event in run.events)
-    return {storage: slot for slot, storage in enumerate(s for s in allocated if s >= 0)}
+    allocated = [event.storage for run in runs for event in run.events if event.storage >= 0]
+    mine = (storage for storage in allocated if recording.layers[storage] == layer)
+    return {storage: slot for slot, storage in enumerate(mine)}
 
 
 def _templates(

@@ -80,7 +80,7 @@ def record(
         if compute_capability is not None:
             _follow_cuda_defaults(optimizer)
         try:
-            with _hooks(module, layers, recorder), semantics, recorder:
+            with _hooks(module, layers, optimizer, recorder), semantics, recorder:
                 for number in range(1, steps + 1):
                     recorder.start(number)
                     step(module, optimizer)
@@ -121,6 +121,8 @@ class Recorder(TorchDispatchMode):
         self.leaving = False
         """The layer's forward pass is over: it ends with the next operation, because the caller
         releases the layer's input (its last reference) only after the layer has returned."""
+        self.updating = False
+        """Inside ``optimizer.step()``."""
         self._numbers: dict[int, int] = {}
         self._references: dict[int, weakref.ref[Any]] = {}
         self._made_with_grad: list[bool] = []
@@ -170,6 +172,8 @@ class Recorder(TorchDispatchMode):
         elif self.phase is Phase.BACKWARD:
             self.phase, self.layer = Phase.OPTIMIZER, NO_LAYER
         in_backward = self.phase is Phase.BACKWARD
+        if self.updating:
+            self._follow_update(args)
         needs_handle = self._cublas_workspace and func in _MATRIX_PRODUCTS
         if needs_handle and in_backward not in self._cublas_handles:
             # One workspace per thread, kept for good; the backward pass runs on a thread of its own.
@@ -192,6 +196,14 @@ class Recorder(TorchDispatchMode):
         if self.phase is not Phase.EVALUATION:
             self._count(func, args, result)
         return result
+
+    def _follow_update(self, args: Any) -> None:
+        """An optimizer that updates one parameter after another is, like the passes, in one layer at a
+        time; one that updates lists is in none."""
+        first = next((item for item in args if isinstance(item, Tensor | list | tuple)), None)
+        if first is not None:
+            self.layer = NO_LAYER
+            self.layer = self._layer_of(args) if isinstance(first, Tensor) else NO_LAYER
 
     def _layer_of(self, args: Any) -> int:
         """In the optimizer a result belongs to the layer of the tensor it is computed from."""
@@ -348,15 +360,23 @@ def _follow_cuda_defaults(optimizer: torch.optim.Optimizer) -> None:
 
 
 @contextmanager
-def _hooks(module: nn.Module, layers: nn.ModuleList | None, recorder: Recorder) -> Iterator[None]:
+def _hooks(
+    module: nn.Module,
+    layers: nn.ModuleList | None,
+    optimizer: torch.optim.Optimizer,
+    recorder: Recorder,
+) -> Iterator[None]:
     """Tell the recorder which phase and which repeated layer is running, forwards and backwards."""
 
     def model_starts(*_: Any) -> None:
         if recorder.phase is not Phase.EVALUATION:
             recorder.phase = Phase.FORWARD
 
-    def optimizer_starts(*_: Any) -> None:
-        recorder.phase, recorder.layer = Phase.OPTIMIZER, NO_LAYER
+    def update_starts(*_: Any) -> None:
+        recorder.phase, recorder.layer, recorder.updating = Phase.OPTIMIZER, NO_LAYER, True
+
+    def update_ends(*_: Any) -> None:
+        recorder.layer, recorder.updating = NO_LAYER, False
 
     def enter(index: int) -> Callable[..., None]:
         def hook(*_: Any) -> None:
@@ -376,7 +396,11 @@ def _hooks(module: nn.Module, layers: nn.ModuleList | None, recorder: Recorder) 
 
         return hook
 
-    handles: list[Any] = [module.register_forward_pre_hook(model_starts)]
+    handles: list[Any] = [
+        module.register_forward_pre_hook(model_starts),
+        optimizer.register_step_pre_hook(update_starts),
+        optimizer.register_step_post_hook(update_ends),
+    ]
     for index, layer in enumerate(layers or ()):
         handles += [
             layer.register_forward_pre_hook(enter(index)),
