@@ -31,6 +31,8 @@ from metagene_train.config import (
     TrainingConfig,
 )
 
+from metagene_train.errors import ConfigError
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
@@ -202,6 +204,13 @@ def template_of(structure: Workload, compute_capability: tuple[int, int]) -> Tem
     architecture = encoder_architecture(structure.encoder_path, structure.revision)
     dimensions = sizes.prime_dimensions(_numbers(architecture))
     layers = structure.encoder_layers or architecture.num_hidden_layers
+    if layers > architecture.num_hidden_layers:
+        raise ConfigError(
+            [
+                f"model.encoder_layers: {layers} layers asked for, {structure.encoder_path} has "
+                f"{architecture.num_hidden_layers}"
+            ]
+        )
     traced = min(layers, TRACED_LAYERS)
     workload = replace(
         structure,

@@ -1,0 +1,197 @@
+"""``metagene estimate``, time and disk, and measurements fed by a stand-in for the GPU."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from memory_fixtures import run_config
+
+from metagene_doctor.cli.main import main
+from metagene_doctor.memory.estimate import Workload, estimate, trace
+from metagene_doctor.memory.measure import calibration, calibration_file, measure, remember
+from metagene_train.errors import InputError
+
+SMALL = ["training.batch_size=2", "tokenizer.max_length=64", "model.gradient_checkpointing=true"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("METAGENE_CACHE", str(tmp_path / "cache"))
+
+
+def test_json_has_memory_time_and_disk_of_one_config(capsys):
+    assert main(["estimate", "--gpu", "rtx4090", "--json", *SMALL]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    memory = answer["memory"]
+    assert answer["fits"] is True
+    assert 12.07 < memory["live_gib"] < memory["reserved_gib"] < memory["device_gib"] < 14
+    assert memory["phase"] == "backward"
+    assert sum(memory["breakdown"].values()) == pytest.approx(memory["live_gib"])
+    assert memory["note"] == "not yet measured on a GPU"
+    assert answer["time"]["reads_per_s"]["low"] < answer["time"]["reads_per_s"]["high"]
+    assert answer["disk"]["download"] == 25_938_674_488
+    assert answer["assumptions"] == {"num_labels": 1000, "token_length": 64, "reads": None}
+
+
+def test_a_config_that_does_not_fit_is_exit_code_1(capsys):
+    assert main(["estimate", "--gpu-mem", "24", "-q"]) == 1  # the guide's 128 x 512
+    assert capsys.readouterr().out.startswith("DOES NOT FIT")
+
+
+def test_the_text_names_card_bounds_and_what_was_assumed(capsys):
+    assert main(["estimate", "--gpu-mem", "24", *SMALL]) == 0
+    out = capsys.readouterr().out
+    for expected in (
+        "FITS",
+        "sold as 24 GB",
+        "1,000 classes assumed",
+        "CUDA context",
+        "nvidia-smi",
+        "estimate:",
+    ):
+        assert expected in out
+
+
+def test_reads_and_mapping_decide_length_classes_and_hours(tmp_path, capsys):
+    fasta, mapping = tmp_path / "train.fa", tmp_path / "labels.tsv"
+    fasta.write_text("".join(f">lbl|{i % 3}|{i}|60|r{i}/1\n{'ACGT' * 15}\n" for i in range(30)))
+    mapping.write_text("class_id\tlabel_name\n0\tone\n1\ttwo\n2\tthree\n")
+    argv = ["estimate", "--fasta", str(fasta), "--gpu", "rtx4090", "--json", f"dataset.mapping_tsv={mapping}"]
+    assert main([*argv, *SMALL]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["assumptions"]["reads"] == 30
+    assert answer["assumptions"]["num_labels"] == 3
+    assert answer["assumptions"]["token_length"] < 64
+    assert answer["time"]["hours_per_epoch"]["expected"] > 0
+    assert answer["disk"]["index"] == 30 * 16
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--gpu", "rtx4091"], "did you mean"),
+        (["--gpu", "rtx4090", "--gpu-mem", "24"], "not both"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["model.encoder_layers=99"], "32"),
+        (["model.lora.target_modules=[nonsense]"], "target_modules"),
+    ],
+)
+def test_mistakes_are_exit_code_2_with_a_reason(argv, message, capsys):
+    assert main(["estimate", *argv]) == 2
+    assert message in capsys.readouterr().err
+
+
+def config(**changes):
+    return run_config(
+        **{"training__batch_size": 8, "tokenizer__max_length": 64, "model__gradient_checkpointing": True}
+        | changes
+    )
+
+
+def test_time_grows_with_work_and_shrinks_with_the_card():
+    slow = estimate(config(), "rtx4090", num_labels=50, reads=1000)
+    fast = estimate(config(), "h100", num_labels=50, reads=1000)
+    assert slow.time and fast.time
+    assert slow.time.reads_per_s.expected < fast.time.reads_per_s.expected
+    assert slow.time.hours_per_epoch and slow.time.hours
+    assert slow.time.hours.expected == pytest.approx(10 * slow.time.hours_per_epoch.expected)
+    # Two operations per weight and token in three passes (forward, again, backward) over 8 x 64 tokens;
+    # the second forward pass stops before each layer's last product, whose result nobody needs.
+    not_again = 32 * 11008 * 4096
+    assert slow.time.teraflops_per_step == pytest.approx((6 * 6.48e9 - 2 * not_again) * 512 / 1e12, rel=0.02)
+    twice = estimate(config(training__grad_accum_steps=2), "rtx4090", num_labels=50)
+    assert twice.time and twice.time.teraflops_per_step == pytest.approx(2 * slow.time.teraflops_per_step)
+
+
+def test_checkpoints_hold_adapters_head_and_state_only():
+    answer = estimate(config(model__lora__r=8), num_labels=50)
+    trained = 8 * 32 * 4 * (4096 + 4096) * 4 + 50 * 4097 * 4
+    assert answer.disk.model == trained
+    assert answer.disk.checkpoint == pytest.approx(3 * trained, rel=0.001)
+    assert answer.disk.checkpoints == 3 * answer.disk.checkpoint  # two last ones and the best
+    assert answer.time is None
+
+
+def fake_probe(**changes):
+    """What the child process prints on a machine with a GPU."""
+
+    def run(job: str) -> str:
+        asked = json.loads(job)
+        assert asked["config"]["training"]["batch_size"] == 8
+        import torch
+
+        result = {
+            "gpu": "NVIDIA GeForce RTX 4090",
+            "torch": torch.__version__,
+            "cuda": "13.0",
+            "driver": "580.1",
+            "context_gib": 0.4,
+            "out_of_memory": None,
+            "seconds_per_step": 0.5,
+            "live_gib": 12.4,
+            "allocated_gib": 12.4,
+            "reserved_gib": 12.6,
+            "outside_gib": 0.61,
+            "retries": 0,
+        }
+        return json.dumps(result | changes)
+
+    return run
+
+
+def test_a_measurement_calibrates_later_answers_for_the_same_card():
+    work = Workload.from_config(config(), num_labels=50)
+    before = trace(work, gpu="rtx4090")
+    measured = measure(config(), num_labels=50, length=64, runner=fake_probe())
+    remember(measured, before)
+    after = trace(work, gpu="rtx4090")
+    assert after.device_gib == pytest.approx(before.reserved_gib + 0.61)
+    assert after.margin_gib < before.margin_gib or measured.reserved_gib > before.reserved_gib
+    assert "calibrated by 1 measured runs" in after.note
+    assert after.reserved_gib + after.margin_gib >= measured.reserved_gib
+    assert trace(work, gpu="h100").note == "not yet measured on a GPU"
+
+
+def test_running_out_of_memory_is_a_result_and_no_calibration():
+    measured = measure(
+        config(),
+        num_labels=50,
+        length=64,
+        cap_gib=12.0,
+        runner=fake_probe(out_of_memory="CUDA out of memory."),
+    )
+    assert measured.out_of_memory == "CUDA out of memory."
+    assert measured.cap_gib == 12.0
+    remember(measured, trace(Workload.from_config(config(), num_labels=50)))
+    assert calibration("GeForce RTX 4090") is None
+
+
+def test_a_damaged_calibration_file_is_named():
+    path = calibration_file()
+    path.parent.mkdir(parents=True)
+    path.write_text("[{")
+    with pytest.raises(InputError, match=r"calibration\.json is damaged"):
+        calibration("GeForce RTX 4090")
+
+
+def test_measuring_without_a_gpu_says_so(capsys):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    assert main(["estimate", "--measure", *SMALL]) == 2
+    assert "no CUDA GPU" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+def test_the_prediction_holds_on_the_gpu_here():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA GPU")
+    small = config(model__encoder_layers=8)
+    predicted = trace(Workload.from_config(small, num_labels=50))
+    measured = measure(small, num_labels=50, length=64)
+    assert measured.out_of_memory is None
+    assert measured.device_gib <= predicted.device_gib + predicted.margin_gib
+    assert measured.reserved_gib == pytest.approx(predicted.reserved_gib, rel=0.03)
