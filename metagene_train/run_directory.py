@@ -21,9 +21,9 @@ from metagene_train.errors import InputError
 from metagene_train.labels import LabelMap
 
 CONFIG, LABELS, METRICS, SUMMARY = "config.yaml", "labels.json", "metrics.jsonl", "run.json"
-CHECKPOINTS, MODEL = "checkpoints", "model"
+CHECKPOINTS, MODEL, PREDICTED = "checkpoints", "model", "predicted.json"
 
-WRITTEN_BEFORE = frozenset({"doctor.json", "predicted.json"})
+WRITTEN_BEFORE = frozenset({"doctor.json", PREDICTED})
 """Files that may be in the directory of a run that has not started."""
 
 RESUMABLE = (

@@ -180,7 +180,7 @@ def _coverage_section(evaluation: dict[str, Any]) -> str:
 
 def _resources_section(run_dir: Path) -> str:
     """Predicted beside measured; a row needs at least one of the two."""
-    predicted = read_record(run_dir / "predicted.json") or {}
+    predicted = (read_record(run_dir / "predicted.json") or {}).get("memory", {})
     lines = read_metric_lines(run_dir)
 
     def highest(name: str) -> float | None:

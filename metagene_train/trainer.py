@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -51,8 +53,17 @@ class TrainingSummary:
     peak_reserved_gib: float | None = None
 
 
-def train(config: RunConfig, *, resume: bool = False, quiet: bool = False) -> TrainingSummary:
+def train(
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    predicted: Mapping[str, Any] | None = None,
+) -> TrainingSummary:
     """Train, evaluate, checkpoint and export one run into ``training.output_dir``.
+
+    ``predicted`` is what somebody foretold of the run; it is kept as ``predicted.json``, beside what
+    is measured.
 
     ``resume`` continues the run of that directory from its newest checkpoint (or from the start when
     it had none yet), with the same batches and schedule as if it had not stopped. SIGINT and
@@ -72,6 +83,8 @@ def train(config: RunConfig, *, resume: bool = False, quiet: bool = False) -> Tr
     directory = Path(config.training.output_dir)
     checkpoint = run_directory.claim(directory, config, labels, resume=resume) if _is_main() else None
     checkpoint = checkpoint or (run_directory.newest_checkpoint(directory) if resume else None)
+    if predicted is not None and _is_main():
+        run_directory.write_text(directory / run_directory.PREDICTED, json.dumps(predicted, indent=1) + "\n")
     began = time.monotonic()
     summary = TrainingSummary("running", str(directory), _device_name(device), classes=len(labels))
     _write_summary(summary)

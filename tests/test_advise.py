@@ -554,7 +554,7 @@ def test_memory_that_was_predicted_is_held_against_what_was_measured(tmp_path: P
     entries = losses(falling(3.0, 0.5), peak_reserved_gib=14.0)
     run = write_run(tmp_path / "run", entries, evaluated([1.0, 0.8, 0.8, 0.8]))
     for document, title in (
-        ({"reserved_gib": 13.8, "device_gib": 14.5}, "Memory as predicted"),
+        ({"memory": {"reserved_gib": 13.8, "device_gib": 14.5}}, "Memory as predicted"),
         ({"memory": {"reserved_gib": 10.0, "device_gib": 11.0}}, "Memory differs from the prediction"),
     ):
         (run / "predicted.json").write_text(json.dumps(document))

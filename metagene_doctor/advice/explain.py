@@ -67,8 +67,7 @@ def predicted_device_gib(predicted: Mapping[str, Any] | None) -> float | None:
 
 
 def _memory(predicted: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """The memory numbers, whether the file holds them alone or a whole estimate."""
-    return (predicted or {}).get("memory") or predicted or {}
+    return (predicted or {}).get("memory", {})
 
 
 def _failed(evidence: Evidence, predicted: float, usable: float | None, before_run: bool) -> Finding:

@@ -72,6 +72,16 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output (head, less) has gone: not an error, and nothing left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if os.environ.get("METAGENE_TRACEBACK"):
+            raise
+        kind = type(error).__name__
+        click.echo(
+            f"metagene: internal error: {kind}: {error}\n"
+            "This is a bug in metagene; METAGENE_TRACEBACK=1 shows where, for a report.",
+            err=True,
+        )
+        return 3
 
 
 def entry_point() -> None:

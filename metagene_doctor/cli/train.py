@@ -32,9 +32,10 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     for warning in loaded.warnings:
         click.echo(f"metagene: warning: {warning}", err=True)
 
+    from metagene_doctor.foretold import foretell
     from metagene_train.trainer import train
 
-    summary = train(loaded.config, resume=resume, quiet=quiet)
+    summary = train(loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config))
     if summary.status == "interrupted":
         click.echo(f"metagene: interrupted after step {summary.steps}; continue with --resume", err=True)
         return 130
