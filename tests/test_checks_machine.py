@@ -21,7 +21,7 @@ from metagene_doctor.checks import gpu as gpu_checks
 from metagene_doctor.checks import host as host_checks
 from metagene_doctor.facts.disk import DiskFacts, Place
 from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, WeightFile
-from metagene_doctor.facts.environment import ImportResult, TorchProbe
+from metagene_doctor.facts.environment import ComputeProbe, ImportResult, TorchProbe
 from metagene_doctor.facts.gpu import GpuProcess
 from metagene_doctor.facts.host import CgroupFacts
 from metagene_doctor.facts.prediction import MemoryFacts
@@ -105,6 +105,20 @@ def test_bf16_needs_ampere():
         checks.precision_supported(facts({"training": {"precision": "fp16-mixed"}}, target=turing))
     )
     assert not list(checks.precision_supported(facts(target=target())))
+
+
+@pytest.mark.parametrize(
+    ("probe", "fires"),
+    [
+        ({"relative_error": 0.004}, False),
+        ({"relative_error": 0.5}, True),
+        ({"relative_error": float("nan")}, True),
+        ({"error": "no answer within 120 s"}, True),
+    ],
+)
+def test_a_gpu_that_computes_wrongly_or_not_at_all(probe, fires):
+    known = facts(environment=environment(compute=ComputeProbe(**probe)))
+    assert bool(list(checks.gpu_computes(known))) == fires
 
 
 def test_packages():

@@ -422,7 +422,7 @@ def flipped(content, position):
 
 DAMAGED = {
     "gzip cut": (lambda fasta: gzip.compress(fasta)[:-500], "F02"),
-    "gzip with a flipped byte": (lambda fasta: flipped(gzip.compress(fasta * 10), -500), "F02"),
+    "gzip with a flipped byte": (lambda fasta: flipped(gzip.compress(fasta * 10), -6), "F02"),
     "gzip with a wrong checksum": (lambda fasta: flipped(gzip.compress(fasta), -6), "F02"),
     "gzip followed by garbage": (lambda fasta: gzip.compress(fasta) + b"garbage" * 9, "F02"),
     "BGZF cut between blocks": (lambda fasta: bgzf(fasta)[:-28], "F03"),

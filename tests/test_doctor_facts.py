@@ -290,6 +290,19 @@ def test_a_crash_or_a_hang_of_a_module_is_a_fact(monkeypatch, tmp_path):
     assert "ModuleNotFoundError" in environment.try_import("not_there_at_all").error
 
 
+def test_a_gpu_that_cannot_be_used_is_a_fact(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    probe = environment.try_compute()
+    assert probe.error is not None and probe.relative_error is None
+
+
+@pytest.mark.gpu
+def test_a_sound_gpu_agrees_with_the_cpu():
+    if not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    assert environment.try_compute().relative_error < 0.01
+
+
 def test_only_watched_variables_are_recorded(monkeypatch):
     monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")
     monkeypatch.setenv("HF_TOKEN", "secret")

@@ -40,6 +40,9 @@ DEBUGGING_VARIABLES = {
 }
 """Variables of DCGM's debug-environment check and torch's own, with what each one costs."""
 
+COMPUTE_ERROR = 0.03
+"""Relative error of a gradient above which a GPU computes wrongly; rounding to bf16 gives 0.002."""
+
 HARMLESS_VALUES = {"", "0", "false", "no", "off"}
 
 
@@ -219,6 +222,41 @@ def precision_supported(facts: Facts) -> Iterator[Finding]:
             unit="compute capability",
             why="torch emulates bf16 there without a warning, far slower than fp16.",
             remedy=Remedy(text="Use fp16 with loss scaling.", commands=("training.precision: fp16-mixed",)),
+        )
+
+
+def gpu_computes(facts: Facts) -> Iterator[Finding]:
+    """The GPU multiplies two matrices in 16 bits, with gradient, and agrees with the CPU (level deep).
+
+    Tried in a process of its own with a time limit, so a card that hangs is found as well.
+    """
+    environment = facts.environment
+    assert environment and environment.compute
+    compute = environment.compute
+    if compute.error is not None:
+        yield environment_finding(
+            id="E08",
+            severity=Severity.ERROR,
+            title=f"The GPU does not compute: {compute.error}",
+            measured=compute.error,
+            why="A product of two small matrices failed; a run would fail likewise.",
+            remedy=Remedy(
+                text="Look at the card and the kernel's messages.", commands=("nvidia-smi", "sudo dmesg")
+            ),
+        )
+    elif compute.relative_error is not None and not compute.relative_error < COMPUTE_ERROR:  # or NaN
+        yield environment_finding(
+            id="E08",
+            severity=Severity.ERROR,
+            title=f"The GPU computes wrong numbers: a gradient differs from the CPU's by "
+            f"{compute.relative_error:.2g}",
+            measured=compute.relative_error,
+            threshold=COMPUTE_ERROR,
+            unit="relative error",
+            why="Memory or arithmetic of the card is faulty.",
+            remedy=Remedy(
+                text="Do not train on it; look at its error counters.", commands=("nvidia-smi -q -d ECC",)
+            ),
         )
 
 

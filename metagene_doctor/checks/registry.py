@@ -94,6 +94,7 @@ CHECKS = (
     ),
     Check("E05", "GPU has bf16", "environment", environment.precision_supported, ("target",)),
     Check("E06", "Packages import", "environment", environment.packages_import, ("environment",)),
+    Check("E08", "GPU computes", "environment", environment.gpu_computes, ("environment", "compute")),
     Check("E09", "GPU is visible", "environment", environment.gpu_visible, ("environment", "gpu", "devices")),
     Check("E10", "No debugging variables", "environment", environment.debugging_left_on, ("environment",)),
     Check(

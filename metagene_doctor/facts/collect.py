@@ -135,12 +135,22 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
             if absent
             else f"the GPUs cannot be looked at: {graphics.message} (E03)",
         )
-    software = found.add("environment", lambda: environment.collect(ask_torch=ask_torch, try_imports=deep))
-    if software is not None and software.probe is None:
+    has_gpu = graphics is not None and bool(graphics.devices)
+    software = found.add(
+        "environment",
+        lambda: environment.collect(ask_torch=ask_torch, compute=deep and has_gpu, try_imports=deep),
+    )
+    probes: tuple[tuple[Section, Any, str], ...] = (
+        ("probe", software.probe if software else None, "standard"),
+        ("compute", software.compute if software else None, "deep"),
+    )
+    for section, probe, level in probes:
+        if probe is not None:
+            continue
         if "devices" in found.gaps:
-            found.gaps["probe"] = found.gaps["devices"]
+            found.gaps[section] = found.gaps["devices"]
         else:
-            found.skip("probe", "torch is not asked at level quick", "use --level standard")
+            found.skip(section, "torch is not asked at this level", f"use --level {level}")
     found.add("host", host.collect)
     directories: dict[disk.Role, Path] = {
         "hub cache": disk.hub_cache(),

@@ -91,6 +91,32 @@ class TorchProbe(Frozen):
     """Why torch could not be asked: it does not import, crashed, or did not answer in time."""
 
 
+_COMPUTE = """
+import json, torch
+torch.manual_seed(0)
+first, second = torch.randn(1024, 1024), torch.randn(1024, 1024)
+native = torch.cuda.is_bf16_supported(including_emulation=False)
+dtype = torch.bfloat16 if native else torch.float16
+def gradient(device, compute):
+    left = first.to(dtype).to(device, compute).requires_grad_()
+    product = left @ second.to(dtype).to(device, compute)
+    product.float().square().mean().backward()
+    return left.grad.float().cpu()
+expected = gradient("cpu", torch.float32)
+error = (gradient("cuda", dtype) - expected).norm() / expected.norm()
+print(json.dumps({"relative_error": error.item()}))
+"""
+
+
+class ComputeProbe(Frozen):
+    """A product of two 1024 x 1024 matrices and its gradient, on the GPU in 16 bits and on the CPU."""
+
+    relative_error: float | None = None
+    """Norm of the difference over the norm of the CPU's gradient; 0.002 is rounding to bf16 (measured)."""
+    error: str | None = None
+    """Why there is no result."""
+
+
 class ImportResult(Frozen):
     module: str
     error: str | None = None
@@ -106,12 +132,14 @@ class EnvironmentFacts(Frozen):
     torch_hip: str | None = None
     variables: dict[str, str]
     probe: TorchProbe | None = None
+    compute: ComputeProbe | None = None
+    """None when the GPU was not tried."""
     imports: tuple[ImportResult, ...] | None = None
     """Result of importing each of ``IMPORTED_TOGETHER``; None when that was not tried."""
 
 
-def collect(*, ask_torch: bool, try_imports: bool) -> EnvironmentFacts:
-    """Facts about this Python environment; ``ask_torch`` and ``try_imports`` start processes (seconds)."""
+def collect(*, ask_torch: bool = False, compute: bool = False, try_imports: bool = False) -> EnvironmentFacts:
+    """Facts about this Python environment; the options start processes, which takes seconds."""
     build = torch_build()
     return EnvironmentFacts(
         python=platform.python_version(),
@@ -121,6 +149,7 @@ def collect(*, ask_torch: bool, try_imports: bool) -> EnvironmentFacts:
         torch_hip=build.get("hip"),
         variables={name: os.environ[name] for name in WATCHED_VARIABLES if name in os.environ},
         probe=probe_torch() if ask_torch and importlib.util.find_spec("torch") else None,
+        compute=try_compute() if compute and importlib.util.find_spec("torch") else None,
         imports=tuple(try_import(module) for module in IMPORTED_TOGETHER) if try_imports else None,
     )
 
@@ -152,6 +181,14 @@ def probe_torch(timeout_s: float = PROBE_TIMEOUT_S) -> TorchProbe:
     if error:
         return TorchProbe(error=error)
     return TorchProbe.model_validate(json.loads(output.splitlines()[-1]))
+
+
+def try_compute(timeout_s: float = PROBE_TIMEOUT_S) -> ComputeProbe:
+    """Let the GPU compute something whose result is known; a hang or a crash becomes ``error``."""
+    output, error = _run(_COMPUTE, timeout_s)
+    if error:
+        return ComputeProbe(error=error)
+    return ComputeProbe.model_validate(json.loads(output.splitlines()[-1]))
 
 
 def try_import(module: str, timeout_s: float = PROBE_TIMEOUT_S) -> ImportResult:

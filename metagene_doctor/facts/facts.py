@@ -24,6 +24,7 @@ Section = Literal[
     "config file",
     "environment",
     "probe",
+    "compute",
     "gpu",
     "devices",
     "host",

@@ -25,11 +25,15 @@ SEGMENT_READS = 10_000
 """About so many validation reads are looked for in parts: the share is then known to 0.01."""
 
 SEGMENTS_AT_STANDARD = 20_000_000
-"""Training reads up to which the standard level compares segments (4 s of processor time a million)."""
+"""Training reads up to which the standard level compares segments (2.5 s of processor time a million)."""
 
 SEGMENT_STEP = 16
 """All segments of a validation read are known, of a training read every sixteenth: every shared
 stretch of 31 + 16 - 1 = 46 bases holds one of those, on either strand."""
+
+
+LARGEST_SIEVE_BITS = 26
+"""64 MiB."""
 
 
 class Overlap(Frozen):
@@ -63,7 +67,10 @@ class SplitFacts(Frozen):
 
 
 class _Lookup:
-    """Which of some held hashes have been seen elsewhere, apart by kind (strand or mate number)."""
+    """Which of some held hashes have been seen elsewhere, apart by kind (strand or mate number).
+
+    A table of the hashes' leading bits turns away most others before they are searched for.
+    """
 
     def __init__(self, hashes: np.ndarray, kinds: int):
         import numpy as np
@@ -71,16 +78,21 @@ class _Lookup:
         self._ordered, place = np.unique(hashes, return_inverse=True)
         self._place = place.astype(np.uint32)
         self._first = np.zeros((kinds, len(self._ordered)), dtype=np.uint32)
+        bits = min(LARGEST_SIEVE_BITS, max(16, (8 * len(self._ordered)).bit_length()))
+        self._shift = np.uint64(64 - bits)
+        self._sieve = np.zeros(1 << bits, dtype=bool)
+        self._sieve[self._ordered >> self._shift] = True
 
     def see(self, hashes: np.ndarray, kinds: np.ndarray, records: np.ndarray) -> None:
         """Note reads of another file by their record number; the first per hash and kind is kept."""
         import numpy as np
 
-        if not len(self._ordered):
+        maybe = np.flatnonzero(self._sieve[hashes >> self._shift])
+        if not len(maybe):
             return
-        place = np.minimum(np.searchsorted(self._ordered, hashes), len(self._ordered) - 1)
-        found = self._ordered[place] == hashes
-        rows, columns, records = kinds[found], place[found], records[found]
+        place = np.minimum(np.searchsorted(self._ordered, hashes[maybe]), len(self._ordered) - 1)
+        found = self._ordered[place] == hashes[maybe]
+        rows, columns, records = kinds[maybe[found]], place[found], records[maybe[found]]
         unseen = self._first[rows, columns] == 0
         # Later assignments win, so the batch goes in backwards to keep its first read.
         self._first[rows[unseen][::-1], columns[unseen][::-1]] = records[unseen][::-1]
