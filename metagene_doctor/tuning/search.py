@@ -24,7 +24,11 @@ from metagene_train.config_file import flatten
 SMALLEST_RANK = 8
 """The search does not go below it: it would save tenths of a GiB (see GM-OOM-4)."""
 AS_FAST = 0.97
-"""A candidate at 97 % of the best speed counts as equally fast; then the smaller one is taken."""
+"""A candidate at 97 % of the best speed counts as equally fast."""
+ROOMY = 0.85
+"""Of equally fast candidates, the largest micro-batch that needs at most this share of the memory is
+taken: fewer, larger passes are safer where launching is slower than estimated, and a sixth of the
+memory stays free for what else may run."""
 EVALUATION_BATCHES = (256, 128, 64, 32)
 
 
@@ -84,7 +88,7 @@ class Candidate:
     fits: bool
 
     @property
-    def reads_per_gpu(self) -> int:
+    def reads_per_pass(self) -> int:
         return self.config.training.batch_size
 
 
@@ -138,7 +142,7 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
         tried += found
         feasible = [candidate for candidate in found if candidate.fits]
         if feasible:
-            best = _best(feasible, request.goal)
+            best = _best(feasible, request)
             best = _with_evaluation_batch(request, best, predict)
             ranked = _ranked(tried, best, request.goal)
             settings = _explained(request, relaxed, best.config, feasible)
@@ -252,15 +256,18 @@ def _smaller_ranks(rank: int) -> Iterator[int]:
         yield rank
 
 
-def _best(feasible: Sequence[Candidate], goal: str) -> Candidate:
-    if goal == "min-memory":
+def _best(feasible: Sequence[Candidate], request: Request) -> Candidate:
+    if request.goal == "min-memory":
         least = min(candidate.needed_gib for candidate in feasible)
         near = [candidate for candidate in feasible if candidate.needed_gib <= least + 0.05]
         return max(near, key=lambda candidate: candidate.speed.reads_per_s)
     fastest = max(candidate.speed.reads_per_s for candidate in feasible)
-    if goal == "max-speed":
+    if request.goal == "max-speed":
         return max(feasible, key=lambda candidate: candidate.speed.reads_per_s)
     near = [candidate for candidate in feasible if candidate.speed.reads_per_s >= AS_FAST * fastest]
+    roomy = [c for c in near if c.needed_gib <= ROOMY * request.device.usable_gib]
+    if roomy:
+        return max(roomy, key=lambda candidate: (candidate.reads_per_pass, -candidate.needed_gib))
     return min(near, key=lambda candidate: candidate.needed_gib)
 
 
@@ -307,7 +314,7 @@ def _explained(
     book, training = request.book, config.training
     checkpointing = config.model.gradient_checkpointing
     fits_without = [c for c in feasible if not c.config.model.gradient_checkpointing]
-    largest_without = max((c.reads_per_gpu for c in fits_without), default=0)
+    largest_without = max((c.reads_per_pass for c in fits_without), default=0)
     if not checkpointing:
         why = f"activations of {training.batch_size} reads fit, so nothing is computed twice"
     elif largest_without:
@@ -325,7 +332,10 @@ def _explained(
     objective = {
         "min-memory": "least memory of those that fit",
         "max-speed": "fastest that fits (estimate)",
-    }.get(request.goal, f"least memory within {1 - AS_FAST:.0%} of the fastest that fits (estimate)")
+    }.get(
+        request.goal,
+        f"within {1 - AS_FAST:.0%} of the fastest that fits (estimate), with room to spare",
+    )
     micro = Setting(training.batch_size, f"micro-batch: {objective}", "EV-EFFECTIVE-BATCH")
     decided = {
         "training.batch_size": micro,
