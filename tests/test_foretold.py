@@ -1,0 +1,28 @@
+"""What is foretold of a run, and where the run keeps it."""
+
+import json
+
+from train_fixtures import tiny_config
+
+from metagene_doctor import rulebook
+from metagene_doctor.foretold import foretell, foretold_on
+from metagene_train.run_report import report_html
+from metagene_train.trainer import train
+
+
+def test_a_run_keeps_what_was_foretold_and_its_report_shows_it(tmp_path):
+    config = tiny_config(tmp_path)
+    record = foretold_on(config, rulebook.load().gpu("rtx4090"))
+    assert record["gpu"] == "GeForce RTX 4090" and record["fits"]
+    assert (
+        0 < record["memory"]["live_gib"] <= record["memory"]["reserved_gib"] < record["memory"]["device_gib"]
+    )
+
+    train(config, quiet=True, predicted=record)
+    directory = tmp_path / "run"
+    assert json.loads((directory / "predicted.json").read_text()) == json.loads(json.dumps(record))
+    assert f"<td>{record['memory']['device_gib']:.2f}</td>" in report_html(directory)
+
+
+def test_nothing_is_foretold_of_a_run_on_the_cpu(tmp_path):
+    assert foretell(tiny_config(tmp_path).model_copy(update={"device": "cpu"})) is None
