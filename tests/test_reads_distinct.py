@@ -17,7 +17,7 @@ def hashes(count: int, distinct: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("capacity", [7, 100, 1000, 10**6])
-@pytest.mark.parametrize("count, distinct", [(0, 1), (1, 1), (5000, 2000), (5000, 1), (5000, 10**7)])
+@pytest.mark.parametrize("count, distinct", [(0, 1), (1, 1), (5000, 2000), (5000, 1), (5000, 10**6)])
 def test_repetitions_are_counted_exactly(tmp_path: Path, capacity: int, count: int, distinct: int) -> None:
     values = hashes(count, distinct)
     counter = RepeatCounter(tmp_path, capacity)

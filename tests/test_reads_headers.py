@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
+from reads_fixtures import written
 
 from metagene_train.reads.headers import HeaderFields, HeaderPattern
+from metagene_train.reads.scan import scan
 
 STANDARD = HeaderPattern()
 
@@ -47,6 +50,20 @@ def test_the_template_is_parsed(header: str, expected: HeaderFields) -> None:
 def test_what_does_not_match_is_explained_without_values(header: str, reason: str) -> None:
     assert STANDARD.parse(header) is None
     assert reason in STANDARD.explain(header)
+
+
+def test_usual_headers_are_parsed_together(tmp_path: Path) -> None:
+    class Together(HeaderPattern):
+        def parse_numbers(self, header: str) -> tuple[int, ...] | None:
+            raise AssertionError(f"{header} was parsed alone")
+
+    headers = ["lbl|17|562|150|NC_1.3-12/1", "lbl|0|||x", "lbl|12345678||1|a|b/22", "lbl|3|99999999|4|y/2"]
+    content = "".join(f">{header}\nACGT\n" for header in headers)
+    found = scan(written(tmp_path / "reads.fa", content), header=Together())
+    assert found.class_counts == {0: 1, 3: 1, 17: 1, 12345678: 1}
+    assert found.tax_ids == {3: {99999999: 1}, 17: {562: 1}}
+    assert found.mates == {0: 1, 1: 1, 2: 1, 22: 1}
+    assert found.readlen_mismatches == 2
 
 
 def test_another_pattern_names_its_own_groups() -> None:

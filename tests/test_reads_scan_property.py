@@ -52,15 +52,16 @@ headers = st.one_of(good_headers, good_headers, good_headers, odd_headers).map(s
 )
 
 plain_bases = st.text("ACGT", min_size=0, max_size=60)
-odd_bases = st.text("ACGTNacgtnuURYSWKMBDHV-*. \t\r|/XQ>\x00", max_size=40)
+odd_bases = st.text("ACGTNacgtnuURYSWKMBDHV-*. \t\r|/XQ>@+\x00", max_size=40)
 sequences = st.one_of(plain_bases, plain_bases, plain_bases, odd_bases, st.just("ACGT" * 400)).map(str.encode)
+sizes = st.sampled_from([1, 1, 30])
 ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n"])
 
 
 @st.composite
 def fasta_files(draw: st.DrawFn) -> bytes:
     parts = [draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf", b"\n", b"\r\n\n"]))]
-    for header in draw(st.lists(headers, min_size=1, max_size=25)):
+    for header in draw(st.lists(headers, min_size=draw(sizes), max_size=40)):
         end = draw(ends)
         parts += [b">", header.replace(b"\n", b""), end]
         sequence = draw(sequences)
@@ -77,7 +78,7 @@ def fasta_files(draw: st.DrawFn) -> bytes:
 @st.composite
 def fastq_files(draw: st.DrawFn) -> bytes:
     parts = []
-    for header in draw(st.lists(headers, min_size=1, max_size=25)):
+    for header in draw(st.lists(headers, min_size=draw(sizes), max_size=40)):
         end = draw(ends)
         sequence = draw(sequences).replace(b">", b"")
         quality = draw(st.binary(min_size=0, max_size=3)).translate(bytes(64 + i % 30 for i in range(256)))

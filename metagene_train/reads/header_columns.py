@@ -91,17 +91,17 @@ def _parse_template(batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
     starts = batch.layout.header_start
     bars, bars_enough = _first_in_row(letters == _BAR, 4)
     slashes, has_slash = _first_in_row(letters == _SLASH, 1)
-    slash_count = np.count_nonzero(letters == _SLASH, axis=1)
     slash = slashes[:, 0]
 
     words = words_of(batch.data)
-    sure = bars_enough & (slash_count <= 1) & (rows.words[:, 0] & np.uint64(0xFFFFFFFF) == _LBL)
+    sure = bars_enough & (rows.words[:, 0] & np.uint64(0xFFFFFFFF) == _LBL)
     sure &= _printable(letters, rows.lengths, width)
     numbers = []
     for first, last in ((bars[:, 0], bars[:, 1]), (bars[:, 1], bars[:, 2]), (bars[:, 2], bars[:, 3])):
         numbers.append(_field(words, starts, first, last, sure))
     class_id, tax_id, readlen = numbers
     mate = _field(words, starts, np.where(has_slash, slash, rows.lengths - 1), rows.lengths, sure)
+    # A second slash would stand among the digits of the mate, so such rows are unsure by now.
     name_end = np.where(has_slash, slash, rows.lengths)
     sure &= (name_end > bars[:, 3] + 1) & (class_id != ABSENT) & ~(has_slash & (mate == ABSENT))
     columns = (np.where(sure, column, ABSENT) for column in (class_id, tax_id, readlen, mate))
