@@ -413,6 +413,7 @@ def test_schedule():
     small = {"training": {"batch_size": 10, "max_epochs": 1}, "scheduler": {"warmup_steps": 50}}
     (finding,) = config.schedule(configured(small, train=reads()))
     assert finding.severity == "warn" and finding.measured == 0.5
+    assert finding.remedy.commands == ("scheduler.warmup_steps: 3",)
     (finding,) = config.schedule(configured({**small, "scheduler": {"warmup_steps": 100}}, train=reads()))
     assert finding.severity == "error"
     quiet = {**small, "scheduler": {"warmup_ratio": 0.03}}
@@ -456,7 +457,7 @@ def test_every_check_answers_for_itself():
         environment=environment(),
         encoder=encoder(), tokens=token_facts(), target=target(), memory=memory(20),
         speed=SpeedFacts(reads_per_s=1, slowest=1, fastest=1, limit="x"), **table((0, "a", 1), (1, "b", 2)),
-        gaps={name: Gap(reason="not here") for name in ("gpu", "devices", "host", "disk", "probe", "weights")},
+        gaps={name: Gap(reason="not here") for name in ("gpu", "devices", "host", "disk", "probe", "compute", "weights")},
     )  # fmt: skip
     for check in CHECKS:
         for finding in run_check(check, known):

@@ -370,6 +370,18 @@ def test_the_reads_are_judged_without_torch(data):
     assert "predictions need torch" in done.stdout
 
 
+def test_a_reader_that_leaves_early_is_no_error(data):
+    command = [sys.executable, "-c", "from metagene_doctor.cli.main import entry_point; entry_point()"]
+    with subprocess.Popen(
+        [*command, "doctor", "--fasta", str(data / "train.fa")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_data_checks_do_not_import_torch(data):
     code = (
         "import sys; from metagene_doctor.cli.main import main\n"

@@ -16,6 +16,8 @@ config_finding = partial(Finding, scope="config")
 LONG_WARMUP = 0.2
 """Share of all steps: the authors of METAGENE-1 warm up for 50 steps, common practice is 1-5 %."""
 
+USUAL_WARMUP = 0.03
+
 LARGE_BATCH = 128
 """Effective batch from which LoRA is known to learn less per read: the authors' own tasks used
 16-32 reads, where 8 beat 32 (run_GUE.sh of metagene-serve); LoRA Without Regret finds the same."""
@@ -81,7 +83,9 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
         measured=round(needed, 2),
         threshold=round(usable, 2),
         unit="GiB",
-        why=f"Peak in the {memory.phase} phase at {memory.length} tokens per read: {parts} GiB."
+        why=f"Peak in the {memory.phase} phase at {memory.length} tokens per read: live "
+        f"{memory.live_gib:.1f} GiB "
+        f"({parts}), reserved {memory.reserved_gib:.1f} GiB, the rest is the CUDA context."
         + (f" {target.note}." if target.note else ""),
         remedy=None if fits else Remedy(text="Find settings that fit.", commands=(autotune_command(facts),)),
         confidence="estimated",
@@ -107,7 +111,12 @@ def schedule(facts: Facts) -> Iterator[Finding]:
             why="The learning rate never reaches its value."
             if warmup >= steps
             else "For much of the run the learning rate is below its value.",
-            remedy=Remedy(text="Warm up for a few percent.", commands=("scheduler.warmup_ratio: 0.03",)),
+            remedy=Remedy(
+                text="Warm up for a few percent.",
+                commands=(f"scheduler.warmup_steps: {max(1, round(USUAL_WARMUP * steps))}",)
+                if config.scheduler.warmup_ratio is None
+                else (f"scheduler.warmup_ratio: {USUAL_WARMUP}",),
+            ),
         )
     if config.training.eval_steps is not None and config.training.eval_steps > steps:
         yield config_finding(

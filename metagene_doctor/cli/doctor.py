@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
 
 from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, sections, select
@@ -164,7 +163,7 @@ def command(
     if markdown_file is not None:
         _write(markdown_file, markdown.render(report, heading))
     if not quiet and json_file != "-":
-        terminal.render(report, console=Console(), verbose=verbose, heading=heading)
+        terminal.render(report, console=terminal.ReportConsole(), verbose=verbose, heading=heading)
     return exit_code(report.findings, Severity(fail_on))
 
 

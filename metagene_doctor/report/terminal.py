@@ -26,6 +26,14 @@ SYMBOLS = {
 INDENT = 6
 
 
+class ReportConsole(Console):
+    """A console for stdout whose reader may leave early (head, less): the command then ends quietly."""
+
+    def on_broken_pipe(self) -> None:
+        """rich would end the process here; `metagene_doctor.cli.main` knows what to do instead."""
+        raise BrokenPipeError
+
+
 def render(report: Report, *, console: Console, verbose: bool = False, heading: str = "") -> None:
     """Print a report. Passes, examples and times appear with ``verbose`` only."""
     if heading:
