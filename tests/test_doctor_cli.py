@@ -317,6 +317,20 @@ def test_saved_facts_give_the_same_report_without_the_files(capsys, data):
     assert second == first
 
 
+def test_an_index_directory_that_cannot_be_written_is_a_finding(capsys, data):
+    code, found = findings(capsys, "--fasta", data / "train.fa", "--index-dir", data / "val.fa" / "index")
+    assert code == 1
+    assert "cannot be written" in found["S06", "error"]["title"]
+    assert found["F18", "info"]["measured"] == 200
+
+
+def test_suggested_commands_can_be_pasted_although_paths_hold_blanks(capsys, data):
+    path = data / "my reads.fa"
+    (data / "train.fa").rename(path)
+    _, out, _ = doctor(capsys, "--fasta", path)
+    assert f"--fasta '{path}'" in out.strip().splitlines()[-1]
+
+
 def test_only_and_skip_take_ids_and_scopes(capsys, data):
     _, found = findings(
         capsys, "--fasta", data / "train.fa", "--only", "f18", "--only", "labels", "--skip", "L06"

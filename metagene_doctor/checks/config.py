@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.sizes import steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
@@ -37,7 +38,8 @@ def config_read(facts: Facts) -> Iterator[Finding]:
                 f"{re.sub(r'^.*?:(?=[0-9]+:)', 'Line ', warning)}." for warning in facts.run.warnings[:3]
             ),
             remedy=Remedy(
-                text="See the effective config.", commands=(f"metagene config show {facts.run.path}",)
+                text="See the effective config.",
+                commands=(f"metagene config show {quote(facts.run.path or '')}",),
             ),
         )
 
@@ -56,9 +58,9 @@ def autotune_command(facts: Facts) -> str:
     if facts.target is not None and facts.target.option:
         parts.append(facts.target.option)
     if facts.run.path is not None:
-        parts.append(f"--config {facts.run.path}")
+        parts.append(f"--config {quote(facts.run.path)}")
     elif facts.train is not None:
-        parts.append(f"--fasta {facts.train.path}")
+        parts.append(f"--fasta {quote(facts.train.path)}")
     return " ".join([*parts, "-o recommended.yaml"])
 
 

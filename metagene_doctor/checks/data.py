@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.facts.facts import Facts
@@ -185,7 +186,7 @@ def unknown_bases(facts: Facts) -> Iterator[Finding]:
                 why="Each N is a token of its own: such reads are longer in tokens and say less.",
                 remedy=Remedy(
                     text="Leave out reads with many N before training.",
-                    commands=(f"fastp --n_base_limit 5 -i {reads.path} -o filtered.fq",)
+                    commands=(f"fastp --n_base_limit 5 -i {quote(reads.path)} -o filtered.fq",)
                     if reads.kind == "fastq"
                     else (),
                 ),
@@ -277,7 +278,7 @@ def repeated_reads(facts: Facts) -> Iterator[Finding]:
         why="Every epoch computes them again, and the most copied ones weigh most.",
         remedy=Remedy(
             text="Keep one of each; for whole files:",
-            commands=(f"seqkit rmdup --by-seq {train.path} -o distinct.fa",),
+            commands=(f"seqkit rmdup --by-seq {quote(train.path)} -o distinct.fa",),
         )
         if share >= REPEATS_WARN
         else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.sizes import (
     INDEX_BYTES_PER_READ,
@@ -87,7 +88,7 @@ def network_filesystems(facts: Facts) -> Iterator[Finding]:
                     text="Copy the reads to a local disk."
                     if place.role == "training reads"
                     else "Use a local directory.",
-                    commands=(f"cp {place.path} /local/disk/",)
+                    commands=(f"cp {quote(facts.config.dataset.train_fasta or place.path)} /local/disk/",)
                     if place.role == "training reads"
                     else ("metagene doctor --index-dir /local/disk/metagene",),
                 ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import Damage, ReadsFacts
@@ -71,7 +72,7 @@ def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Findi
         why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
         "counts below are of the readable part. Most readers would report no error.",
         remedy=Remedy(
-            text="Fetch the file again and compare its checksum.", commands=(f"gzip -tv {reads.path}",)
+            text="Fetch the file again and compare its checksum.", commands=(f"gzip -tv {quote(reads.path)}",)
         ),
     )
 
@@ -100,7 +101,8 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                 measured=reads.crlf_lines,
                 why="Read correctly here; tools that keep the CR see one letter more per line.",
                 remedy=Remedy(
-                    text="For other tools, write a copy.", commands=(f"tr -d '\\r' < {reads.path} > lf.fa",)
+                    text="For other tools, write a copy.",
+                    commands=(f"tr -d '\\r' < {quote(reads.path)} > lf.fa",),
                 )
                 if reads.compression == "none"
                 else None,

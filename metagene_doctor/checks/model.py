@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.sizes import WEIGHT_BYTES, encoder_parameters
 from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, EncoderFacts, WeightFile
@@ -43,6 +44,13 @@ def download_finished(facts: Facts) -> Iterator[Finding]:
     """Partial files in the hub cache are from a download that was interrupted."""
     encoder = facts.encoder
     assert encoder
+    if encoder.location is None and not encoder.incomplete_downloads:
+        yield model_finding(
+            id="M02",
+            severity=Severity.SKIP,
+            title="Download was finished",
+            why=f"{encoder.name} is not on this machine (M01)",
+        )
     if encoder.incomplete_downloads:
         yield model_finding(
             id="M02",
@@ -105,7 +113,7 @@ def _describe(file: WeightFile) -> str:
 def _fetch_command(encoder: EncoderFacts) -> str:
     if encoder.in_hub_cache:
         return f"hf download {encoder.name} --force-download"
-    return f"hf download OWNER/NAME --local-dir {encoder.location}"
+    return f"hf download OWNER/NAME --local-dir {quote(encoder.location or encoder.name)}"
 
 
 def stored_precision(facts: Facts) -> Iterator[Finding]:

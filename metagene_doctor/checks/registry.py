@@ -82,7 +82,7 @@ CHECKS = (
         "Driver supports torch's CUDA",
         "environment",
         environment.driver_supports_build,
-        ("environment", "gpu"),
+        ("environment", "gpu", "devices"),
     ),
     Check("E03", "Driver answers", "environment", environment.driver_answers, ("gpu",)),
     Check(

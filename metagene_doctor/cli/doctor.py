@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shlex import quote
 
 import click
 from pydantic import ValidationError
@@ -223,7 +224,7 @@ def describe(facts: Facts) -> str:
 
 def _next_step(facts: Facts) -> str:
     if facts.run.path is not None:
-        return f"metagene train --config {facts.run.path}"
+        return f"metagene train --config {quote(facts.run.path)}"
     if facts.train is None:
         return "metagene doctor --fasta train.fa --mapping labels.tsv"
     return autotune_command(facts)

@@ -126,7 +126,6 @@ def index_directory(configured: str | None) -> Path:
 def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> None:
     config, deep = request.run.config, request.level == "deep"
     graphics = found.add("gpu", gpu.collect)
-    ask_torch = deep or (request.level != "quick" and graphics is not None and bool(graphics.devices))
     if graphics is not None and not graphics.devices:
         absent = graphics.state in ("ok", "no library", "driver not loaded") and not graphics.device_nodes
         found.skip(
@@ -136,6 +135,7 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
             else f"the GPUs cannot be looked at: {graphics.message} (E03)",
         )
     has_gpu = graphics is not None and bool(graphics.devices)
+    ask_torch = has_gpu and request.level != "quick"
     software = found.add(
         "environment",
         lambda: environment.collect(ask_torch=ask_torch, compute=deep and has_gpu, try_imports=deep),
@@ -173,6 +173,8 @@ def _collect_reads(
     from metagene_train.reads.headers import HeaderPattern
 
     dataset = request.run.config.dataset
+    places = found.known.get("disk")
+    can_index = places is None or places.place("index directory").writable
     named: tuple[tuple[reads.Role, str | None, str], ...] = (
         ("train", dataset.train_fasta, "--fasta FILE"),
         ("val", dataset.val_fasta, "--val FILE"),
@@ -191,7 +193,8 @@ def _collect_reads(
                 Path(path),
                 header=HeaderPattern(dataset.header_regex),
                 file_format=dataset.file_format,
-                index_dir=index_dir,
+                # Reads can be judged without writing their index; S06 says that it cannot be written.
+                index_dir=index_dir if can_index else None,
                 quick=request.level == "quick",
                 progress=stage(f"Reading {kind} reads"),
             )

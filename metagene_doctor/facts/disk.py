@@ -43,7 +43,8 @@ def collect(directories: dict[Role, Path], mountinfo: Path = Path("/proc/self/mo
 
 def _place(role: Role, path: Path, mounts: dict[str, str]) -> Place:
     absolute = path.expanduser().absolute()
-    existing = next(directory for directory in (absolute, *absolute.parents) if directory.is_dir())
+    nearest = next(found for found in (absolute, *absolute.parents) if found.exists())
+    existing = nearest if nearest.is_dir() else nearest.parent
     usage = os.statvfs(existing)
     mount = mount_of(existing.resolve(), mounts)
     return Place(
@@ -55,7 +56,7 @@ def _place(role: Role, path: Path, mounts: dict[str, str]) -> Place:
         total_bytes=usage.f_frsize * usage.f_blocks,
         free_bytes=usage.f_frsize * usage.f_bavail,
         free_inodes=usage.f_favail if usage.f_files else None,
-        writable=os.access(existing, os.W_OK | os.X_OK),
+        writable=nearest.is_dir() and os.access(existing, os.W_OK | os.X_OK),
     )
 
 
