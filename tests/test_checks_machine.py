@@ -259,7 +259,7 @@ def place(role, **changes):
 
 
 def places(**changes):
-    roles = ("hub cache", "output directory", "index directory", "temporary directory", "training reads")
+    roles = ("hub cache", "output directory", "index directory", "training reads")
     return DiskFacts(places=tuple(place(role, **changes) for role in roles))
 
 

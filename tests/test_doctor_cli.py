@@ -307,6 +307,26 @@ def test_nothing_is_written_beside_the_inputs(capsys, data):
     assert sorted(data.iterdir()) == before
 
 
+def test_training_finds_the_index_that_doctor_wrote(capsys, data, monkeypatch):
+    from metagene_train.config import DatasetConfig
+    from metagene_train.reads import index
+    from metagene_train.reads.headers import HeaderPattern
+
+    doctor(capsys, "--fasta", data / "train.fa")
+
+    def built_again(*_, **__):
+        raise AssertionError("the index was built again")
+
+    monkeypatch.setattr(index, "scan", built_again)
+    found = index.ReadIndex.open_or_build(
+        data / "train.fa",
+        header=HeaderPattern(DatasetConfig().header_regex),
+        index_dir=None,
+        file_format="auto",
+    )
+    assert len(found) == 200
+
+
 def test_saved_facts_give_the_same_report_without_the_files(capsys, data):
     saved = data / "facts.json"
     _, first, _ = doctor(

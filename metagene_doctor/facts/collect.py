@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -119,8 +117,10 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
 
 
 def index_directory(configured: str | None) -> Path:
-    """Where training keeps read indexes: the configured directory, $METAGENE_CACHE, or ~/.cache/metagene."""
-    return Path(configured or os.environ.get("METAGENE_CACHE") or "~/.cache/metagene").expanduser()
+    """Where training keeps read indexes."""
+    from metagene_train.reads.index_files import default_index_dir
+
+    return Path(configured).expanduser() if configured else default_index_dir()
 
 
 def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> None:
@@ -156,7 +156,6 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
         "hub cache": disk.hub_cache(),
         "output directory": Path(config.training.output_dir),
         "index directory": index_dir,
-        "temporary directory": Path(tempfile.gettempdir()),
     }
     if config.dataset.train_fasta is not None:
         directories["training reads"] = Path(config.dataset.train_fasta).absolute().parent

@@ -9,7 +9,7 @@ from typing import Literal
 
 from metagene_doctor.finding import Frozen
 
-Role = Literal["hub cache", "output directory", "index directory", "temporary directory", "training reads"]
+Role = Literal["hub cache", "output directory", "index directory", "training reads"]
 
 
 class Place(Frozen):
