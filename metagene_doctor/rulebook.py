@@ -219,8 +219,8 @@ def _problems(path: Path, error: ValidationError) -> list[str]:
                 break  # pydantic goes on to name the alternatives of a union, which are not in the file
             where.append(str(step))
         dotted = ".".join(where) or "top level"
-        missing = f" {problem['loc'][-1]!r}" if problem["type"] in ("missing", "extra_forbidden") else ""
-        problems[f"{path}:{line}: {dotted}: {problem['msg']}{missing}"] = None
+        said = {"extra_forbidden": "unknown key", "missing": f"has no {problem['loc'][-1]}"}
+        problems[f"{path}:{line}: {dotted}: {said.get(problem['type'], problem['msg'])}"] = None
     return list(problems)
 
 

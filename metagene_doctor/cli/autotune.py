@@ -75,15 +75,16 @@ def command(
         asked = build(wishes, progress)
     for warning in asked.warnings:
         click.echo(f"warning: {warning}", err=True)
-    recommendation, exploration = autotune.run(asked.request, around=not quiet or as_json or plot is not None)
+    result = autotune.run(asked.request, around=not quiet or as_json or plot is not None)
+    recommendation = result.recommendation
     if as_json:
-        click.echo(json_document.text(recommendation, exploration, sys.argv[1:]))
+        click.echo(json_document.text(result, sys.argv[1:]))
     elif quiet:
         click.echo(report.verdict(recommendation))
     else:
-        report.render(recommendation, exploration, Console(width=None if sys.stdout.isatty() else 120))
+        report.render(result, Console(width=None if sys.stdout.isatty() else 120))
     if plot is not None:
-        picture.save(exploration.heat_maps, plot, report.verdict(recommendation))
+        picture.save(result.exploration.heat_maps, plot, report.verdict(recommendation))
     if output is not None and (recommendation.fits or wishes.policy == "guide"):
         write_new(output, recommended.to_yaml(recommendation, asked.given), force=force)
         if not quiet:

@@ -6,19 +6,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from metagene_doctor.tuning.exploration import Exploration
+from metagene_doctor.tuning.autotune import Result
 from metagene_doctor.tuning.report import verdict
 from metagene_doctor.tuning.search import Candidate, Memory, Recommendation
 from metagene_train import __version__
 from metagene_train.config_file import flatten
 
 
-def text(recommendation: Recommendation, exploration: Exploration, argv: Sequence[str]) -> str:
-    return json.dumps(document(recommendation, exploration, argv), indent=1)
+def text(result: Result, argv: Sequence[str]) -> str:
+    return json.dumps(document(result, argv), indent=1)
 
 
-def document(recommendation: Recommendation, exploration: Exploration, argv: Sequence[str]) -> dict[str, Any]:
+def document(result: Result, argv: Sequence[str]) -> dict[str, Any]:
     """Everything the terminal shows, and the whole recommended configuration."""
+    recommendation, exploration = result.recommendation, result.exploration
     request, best = recommendation.request, recommendation.best
     reads = request.reads
     expected, fastest, slowest = best.speed.hours(reads.reads or 1e6, best.config.training.max_epochs)
@@ -64,6 +65,7 @@ def document(recommendation: Recommendation, exploration: Exploration, argv: Seq
             "reads": reads.reads or 1_000_000,
             "epochs": best.config.training.max_epochs,
         },
+        "disk_bytes": dict(result.disk),
         "candidates": [
             {**_choice(candidate), **_candidate(candidate)} for candidate in recommendation.candidates
         ],

@@ -59,6 +59,8 @@ class Exploration:
     heat_maps: tuple[HeatMap, ...]
     guide: GuideRow | None
     """None on a CPU, for which the guide has no row."""
+    layers: Candidate | None = None
+    """When nothing fits: the most layers of the encoder, from the first, that would."""
 
 
 def explore(recommendation: Recommendation, predict: Predict) -> Exploration:
@@ -66,7 +68,23 @@ def explore(recommendation: Recommendation, predict: Predict) -> Exploration:
         neighbours=neighbours(recommendation, predict),
         heat_maps=heat_maps(recommendation, predict),
         guide=guide_row(recommendation, predict) if recommendation.request.device.gpu else None,
+        layers=None if recommendation.fits else most_layers(recommendation, predict),
     )
+
+
+def most_layers(recommendation: Recommendation, predict: Predict) -> Candidate | None:
+    """The tightest configuration with as many of the first layers as fit; None when not even one does."""
+    request, config = recommendation.request, recommendation.config
+    best: Candidate | None = None
+    low, high = 1, request.architecture.layers - 1
+    while low <= high:
+        middle = (low + high) // 2
+        (found,) = judge(request, [with_values(config, {"model.encoder_layers": middle})], predict)
+        if found.fits:
+            best, low = found, middle + 1
+        else:
+            high = middle - 1
+    return best
 
 
 def neighbours(recommendation: Recommendation, predict: Predict) -> tuple[Neighbour, ...]:

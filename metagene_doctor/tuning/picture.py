@@ -30,7 +30,17 @@ def save(heat_maps: tuple[HeatMap, ...], path: Path, title: str) -> None:
                 value = gib[row, column]
                 recommended = (size, length) == heat_map.recommended
                 weight = "bold" if recommended else "normal"
-                axis.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, weight=weight)
+                ink = "white" if value > 1.6 * usable or value < 0.7 * usable else "black"
+                axis.text(
+                    column,
+                    row,
+                    f"{value:.1f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    weight=weight,
+                    color=ink,
+                )
                 corner = (column - 0.5, row - 0.5)
                 if value > usable:
                     axis.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="///", alpha=0.25, lw=0))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metagene_doctor.tuning.exploration import Exploration, GuideRow, HeatMap, Neighbour
+from metagene_doctor.report import quantities
+from metagene_doctor.tuning.autotune import Result
+from metagene_doctor.tuning.exploration import GuideRow, HeatMap, Neighbour
 from metagene_doctor.tuning.recommended import duration_of
 from metagene_doctor.tuning.search import Candidate, Recommendation
 
@@ -14,7 +18,8 @@ SHOWN = 6
 """Candidates in the table."""
 
 
-def render(recommendation: Recommendation, exploration: Exploration, console: Console) -> None:
+def render(result: Result, console: Console) -> None:
+    recommendation, exploration = result.recommendation, result.exploration
     request, best = recommendation.request, recommendation.best
     _say(console, f"Device: {request.device.origin}" + _times(request.devices))
     _say(console, f"Reads:  {request.reads.origin}; {request.reads.classes:,} classes")
@@ -26,8 +31,11 @@ def render(recommendation: Recommendation, exploration: Exploration, console: Co
     if recommendation.fits:
         _say(console, verdict(recommendation), "bold green")
         _say(console, f"{duration_of(recommendation)}; limited by {best.speed.limit} (estimate)")
+        _say(console, _disk(result.disk))
     else:
         _say(console, verdict(recommendation), "bold red")
+        if exploration.layers is not None:
+            _say(console, _fewer_layers(exploration.layers, request.architecture.layers))
     console.print()
     console.print(_neighbours(exploration.neighbours, best))
     for heat_map in exploration.heat_maps:
@@ -82,6 +90,26 @@ def summary(candidate: Candidate) -> str:
 
 def names(targets: list[str] | str) -> str:
     return targets if isinstance(targets, str) else ",".join(name.removesuffix("_proj") for name in targets)
+
+
+def _disk(disk: Mapping[str, int | None]) -> str:
+    parts = (
+        ("checkpoints", "checkpoints"),
+        ("model", "trained model"),
+        ("download", "encoder download"),
+        ("index", "read index"),
+    )
+    listed = [f"{quantities.file_size(disk[key] or 0)} {name}" for key, name in parts if disk[key]]
+    return f"Disk: {', '.join(listed)}"
+
+
+def _fewer_layers(candidate: Candidate, layers: int) -> str:
+    kept = candidate.config.model.encoder_layers
+    return (
+        f"With model.encoder_layers: {kept} (the first {kept} of {layers}) it would fit: "
+        f"{candidate.needed_gib:.2f} GiB, {summary(candidate)}. The upper layers are dropped; what that "
+        "costs in quality is not known."
+    )
 
 
 def _candidates(recommendation: Recommendation) -> Table:

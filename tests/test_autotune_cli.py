@@ -1,0 +1,197 @@
+"""`metagene autotune` and `metagene rules verify` end to end, with the real dry run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from doctor_fixtures import fake_driver
+from train_fixtures import tiny_architecture, write_encoder, write_mapping, write_reads, write_tokenizer
+
+from metagene_doctor import rulebook
+from metagene_doctor.cli.main import main
+from metagene_doctor.tuning import device, reads
+from metagene_train.config import METAGENE_1, RunConfig
+from metagene_train.config_file import load_config
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> dict[str, Path]:
+    write_tokenizer(write_encoder(tmp_path / "encoder"))
+    return {
+        "--encoder": tmp_path / "encoder",
+        "--fasta": write_reads(tmp_path / "train.fa", 300, seed=1),
+        "--val": write_reads(tmp_path / "val.fa", 30, seed=2),
+        "--mapping": write_mapping(tmp_path / "labels.tsv"),
+    }
+
+
+def arguments(inputs: dict[str, Path]) -> list[str]:
+    return [str(part) for pair in inputs.items() for part in pair]
+
+
+def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
+    inputs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = tmp_path / "recommended.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert main(["autotune", "--device", "cpu", *arguments(inputs), "--epochs", "1", "-o", str(output)]) == 0
+    shown = capsys.readouterr()
+    assert "300 reads" in shown.out
+    assert "3 classes" in shown.out
+    assert "Memory over length and micro-batch" in shown.out
+    assert "not measured" in shown.out
+    assert f"metagene train --config {output}" in shown.err
+
+    loaded = load_config(output)
+    config = loaded.config
+    assert not loaded.warnings
+    assert config.dataset.train_fasta == str(inputs["--fasta"])
+    assert Path(config.model.encoder_path).is_absolute()
+    assert config.tokenizer.name_or_path == config.model.encoder_path
+    assert config.training.precision == "32"
+    assert config.tokenizer.max_length % 8 == 0
+    assert config.tokenizer.max_length <= 64  # 60 bases are at most 62 tokens
+    assert config.training.max_epochs == 1
+
+    assert main(["train", "--config", str(output), f"training.output_dir={tmp_path / 'run'}", "--quiet"]) == 0
+    assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_json_has_what_the_terminal_shows(
+    inputs: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "maps.png"
+    assert main(["autotune", "--gpu", "t4", *arguments(inputs), "--json", "--plot", str(picture)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["fits"] is True
+    assert document["device"]["title"] == "Tesla T4"
+    assert document["reads"]["reads"] == 300
+    recommended = document["recommended"]
+    assert recommended["config"]["training"]["precision"] == "fp16-mixed"
+    memory = recommended["memory"]
+    assert memory["live_gib"] <= memory["reserved_gib"] <= memory["device_gib"]
+    assert recommended["needed_gib"] <= document["device"]["usable_gib"]
+    assert all(setting["why"] for setting in recommended["settings"])
+    assert document["guide"]["rule"] == "GM-MEM-16GB"
+    assert document["disk_bytes"]["total"] > 0
+    assert {neighbour["key"] for neighbour in document["neighbours"]} >= {
+        "model.lora.r",
+        "training.batch_size",
+    }
+    assert len(document["heat_maps"]) == 2
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_metagene_1_on_24_gb_needs_neither_gpu_nor_weights_nor_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r.yaml"
+    assert main(["autotune", "--gpu-mem", "24", "-q", "-o", str(output)]) == 0
+    assert capsys.readouterr().out.startswith("Recommended: ")
+    assert main(["config", "check", str(output)]) == 0
+    config = load_config(output).config
+    assert config.model.encoder_path == METAGENE_1
+    assert config.model.quantization == "none"
+    assert config.model.lora.target_modules == "all-linear"
+    assert 16 <= config.training.effective_batch <= 32
+    assert "A10G" in output.read_text()
+
+
+def test_tokens_are_estimated_when_the_tokenizer_is_not_at_hand(inputs: dict[str, Path]) -> None:
+    config = RunConfig.model_validate({"dataset": {"train_fasta": str(inputs["--fasta"])}})
+    found = reads.measure(config, classes=None)
+    assert found.tokenized == 0
+    assert "not on this machine" in found.origin
+    assert found.classes == 3
+    assert 60 / 3.4 <= found.longest <= 60 / 3.4 + 2
+
+
+@pytest.mark.slow
+def test_nothing_fits_exits_1_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    architecture = tiny_architecture(
+        hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64
+    )
+    architecture.save_pretrained(tmp_path / "huge")
+    output = tmp_path / "r.yaml"
+    huge = ["autotune", "--gpu", "rtx4060", "--encoder", str(tmp_path / "huge")]
+    assert main([*huge, "-q", "-o", str(output)]) == 1
+    assert "tightest feasible is" in capsys.readouterr().out
+    assert not output.exists()
+
+
+def test_guides_row_that_does_not_fit_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "r.yaml"
+    assert main(["autotune", "--gpu-mem", "12", "--policy", "guide", "-q", "-o", str(output)]) == 1
+    assert "does not fit" in capsys.readouterr().out
+    config = load_config(output).config
+    assert config.model.lora.r == 2
+    assert config.model.lora.target_modules == ["q_proj"]
+    assert "DOES NOT FIT" in output.read_text()
+
+
+def test_the_card_of_this_machine_is_used_with_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_driver(monkeypatch)
+    found = device.found(rulebook.load())
+    assert found is not None
+    assert found.title == "NVIDIA GeForce RTX 4090"
+    assert found.usable_gib == pytest.approx(23664 / 1024)
+    assert found.rates.bf16_tflops == rulebook.load().gpu("rtx4090").bf16_tflops
+
+
+def test_a_card_the_rule_book_lacks_gets_the_speed_of_one_of_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake_driver(monkeypatch, nvmlDeviceGetName="NVIDIA Something 24GB")
+    found = device.found(rulebook.load())
+    assert found is not None
+    assert found.title == "NVIDIA Something 24GB"
+    assert "does not know it" in found.origin
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--gpu", "rtx409"], "did you mean"),
+        (["--gpu", "rtx4090", "--gpu-mem", "24"], "not both"),
+        (["--gpu-mem", "24", "--fasta", "absent.fa"], "absent.fa"),
+        (["--gpu-mem", "24", "--encoder", "absent"], "config.json"),
+        (["--gpu-mem", "24", "--config", "absent.yaml"], "absent.yaml"),
+        (["--gpu-mem", "24", "-o", "absent/r.yaml"], "no directory"),
+        (["--gpu-mem", "24", "--mapping", "absent.tsv"], "absent.tsv"),
+    ],
+)
+def test_what_is_missing_is_one_message_and_exit_code_2(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["autotune", *options]) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+
+
+def test_an_existing_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "mine.yaml"
+    output.write_text("seed: 7\n")
+    assert main(["autotune", "--gpu-mem", "24", "-o", str(output)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert output.read_text() == "seed: 7\n"
+
+
+@pytest.mark.slow
+def test_recorded_verdicts_on_memory_are_those_of_the_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "verify", "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert len(checks) == len(rulebook.load().claims)
+    assert all(check["agrees"] for check in checks)
+    measured = {check["id"]: check["live_gb"] for check in checks}
+    assert measured["GM-CLAIM-RECIPE-PEAK"] == pytest.approx(13.06, rel=0.01)
