@@ -119,14 +119,15 @@ def test_same_size_and_time_but_other_ends_is_another_file(tmp_path: Path, count
     assert len(counted_scans) == 2
 
 
-def test_the_end_of_a_large_file_identifies_it_too(tmp_path: Path) -> None:
+def test_the_end_of_a_large_file_identifies_it_too(tmp_path: Path, counted_scans: list[str]) -> None:
     reads = random_reads(2000)
     path = written(tmp_path / "reads.fa", fasta(reads))
     build(path, tmp_path / "index")
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     path.write_bytes(fasta([*reads[:-1], (reads[-1][0], "T" * 150)]))
     os.utime(path, ns=times)
-    assert build(path, tmp_path / "index").read(1999).sequence == b"T" * 150
+    build(path, tmp_path / "index")
+    assert len(counted_scans) == 2
 
 
 def test_a_read_of_another_length_than_was_indexed_is_an_error(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ headers = st.one_of(good_headers, good_headers, good_headers, odd_headers).map(s
 
 plain_bases = st.text("ACGT", min_size=0, max_size=60)
 odd_bases = st.text("ACGTNacgtnuURYSWKMBDHV-*. \t\r|/XQ>@+\x00", max_size=40)
-sequences = st.one_of(plain_bases, plain_bases, plain_bases, odd_bases, st.just("ACGT" * 400)).map(str.encode)
+sequences = st.one_of(
+    plain_bases, plain_bases, plain_bases, odd_bases, st.sampled_from(["ACGT" * 400, "+ACG", "@ACG"])
+).map(str.encode)
 sizes = st.sampled_from([1, 1, 30])
 ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n"])
 
