@@ -180,7 +180,6 @@ def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: A
         "nvmlDeviceGetRemappedRows": NVMLError(3),
         "nvmlDeviceGetEnforcedPowerLimit": 450_000,
         "nvmlDeviceGetPowerManagementDefaultLimit": 450_000,
-        "nvmlDeviceGetDisplayActive": 0,
         "nvmlDeviceGetTotalEccErrors": NVMLError(3),
     }
     if init_error is not None:

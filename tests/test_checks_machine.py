@@ -24,7 +24,7 @@ from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, WeightFile
 from metagene_doctor.facts.environment import ComputeProbe, ImportResult, TorchProbe
 from metagene_doctor.facts.gpu import GpuProcess
 from metagene_doctor.facts.host import CgroupFacts
-from metagene_doctor.facts.prediction import MemoryFacts
+from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
 
 
 def severities(findings):
@@ -227,6 +227,29 @@ def test_a_full_encoder_on_the_cpu_counts_only_when_the_cpu_is_chosen():
     chosen = facts({"device": "cpu"}, host=small, encoder=encoder())
     (finding,) = host_checks.host_memory(chosen)
     assert finding.severity == "error" and "encoder on the CPU" in finding.why
+
+
+def test_swapping():
+    crawling = host(swap_used_bytes=20 * GIB, memory_available_bytes=GIB)
+    assert severities(host_checks.swapping(facts(host=crawling))) == ["warn"]
+    assert not list(host_checks.swapping(facts(host=host(swap_used_bytes=20 * GIB))))
+
+
+def test_time_left():
+    known = {
+        "train": reads(accepted=3600),
+        "speed": SpeedFacts(reads_per_s=1, slowest=1, fastest=1, limit="x"),
+    }
+    config = {"training": {"max_epochs": 2}}
+    (finding,) = host_checks.time_left(facts(config, host=host(job_seconds_left=3600), **known))
+    assert finding.severity == "warn" and "ends in 1 h" in finding.title and "about 2 h" in finding.title
+    assert not list(host_checks.time_left(facts(config, host=host(job_seconds_left=7201), **known)))
+    assert not list(host_checks.time_left(facts(config, host=host(), **known)))
+
+
+def test_windows_sets_the_memory_of_wsl():
+    (finding,) = host_checks.memory_ceiling(facts(host=host(wsl=True)))
+    assert "WSL" in finding.title
 
 
 def test_shared_memory_and_open_files():

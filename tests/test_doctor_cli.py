@@ -255,7 +255,7 @@ def test_a_check_that_breaks_is_named_and_the_others_go_on(capsys, data, monkeyp
     monkeypatch.setattr(host, "collect", broken)
     code, out, _ = doctor(capsys, "--fasta", data / "train.fa")
     assert code == 3
-    assert "H01, H02, H03, H05, H06, H08 not finished" in out and "no such file system" in out
+    assert "H01, H02, H03, H04, H05, H06, H07, H08 not finished" in out and "no such file system" in out
     assert "200 reads" in out
     assert out.strip().splitlines()[-1].startswith("UNKNOWN")
 

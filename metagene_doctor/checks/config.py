@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
-from metagene_doctor.checks.sizes import steps_per_epoch, total_steps
+from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration
@@ -180,10 +180,7 @@ def training_time(facts: Facts) -> Iterator[Finding]:
     assert speed and train and target
     if not train.accepted or train.partial:
         return
-    epochs = facts.config.training.max_epochs
-    seen = train.accepted * epochs
-    if facts.config.training.max_steps is not None:
-        seen = facts.config.training.max_steps * facts.config.training.effective_batch
+    seen = reads_seen(train.accepted, facts.config)
     seconds, best, worst = (seen / rate for rate in (speed.reads_per_s, speed.fastest, speed.slowest))
     epoch = duration(train.accepted / speed.reads_per_s)
     yield config_finding(

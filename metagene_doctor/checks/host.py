@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from metagene_doctor.checks.sizes import host_memory_bytes, worker_queue_bytes
+from metagene_doctor.checks.sizes import host_memory_bytes, reads_seen, worker_queue_bytes
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Finding, Remedy, Severity
-from metagene_doctor.report.quantities import GIB, count, file_size, gib
+from metagene_doctor.report.quantities import GIB, count, duration, file_size, gib
 
 host_finding = partial(Finding, scope="host")
+
+LITTLE_MEMORY = 0.1
+"""Share of the machine's memory: that much swapped out while less is left means trouble."""
 
 FILES_OF_A_PROCESS = 64
 """Open files of a Python process with torch, before any worker (measured: about 20)."""
@@ -30,6 +33,16 @@ def memory_ceiling(facts: Facts) -> Iterator[Finding]:
             threshold=round(host.memory_total_bytes / GIB, 2),
             unit="GiB",
             why="The container or job sets the limit; beyond it the kernel kills the run.",
+        )
+    if host.wsl:
+        yield host_finding(
+            id="H01",
+            severity=Severity.INFO,
+            title=f"This is WSL with {gib(host.memory_total_bytes)} of memory",
+            measured=round(host.memory_total_bytes / GIB, 2),
+            unit="GiB",
+            why="Windows gives WSL half of its memory unless told otherwise.",
+            remedy=Remedy(text="Give it more in .wslconfig on the Windows side.", commands=("memory=48GB",)),
         )
     kills = host.cgroup.out_of_memory_kills if host.cgroup else None
     if kills:
@@ -85,6 +98,48 @@ def host_memory(facts: Facts) -> Iterator[Finding]:
         ),
         confidence="estimated",
     )
+
+
+def swapping(facts: Facts) -> Iterator[Finding]:
+    """A machine that has swapped out much of its memory and has little left will crawl."""
+    host = facts.host
+    assert host
+    short = host.memory_available_bytes < LITTLE_MEMORY * host.memory_total_bytes
+    if short and host.swap_used_bytes > LITTLE_MEMORY * host.memory_total_bytes:
+        yield host_finding(
+            id="H04",
+            severity=Severity.WARN,
+            title=f"The machine is swapping: {gib(host.swap_used_bytes)} are swapped out, "
+            f"{gib(host.memory_available_bytes)} of memory are left",
+            measured=round(host.swap_used_bytes / GIB, 2),
+            threshold=round(LITTLE_MEMORY * host.memory_total_bytes / GIB, 2),
+            unit="GiB swapped out",
+            why="Reading the data would wait for the disk.",
+            remedy=Remedy(text="See what holds the memory.", commands=("ps aux --sort=-rss | head",)),
+        )
+
+
+def time_left(facts: Facts) -> Iterator[Finding]:
+    """The scheduler's time limit of this job against the estimated training time."""
+    host, speed, train = facts.host, facts.speed, facts.train
+    assert host and speed and train
+    needed = reads_seen(train.accepted, facts.config) / speed.reads_per_s
+    if host.job_seconds_left is not None and not train.partial and needed > host.job_seconds_left:
+        yield host_finding(
+            id="H07",
+            severity=Severity.WARN,
+            title=f"This job ends in {duration(max(0, host.job_seconds_left))}, "
+            f"training takes about {duration(needed)}",
+            measured=round(host.job_seconds_left),
+            threshold=round(needed),
+            unit="s",
+            why="The scheduler would end the run before it is done.",
+            remedy=Remedy(
+                text="Ask for more time, or continue from the last checkpoint in another job.",
+                commands=("metagene train --config run.yaml --resume",),
+            ),
+            confidence="estimated",
+        )
 
 
 def shared_memory(facts: Facts) -> Iterator[Finding]:

@@ -100,3 +100,10 @@ def total_steps(reads: int, config: RunConfig) -> int:
     if config.training.max_steps is not None:
         return config.training.max_steps
     return math.ceil(config.training.max_epochs * steps_per_epoch(reads, config))
+
+
+def reads_seen(reads: int, config: RunConfig) -> float:
+    """Reads that the run computes: all of them in every epoch, or those of ``max_steps`` steps."""
+    if config.training.max_steps is not None:
+        return config.training.max_steps * config.training.effective_batch
+    return reads * config.training.max_epochs

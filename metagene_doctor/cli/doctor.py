@@ -18,7 +18,7 @@ from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
 from metagene_doctor.report import html, markdown, terminal
 from metagene_doctor.report.progress import progress_on_stderr
-from metagene_doctor.report.quantities import file_size, gib
+from metagene_doctor.report.quantities import duration, file_size, gib
 from metagene_doctor.report.verdict import make_report
 from metagene_train.config_file import load_config
 from metagene_train.errors import InputError
@@ -165,6 +165,9 @@ def command(
         _write(markdown_file, markdown.render(report, heading))
     if not quiet and json_file != "-":
         terminal.render(report, console=terminal.ReportConsole(), verbose=verbose, heading=heading)
+    if verbose and not quiet and facts.seconds:
+        slowest = sorted(facts.seconds.items(), key=lambda part: -part[1])
+        click.echo("Time: " + ", ".join(f"{name} {duration(spent)}" for name, spent in slowest), err=True)
     return exit_code(report.findings, Severity(fail_on))
 
 

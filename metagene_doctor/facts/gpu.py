@@ -52,7 +52,6 @@ class GpuDevice(Frozen):
     mig: bool | None = None
     """MIG mode is on: a process can use one slice only."""
     compute_mode: ComputeMode | None = None
-    display_active: bool | None = None
     uncorrected_ecc_errors: int | None = None
     """Uncorrected memory errors since the driver was loaded."""
     remap_pending: bool | None = None
@@ -134,7 +133,6 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
     remapped = ask("nvmlDeviceGetRemappedRows")
     power = ask("nvmlDeviceGetEnforcedPowerLimit")
     default_power = ask("nvmlDeviceGetPowerManagementDefaultLimit")
-    display = ask("nvmlDeviceGetDisplayActive")
     return GpuDevice(
         index=index,
         name=name if isinstance(name, str) else name.decode(),
@@ -147,7 +145,6 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
         processes=_processes(ask),
         mig=None if mig_modes is None else bool(mig_modes[0]),
         compute_mode=None if mode is None else COMPUTE_MODES[mode],
-        display_active=None if display is None else bool(display),
         uncorrected_ecc_errors=ask(
             "nvmlDeviceGetTotalEccErrors",
             getattr(pynvml, "NVML_MEMORY_ERROR_TYPE_UNCORRECTED", 1),

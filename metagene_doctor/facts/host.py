@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from metagene_doctor.finding import Frozen
-
-SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "SLURM_MEM_PER_NODE", "SLURM_CPUS_PER_TASK", "SLURM_JOB_END_TIME")
 
 
 class CgroupFacts(Frozen):
@@ -38,9 +37,10 @@ class HostFacts(Frozen):
     shared_memory_free_bytes: int | None = None
     """Of /dev/shm, through which DataLoader workers hand over batches."""
     open_files_limit: int | None = None
-    open_files_hard_limit: int | None = None
-    scheduler: dict[str, str] = {}
+    job_seconds_left: float | None = None
+    """Until the scheduler ends this job (SLURM_JOB_END_TIME), at the time of asking."""
     wsl: bool = False
+    """A virtual machine of Windows, which sets its memory."""
 
     @property
     def memory_ceiling_bytes(self) -> int:
@@ -69,9 +69,9 @@ def collect(
     import psutil
 
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    soft, hard = _open_files_limit()
     shared = shutil.disk_usage(shm) if shm.is_dir() else None
     kernel = proc / "version"
+    job_end = os.environ.get("SLURM_JOB_END_TIME", "")
     return HostFacts(
         memory_total_bytes=memory.total,
         memory_available_bytes=memory.available,
@@ -84,19 +84,18 @@ def collect(
         cgroup=read_cgroup(proc / "self" / "cgroup", cgroup_root),
         shared_memory_total_bytes=shared.total if shared else None,
         shared_memory_free_bytes=shared.free if shared else None,
-        open_files_limit=soft,
-        open_files_hard_limit=hard,
-        scheduler={name: os.environ[name] for name in SCHEDULER_VARIABLES if name in os.environ},
+        open_files_limit=_open_files_limit(),
+        job_seconds_left=float(job_end) - time.time() if job_end.isdigit() else None,
         wsl=kernel.is_file() and "microsoft" in kernel.read_text().lower(),
     )
 
 
-def _open_files_limit() -> tuple[int | None, int | None]:
+def _open_files_limit() -> int | None:
     try:
         import resource
     except ImportError:  # Windows has no such limit to ask for.
-        return None, None
-    return resource.getrlimit(resource.RLIMIT_NOFILE)
+        return None
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def read_cgroup(membership: Path, root: Path) -> CgroupFacts | None:
