@@ -164,16 +164,10 @@ def evaluate(
 
 
 def _open_reads(fasta: Path, settings: DatasetConfig, labels: LabelMap) -> LabelledReads:
+    from metagene_train.open_reads import open_reads
     from metagene_train.reads.bases import normalise
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.index import ReadIndex
 
-    index = ReadIndex.open_or_build(
-        fasta,
-        header=HeaderPattern(settings.header_regex),
-        index_dir=Path(settings.index_dir) if settings.index_dir else None,
-        file_format=settings.file_format,
-    )
+    index = open_reads(fasta, settings)
 
     def sequences(positions: np.ndarray) -> list[bytes]:
         return [normalise(index.read(int(i)).sequence) for i in positions]

@@ -95,7 +95,7 @@ def load_tokenizer(settings: TokenizerConfig, encoder_path: str | None = None) -
         pad_id=pad_id,
     )
     if encoder_path is not None:
-        from metagene_train.model import encoder_architecture
+        from metagene_train.encoder import encoder_architecture
 
         check_vocabulary(reader, encoder_architecture(encoder_path), encoder_path)
     return reader
@@ -122,7 +122,7 @@ def check_vocabulary(tokenizer: ReadTokenizer, encoder: PretrainedConfig, encode
 
 
 def _is_metagene1(encoder: PretrainedConfig) -> bool:
-    from metagene_train.model import encoder_architecture
+    from metagene_train.encoder import encoder_architecture
 
     shape = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
     published = encoder_architecture(METAGENE_1)

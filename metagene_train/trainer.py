@@ -201,27 +201,20 @@ def _data(
 ) -> tuple[ReadTokenizer, ReadDataset, ReadDataset | None]:
     from metagene_train.callbacks import byte_progress
     from metagene_train.dataset import ReadDataset
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.index import ReadIndex
+    from metagene_train.open_reads import open_reads
     from metagene_train.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
 
-    def open_reads(path: str) -> ReadDataset:
+    def dataset(path: str) -> ReadDataset:
         with byte_progress(f"Indexing {Path(path).name}", quiet) as progress:
-            index = ReadIndex.open_or_build(
-                path,
-                header=HeaderPattern(config.dataset.header_regex),
-                index_dir=config.dataset.index_dir,
-                file_format=config.dataset.file_format,
-                progress=progress,
-            )
+            index = open_reads(path, config.dataset, progress)
         return ReadDataset(index, labels, tokenizer, config)
 
     assert config.dataset.train_fasta is not None
-    train_data = open_reads(config.dataset.train_fasta)
+    train_data = dataset(config.dataset.train_fasta)
     validation = config.dataset.val_fasta
-    return tokenizer, train_data, open_reads(validation) if validation else None
+    return tokenizer, train_data, dataset(validation) if validation else None
 
 
 def _trainer(

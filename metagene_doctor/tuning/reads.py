@@ -104,18 +104,11 @@ def measure(
     Raises what the read index and the tokenizer raise; a tokenizer from the hub that is not on this
     machine is replaced by an estimate from the bases, and ``origin`` says so.
     """
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.index import ReadIndex
+    from metagene_train.open_reads import open_reads
 
     dataset = config.dataset
     assert dataset.train_fasta is not None
-    index = ReadIndex.open_or_build(
-        dataset.train_fasta,
-        header=HeaderPattern(dataset.header_regex),
-        index_dir=dataset.index_dir,
-        file_format=dataset.file_format,
-        progress=progress,
-    )
+    index = open_reads(dataset.train_fasta, dataset, progress)
     positions = _sample(np.asarray(index.lengths))
     lengths = np.asarray(index.lengths)
     name = Path(dataset.train_fasta).name

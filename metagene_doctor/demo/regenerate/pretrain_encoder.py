@@ -2,11 +2,12 @@
 
     python -m metagene_doctor.demo.regenerate.pretrain_encoder
 
-The objective is self-supervised: from the mean of a read's token vectors, predict the 4-mer
-composition of the 20,000 bases around it. That teaches, in an hour on a CPU, what next-token
-prediction teaches METAGENE-1 from 1.5 trillion bases on a cluster: the genome signature a read
-carries. Validation regions are never read. Writes ``config.json`` and ``model.safetensors`` (bfloat16) of
-``data/encoder``, at every checkpoint.
+Two self-supervised questions are asked of the mean of a read's token vectors: which stretch of
+40,000 bases does the read come from, among all that the training regions have, and what is the 4-mer
+composition of the 20,000 bases around it? They teach, in an hour on a CPU, what next-token
+prediction teaches METAGENE-1 from 1.5 trillion bases on a cluster: the genome signature that a read
+carries. No class is known to either question, and validation regions are never read. Writes
+``config.json`` and ``model.safetensors`` (bfloat16) of ``data/encoder``, at every checkpoint.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from metagene_doctor.demo.inputs import READ_LENGTH, SUBSTITUTION_RATE, reverse_
 
 NEIGHBOURHOOD = 20_000
 """Bases whose composition a read is asked for, centred on the read."""
+STRETCH = 40_000
+"""Bases of one answer to the question where a read comes from."""
 GRID = 250
 """Composition is summed up at every GRID-th base."""
 CANONICAL_4MERS = 136
@@ -71,6 +74,8 @@ def canonical_4mers() -> np.ndarray:
 class Genome:
     """One training region: its bases and the running sum of its 4-mers, [length / GRID + 1, 136]."""
 
+    stretch: int
+    """Number of the stretch that the region lies in."""
     bases: np.ndarray
     sums: np.ndarray
 
@@ -83,7 +88,7 @@ class Genome:
         return counts / counts.sum()
 
 
-def load_genome(sequence: str, index: np.ndarray) -> Genome:
+def load_genome(stretch: int, sequence: str, index: np.ndarray) -> Genome:
     """A training region with its 4-mers summed up; 4-mers with anything but ACGT are left out."""
     bases = np.frombuffer(sequence.encode(), np.uint8)
     code = _CODE[bases].astype(np.int64)
@@ -93,30 +98,38 @@ def load_genome(sequence: str, index: np.ndarray) -> Genome:
     sums = [np.zeros(CANONICAL_4MERS + 1)]
     for start in range(0, len(kmers), GRID):
         sums.append(sums[-1] + np.bincount(kmers[start : start + GRID], minlength=CANONICAL_4MERS + 1))
-    return Genome(bases, np.array(sums)[:, :CANONICAL_4MERS])
+    return Genome(stretch, bases, np.array(sums)[:, :CANONICAL_4MERS])
 
 
 class Batches:
-    """Random reads of the training regions with their neighbourhood's composition."""
+    """Random reads of the training regions, with where they come from and what is around them."""
 
     def __init__(self, tokenizer: Tokenizer, seed: int):
         index = canonical_4mers()
+        stretches: dict[tuple[str, int], int] = {}
         self.genomes = [
-            load_genome(region.sequence, index) for region in regions("train") if len(region.sequence) >= 1000
+            load_genome(
+                stretches.setdefault((region.excerpt, region.start // STRETCH), len(stretches)),
+                region.sequence,
+                index,
+            )
+            for region in regions("train")
+            if len(region.sequence) >= 1000
         ]
+        self.stretches = len(stretches)
         sizes = np.array([len(genome.bases) for genome in self.genomes], float)
         self.weights = np.cumsum(sizes / sizes.sum())
         self.chance = np.random.default_rng(seed)
         self.tokenizer = tokenizer
-        _, sample = self.reads(4000)
+        _, _, sample = self.reads(4000)
         self.mean, self.std = sample.mean(0), sample.std(0) + 1e-6
 
-    def reads(self, count: int) -> tuple[list[str], np.ndarray]:
-        """``count`` reads and the compositions around them, [count, 136].
+    def reads(self, count: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """``count`` reads, their stretches [count] and the compositions around them [count, 136].
 
         A changed base is drawn from all four: one in four changes is none.
         """
-        reads, compositions = [], []
+        reads, stretches, compositions = [], [], []
         for pick in np.searchsorted(self.weights, self.chance.random(count)):
             genome = self.genomes[min(pick, len(self.genomes) - 1)]
             start = int(self.chance.integers(len(genome.bases) - READ_LENGTH + 1))
@@ -127,24 +140,25 @@ class Batches:
             if self.chance.random() < 0.5:
                 text = reverse_complement(text)
             reads.append(text)
+            stretches.append(genome.stretch)
             compositions.append(genome.composition(start))
-        return reads, np.array(compositions)
+        return reads, np.array(stretches), np.array(compositions)
 
-    def next(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(ids [size, length], mask [size, length, 1], standardised composition [size, 136])."""
-        reads, compositions = self.reads(size)
+    def next(self, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """ids [size, length], mask [size, length, 1], stretch [size], scaled composition [size, 136]."""
+        reads, stretches, compositions = self.reads(size)
         encoded = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(reads)]
         length = max(map(len, encoded))
         ids = torch.zeros(size, length, dtype=torch.long)
         for row, one in enumerate(encoded):
             ids[row, : len(one)] = torch.tensor(one)
         target = torch.from_numpy((compositions - self.mean) / self.std).float()
-        return ids, (ids != 0).unsqueeze(-1), target
+        return ids, (ids != 0).unsqueeze(-1), torch.from_numpy(stretches), target
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=2000)
+    options.add_argument("--steps", type=int, default=4500)
     options.add_argument("--batch", type=int, default=128, help="reads per step")
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--seed", type=int, default=1)
@@ -157,31 +171,37 @@ def main() -> None:
     encoder = LlamaModel(architecture())
     hidden = encoder.config.hidden_size
     composition = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, CANONICAL_4MERS))
-    parameters = [*encoder.parameters(), *composition.parameters()]
+    origin = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, batches.stretches))
+    parameters = [*encoder.parameters(), *composition.parameters(), *origin.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=given.lr, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, given.lr, total_steps=given.steps, pct_start=0.05, cycle_momentum=False
     )
     began = time.monotonic()
-    total = 0.0
+    totals = np.zeros(2)
     for step in range(1, given.steps + 1):
-        ids, mask, target = batches.next(given.batch)
+        ids, mask, stretch, around = batches.next(given.batch)
         with torch.autocast("cpu", torch.bfloat16):
             # Reads are padded on the right, which a causal encoder cannot see: no attention mask.
             states = encoder(input_ids=ids, use_cache=False).last_hidden_state
             pooled = (states * mask).sum(1) / mask.sum(1)
-            loss = nn.functional.mse_loss(composition(pooled).float(), target)
-        loss.backward()
+            unexplained = nn.functional.mse_loss(composition(pooled).float(), around)
+            surprise = nn.functional.cross_entropy(origin(pooled).float(), stretch)
+        (unexplained + surprise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        total += loss.item()
+        totals += [unexplained.item(), surprise.item()]
         if step % LOG_STEPS == 0:
             rate = given.batch * step / (time.monotonic() - began)
-            unexplained = total / LOG_STEPS
-            print(f"step {step}: unexplained variance {unexplained:.4f}, {rate:.0f} reads/s", flush=True)
-            total = 0.0
+            variance, nats = totals / LOG_STEPS
+            print(
+                f"step {step}: composition, unexplained variance {variance:.3f}; "
+                f"stretch, {nats:.3f} of {np.log(batches.stretches):.2f} nats; {rate:.0f} reads/s",
+                flush=True,
+            )
+            totals[:] = 0
         if step % given.checkpoint_steps == 0 or step == given.steps:
             save(encoder, given.output)
 
