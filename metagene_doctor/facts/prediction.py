@@ -148,7 +148,7 @@ def predict_speed(config: RunConfig, *, classes: int, padded_tokens: float, card
     """Estimate reads per second; ``padded_tokens`` is the mean length of a read with its padding."""
     from metagene_doctor.tuning import speed
     from metagene_doctor.tuning.device import of_gpu
-    from metagene_train.model import encoder_architecture
+    from metagene_train.encoder import encoder_architecture
 
     encoder = encoder_architecture(config.model.encoder_path, config.model.revision)
     shape = speed.Architecture.of(encoder, config.model.encoder_layers)

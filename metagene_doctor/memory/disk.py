@@ -62,7 +62,7 @@ def _download_bytes(config: RunConfig) -> int:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from metagene_train.model import encoder_architecture
+    from metagene_train.encoder import encoder_architecture
 
     architecture = encoder_architecture(path, config.model.revision)
     with torch.device("meta"):

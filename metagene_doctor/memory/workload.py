@@ -30,7 +30,6 @@ from metagene_train.config import (
     RunConfig,
     TrainingConfig,
 )
-
 from metagene_train.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -199,7 +198,7 @@ def _profile_part(job: tuple[list[Workload], Gpu | None]) -> list[MemoryProfile]
 def template_of(structure: Workload, compute_capability: tuple[int, int]) -> Template:
     """Trace a structure (`Workload.structure`) once, at prime dimensions."""
     from metagene_doctor.memory.tracing import record
-    from metagene_train.model import encoder_architecture
+    from metagene_train.encoder import encoder_architecture
 
     architecture = encoder_architecture(structure.encoder_path, structure.revision)
     dimensions = sizes.prime_dimensions(_numbers(architecture))

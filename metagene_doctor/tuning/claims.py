@@ -66,7 +66,7 @@ def guide_profile(book: Rulebook) -> RunConfig:
 
 
 def _request(book: Rulebook, profile: RunConfig, size: int) -> Request:
-    from metagene_train.model import encoder_architecture
+    from metagene_train.encoder import encoder_architecture
 
     return Request(
         base=profile,

@@ -50,7 +50,7 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
 
     Raises InputError, ConfigError or DataError for what cannot be read or understood.
     """
-    from metagene_train.model import encoder_architecture
+    from metagene_train.encoder import encoder_architecture
 
     book = rulebook.load(wishes.rules)
     loaded = load_config(wishes.config)
