@@ -1,0 +1,112 @@
+"""What all commands share: a fast start, one message instead of a traceback, documented exit codes."""
+
+import gzip
+import subprocess
+import sys
+
+import pytest
+from train_fixtures import tiny_config
+
+from metagene_doctor.cli.main import COMMANDS, main
+from metagene_train.config_file import dump_config
+
+START = "import sys; from metagene_doctor.cli.main import main; code = main({argv}); print(sorted(sys.modules), code)"
+
+
+@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_imports_nothing_heavy(argv):
+    done = subprocess.run(
+        [sys.executable, "-c", START.format(argv=argv)], capture_output=True, text=True, check=True
+    )
+    assert "Usage: metagene" in done.stdout
+    modules = done.stdout.splitlines()[-1]
+    assert modules.endswith(" 0")
+    for heavy in ("torch", "transformers", "pandas", "sklearn", "matplotlib"):
+        assert f"'{heavy}'" not in modules
+
+
+def test_an_unknown_command_is_a_usage_error(capsys):
+    assert main(["docter"]) == 2
+    assert "No such command" in capsys.readouterr().err
+
+
+def test_a_bug_is_one_message_and_exit_3(capsys, monkeypatch, tmp_path):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.delenv("METAGENE_TRACEBACK", raising=False)
+    monkeypatch.setattr("metagene_train.config_file.load_config", broken)
+    assert main(["train", "--config", str(tmp_path / "c.yaml")]) == 3
+    assert "internal error: ZeroDivisionError" in capsys.readouterr().err
+
+
+def cut_gzip(path):
+    packed = gzip.compress(path.read_bytes())
+    path.write_bytes(packed[: len(packed) // 2])
+
+
+DAMAGE = {
+    "truncated gzip": ("train.fa", cut_gzip, 1, "train.fa"),
+    "binary file": ("train.fa", lambda path: path.write_bytes(bytes(range(256)) * 20), 1, "train.fa"),
+    "empty file": ("train.fa", lambda path: path.write_bytes(b""), 2, "train.fa"),
+    "missing file": ("train.fa", lambda path: path.unlink(), 2, "train.fa"),
+    "no header matches": ("train.fa", lambda path: path.write_text(">a\nACGT\n"), 1, "train.fa"),
+    "unknown class": (
+        "train.fa",
+        lambda path: path.write_text(path.read_text() + ">lbl|99|1|4|x/1\nACGT\n"),
+        1,
+        "99",
+    ),
+    "mapping without a column": (
+        "labels.tsv",
+        lambda path: path.write_text(path.read_text().replace("class_id", "id")),
+        1,
+        "class_id",
+    ),
+    "missing mapping": ("labels.tsv", lambda path: path.unlink(), 2, "labels.tsv"),
+    "encoder without weights": (
+        "encoder/model.safetensors",
+        lambda path: path.unlink(),
+        2,
+        "model.encoder_path",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "damage", "code", "named"), DAMAGE.values(), ids=DAMAGE)
+def test_training_on_malformed_input_is_one_message_and_an_exit_code(
+    tmp_path, capsys, name, damage, code, named
+):
+    config = tmp_path / "c.yaml"
+    config.write_text(dump_config(tiny_config(tmp_path)))
+    damage(tmp_path / name)
+    assert main(["train", "--config", str(config), "--quiet"]) == code
+    message = capsys.readouterr().err
+    assert message.count("metagene: error:") == 1 and named in message
+    assert "Traceback" not in message and "internal error" not in message
+
+
+@pytest.mark.parametrize("text", ["optimizer: {lr: abc}", "trainning: {}", "training: {batch_size: 0}"])
+def test_training_on_a_bad_config_is_exit_2(tmp_path, capsys, text):
+    (tmp_path / "c.yaml").write_text(text)
+    assert main(["train", "--config", str(tmp_path / "c.yaml")]) == 2
+    assert "c.yaml:1:" in capsys.readouterr().err
+
+
+def test_lower_case_rna_and_ambiguous_bases_train_like_upper_case_ones(tmp_path):
+    config = tiny_config(tmp_path, training__max_steps=1)
+    reads = tmp_path / "train.fa"
+    lines = reads.read_text().splitlines()
+    reads.write_text(
+        "\n".join(line if line[0] == ">" else line.lower().replace("t", "u") for line in lines) + "\n"
+    )
+    path = tmp_path / "c.yaml"
+    path.write_text(dump_config(config))
+    assert main(["train", "--config", str(path), "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_run_directory_that_is_none_is_exit_2(tmp_path, capsys, command):
+    extra = ["--fasta", "x.fa", "-o", str(tmp_path / "p.csv")] if command == "predict" else []
+    assert main([command, str(tmp_path), *extra]) == 2
+    assert capsys.readouterr().err.count("metagene: error:") == 1
