@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from memory_fixtures import run_config
+from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.memory.estimate import Workload, estimate, trace
 from metagene_doctor.memory.measure import calibration, calibration_file, measure, remember
+from metagene_doctor.memory.probe import Job, to_json, train_and_evaluate
 from metagene_train.errors import InputError
 
 SMALL = ["training.batch_size=2", "tokenizer.max_length=64", "model.gradient_checkpointing=true"]
@@ -151,6 +152,15 @@ def test_a_measurement_calibrates_later_answers_for_the_same_card():
     assert "calibrated by 1 measured runs" in after.note
     assert after.reserved_gib + after.margin_gib >= measured.reserved_gib
     assert trace(work, gpu="h100").note == "not yet measured on a GPU"
+
+
+def test_the_probe_trains_and_evaluates_what_it_is_told(tmp_path):
+    """On the CPU, with an encoder small enough; on a GPU the same function is timed."""
+    tiny_llama().save_pretrained(tmp_path)
+    small = config(model__encoder_path=str(tmp_path), training__grad_accum_steps=2)
+    job = Job(small.model_dump(mode="json"), num_labels=5, length=12)
+    assert json.loads(to_json(job))["config"]["training"]["batch_size"] == 8
+    assert train_and_evaluate(small, job, "cpu") > 0
 
 
 def test_running_out_of_memory_is_a_result_and_no_calibration():

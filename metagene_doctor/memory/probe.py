@@ -59,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
         "seconds_per_step": None,
     }
     try:
-        result["seconds_per_step"] = _train_and_evaluate(config, job)
+        result["seconds_per_step"] = train_and_evaluate(config, job, "cuda")
     except torch.cuda.OutOfMemoryError as error:
         result["out_of_memory"] = str(error).splitlines()[0]
     torch.cuda.synchronize()
@@ -75,53 +75,59 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _train_and_evaluate(config: RunConfig, job: Job) -> float:
-    """Seconds of the last training step."""
+def train_and_evaluate(config: RunConfig, job: Job, device: str) -> float:
+    """Run the job's steps on ``device``; seconds of the last training step."""
     import torch
 
     from metagene_train.step import build_optimizer, evaluation_step, training_step
 
-    model = _model(config, job.num_labels)
+    def settled() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    model = _model(config, job.num_labels, device)
     optimizer = build_optimizer(model, config)
-    micro_batches = [_batch(config.training.batch_size, job) for _ in range(config.training.grad_accum_steps)]
+    micro_batches = [
+        _batch(config.training.batch_size, job, device) for _ in range(config.training.grad_accum_steps)
+    ]
     seconds = 0.0
     for _ in range(STEPS):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
+        start = settled()
         training_step(model, optimizer, micro_batches, config)
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
+        seconds = settled() - start
     if job.evaluate:
-        evaluation_step(model, _batch(config.training.eval_batch_size or config.training.batch_size, job))
+        reads = config.training.eval_batch_size or config.training.batch_size
+        evaluation_step(model, _batch(reads, job, device))
     return seconds
 
 
-def _model(config: RunConfig, num_labels: int) -> Any:
+def _model(config: RunConfig, num_labels: int, device: str) -> Any:
     """Random weights in the dtypes of training; a quantised encoder needs the real ones."""
     import torch
 
     from metagene_train.model import build_model
 
     if config.model.quantization != "none":
-        return build_model(config, num_labels, device="cuda").to("cuda")
+        return build_model(config, num_labels, device=device).to(device)
     model = build_model(config, num_labels, weights=False)
-    model.to_empty(device="cuda")
+    model.to_empty(device=device)
     with torch.no_grad():
         for parameter in model.parameters():
             # One value for all: no fp32 temporary, no overflow, and gradients that are not zero.
             parameter.fill_(0.01)
         for name, buffer in model.named_buffers():
             if name.endswith("inv_freq"):
-                exponents = torch.arange(buffer.numel(), device="cuda") / buffer.numel()
+                exponents = torch.arange(buffer.numel(), device=device) / buffer.numel()
                 buffer.copy_(10_000.0**-exponents)
     return model
 
 
-def _batch(reads: int, job: Job) -> dict[str, Any]:
+def _batch(reads: int, job: Job, device: str) -> dict[str, Any]:
     import torch
 
-    tokens = torch.randint(6, 12, (reads, job.length), device="cuda")
-    labels = torch.randint(0, job.num_labels, (reads,), device="cuda")
+    tokens = torch.randint(6, 12, (reads, job.length), device=device)
+    labels = torch.randint(0, job.num_labels, (reads,), device=device)
     return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
 
 

@@ -1,0 +1,121 @@
+"""How fast memory answers come: one answer, a search, and the search against tracing every candidate.
+
+    python benchmarks/autotune.py [--processes 2] [--json FILE]
+
+Times are wall clock after imports, on the machine it runs on. "Separately" is the mean of a few direct
+traces of all 32 layers, times the number of candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+
+LENGTHS = (48, 64, 96, 128, 192, 256, 384, 512)
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+RANKS = (4, 8, 16, 64)
+TARGETS: tuple[tuple[str, ...] | str, ...] = (
+    ("q_proj", "v_proj"),
+    ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "all-linear",
+)
+SEPARATE = 3
+"""Direct traces that are timed."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+
+    # Imports are not part of any time below.
+    import peft  # noqa: F401
+    import torch
+    from transformers.models.llama import modeling_llama  # noqa: F401
+
+    import metagene_train.step  # noqa: F401
+    from metagene_doctor import rulebook
+    from metagene_doctor.memory import Workload, profile_many, trace
+    from metagene_doctor.memory.workload import template_of
+    from metagene_doctor.tuning import autotune, device, reads
+    from metagene_doctor.tuning.search import Request
+    from metagene_doctor.tuning.speed import Architecture
+    from metagene_train.config import RunConfig
+    from metagene_train.model import encoder_architecture
+
+    torch.set_num_threads(1)
+    card = rulebook.load().gpu("rtx4090")
+    base = Workload.from_config(RunConfig(), num_labels=1000)
+    results: dict[str, float] = {}
+
+    start = time.perf_counter()
+    trace(replace(base, micro_batch=8, length=128, checkpointing=True), gpu=card)
+    results["single_answer_s"] = time.perf_counter() - start
+
+    candidates = [
+        replace(base, length=length, micro_batch=batch, evaluation_batch=batch, rank=rank, targets=targets)
+        for length, batch, rank, targets in itertools.product(LENGTHS, BATCHES, RANKS, TARGETS)
+    ]
+    candidates += [replace(candidate, checkpointing=True) for candidate in candidates]
+    template_of.cache_clear()
+    start = time.perf_counter()
+    profiles = profile_many(candidates, gpu=card, processes=options.processes)
+    results["search_s"] = time.perf_counter() - start
+    results["candidates"] = len(profiles)
+    results["fit"] = sum(bool(profile.fits) for profile in profiles)
+
+    start = time.perf_counter()
+    for candidate in candidates[:: len(candidates) // SEPARATE][:SEPARATE]:
+        directly(candidate)
+    each = (time.perf_counter() - start) / SEPARATE
+    results["separately_each_s"] = each
+    results["ratio"] = each * len(candidates) / results["search_s"]
+
+    template_of.cache_clear()
+    request = Request(
+        base=RunConfig(),
+        book=rulebook.load(),
+        device=device.of_gpu(card, ""),
+        architecture=Architecture.of(encoder_architecture(RunConfig().model.encoder_path)),
+        reads=reads.assumed(1000),
+    )
+    start = time.perf_counter()
+    autotune.run(request)
+    results["autotune_s"] = time.perf_counter() - start
+
+    usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    results["memory_gib"] = usage[0] / 2**20
+    results["memory_of_largest_child_gib"] = usage[1] / 2**20
+    for name, value in results.items():
+        print(f"{name:28} {value:,.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def directly(work: object) -> None:
+    """Record and replay one candidate with all its layers and its own sizes."""
+    from metagene_doctor.memory import depth
+    from metagene_doctor.memory import workload as workloads
+    from metagene_doctor.memory.profiling import recorded_sizes, summarise
+    from metagene_doctor.memory.tracing import record
+    from metagene_train.model import encoder_architecture
+
+    assert isinstance(work, workloads.Workload)
+    recording = record(
+        functools.partial(workloads._build, work, encoder_architecture(work.encoder_path)),
+        functools.partial(workloads._train, work),
+        evaluate=functools.partial(workloads._evaluate, work),
+    )
+    stream = depth.plain(recording)
+    summarise(stream, recorded_sizes(recording, stream, 0), recording.categories, expandable=True)
+
+
+if __name__ == "__main__":
+    main()
