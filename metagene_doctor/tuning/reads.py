@@ -91,7 +91,7 @@ def assumed(classes: int | None) -> ReadStatistics:
         token_counts=counts,
         origin="no reads given: reads of 150 bases assumed, 36 tokens each (METAGENE-1's tokenizer makes one "
         "token of 4.29 bases of wastewater reads), with room for 64"
-        + ("" if classes else "; 1,000 classes assumed"),
+        + (f"; {classes:,} classes" if classes else "; 1,000 classes assumed"),
         tokenized=0,
     )
 
@@ -115,12 +115,14 @@ def measure(
     tokens, how = _token_lengths(config, index, positions)
     weights = _weights(lengths, positions)
     counts = np.bincount(tokens, weights=weights)
+    labels = classes or len(np.unique(index.class_ids))
     return ReadStatistics(
         reads=len(index),
-        classes=classes or len(np.unique(index.class_ids)),
+        classes=labels,
         bases=float(np.median(lengths)),
         token_counts=counts / counts.sum(),
-        origin=f"{name}: {len(index):,} reads, median {np.median(lengths):g} bases; {how}",
+        origin=f"{name}: {len(index):,} reads, median {np.median(lengths):g} bases; {how}; "
+        f"{labels:,} classes",
         tokenized=len(positions) if "tokenized" in how else 0,
     )
 

@@ -22,7 +22,7 @@ def render(result: Result, console: Console) -> None:
     recommendation, exploration = result.recommendation, result.exploration
     request, best = recommendation.request, recommendation.best
     _say(console, f"Device: {request.device.origin}" + _times(request.devices))
-    _say(console, f"Reads:  {request.reads.origin}; {request.reads.classes:,} classes")
+    _say(console, f"Reads:  {request.reads.origin}")
     for note in recommendation.notes:
         _say(console, f"Note:   {note}", "yellow")
     console.print()
@@ -127,15 +127,19 @@ def _candidates(recommendation: Recommendation) -> Table:
         table.add_row(
             f"{config.training.batch_size} x {config.training.grad_accum_steps}",
             "yes" if config.model.gradient_checkpointing else "no",
-            str(config.model.lora.r),
+            str(config.model.lora.r) if config.model.lora.enabled else "-",
             weights,
             f"{candidate.memory.device_gib:.2f}",
             f"{candidate.memory.margin_gib:.2f}",
             f"{candidate.needed_gib / usable:.0%}" + ("" if candidate.fits else " x"),
-            f"{speed.reads_per_s:,.3g} ({speed.slow:,.3g}-{speed.fast:,.3g})",
+            f"{_rate(speed.reads_per_s)} ({_rate(speed.slow)}-{_rate(speed.fast)})",
             style="bold" if chosen else "" if candidate.fits else "dim",
         )
     return table
+
+
+def _rate(reads_per_s: float) -> str:
+    return f"{reads_per_s:,.0f}" if reads_per_s >= 100 else f"{reads_per_s:.3g}"
 
 
 def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
