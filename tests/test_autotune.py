@@ -118,6 +118,7 @@ def test_evidence_plan_follows_the_number_of_reads() -> None:
             goal="balanced",
             gpu_gb=24,
             context=512,
+            hidden=4096,
         )
         ranks[number] = made.value("model.lora.r")
         assert made.value("model.lora.alpha") == 2 * ranks[number]
@@ -129,7 +130,14 @@ def test_evidence_plan_follows_the_number_of_reads() -> None:
 
 def test_guide_plan_is_the_guides_row() -> None:
     made = plan.make(
-        "guide", BOOK, RunConfig(), statistics(36, number=20_000), goal="balanced", gpu_gb=24, context=512
+        "guide",
+        BOOK,
+        RunConfig(),
+        statistics(36, number=20_000),
+        goal="balanced",
+        gpu_gb=24,
+        context=512,
+        hidden=4096,
     )
     row = BOOK.rule("GM-MEM-24GB")
     assert made.value("training.batch_size") == 1
@@ -344,3 +352,20 @@ def test_recommended_file_has_a_reason_on_every_line(tmp_path: Path) -> None:
     values = [line for line in text.splitlines() if ":" in line and not line.startswith("#")]
     keyed = [line for line in values if not line.rstrip().endswith(":")]
     assert all("#" in line for line in keyed)
+
+
+@pytest.mark.parametrize(("hidden", "rate"), [(4096, 3e-4), (8192, 3e-4), (1024, 1.2e-3), (192, 5e-3)])
+def test_a_narrower_encoder_gets_a_higher_learning_rate_that_says_why(hidden, rate):
+    made = plan.make(
+        "evidence",
+        BOOK,
+        RunConfig(),
+        statistics(36, number=20_000),
+        goal="balanced",
+        gpu_gb=24,
+        context=512,
+        hidden=hidden,
+    )
+    setting = made.settings["optimizer.lr"]
+    assert setting.value == rate
+    assert setting.rule == ("EV-LR" if hidden >= 4096 else "EV-LR-WIDTH")

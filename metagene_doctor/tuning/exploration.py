@@ -208,6 +208,7 @@ def guide_row(recommendation: Recommendation, predict: Predict) -> GuideRow:
         goal="balanced",
         gpu_gb=card.marketed_gb,
         context=request.architecture.context,
+        hidden=request.architecture.hidden,
     )
     config = configured(request, plan, {"training.eval_batch_size": None})
     (row,) = judge(request, [config], predict)

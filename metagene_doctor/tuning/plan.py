@@ -20,6 +20,10 @@ from metagene_train.config_file import flatten
 
 EFFECTIVE_BATCH = "effective_batch"
 MAX_TRUNCATION = "max_truncation"
+METAGENE_1_WIDTH = 4096
+"""Hidden size of the encoder for which the rules name learning rates."""
+HIGHEST_RATE = 5e-3
+"""No learning rate is scaled beyond this one, which the rule's own check (EV-LR-WIDTH) covers."""
 WARMUP_KEYS = {
     "scheduler.warmup_steps": "scheduler.warmup_ratio",
     "scheduler.warmup_ratio": "scheduler.warmup_steps",
@@ -69,17 +73,21 @@ def make(
     goal: str,
     gpu_gb: int | None,
     context: int,
+    hidden: int,
     max_truncation: float | None = None,
     epochs: float | None = None,
 ) -> Plan:
     """The plan of a policy. ``max_truncation`` and ``epochs`` are the user's and beat the rules;
-    ``context`` is the longest read the encoder takes, in tokens."""
+    ``context`` is the longest read the encoder takes, in tokens, and ``hidden`` its width."""
     start = flatten(base)
     values = {key: Setting(value, "as given") for key, value in start.items()}
     values[EFFECTIVE_BATCH] = Setting(base.training.effective_batch, "as given")
     values[MAX_TRUNCATION] = Setting(0.001, "default")
     plan = Plan(values)
-    plan = _guide(plan, book, reads, gpu_gb) if policy == "guide" else _evidence(plan, book, reads, gpu_gb)
+    if policy == "guide":
+        plan = _guide(plan, book, reads, gpu_gb)
+    else:
+        plan = _own_rate(_evidence(plan, book, reads, gpu_gb), book, hidden)
     target = book.goal(goal, policy)
     for change in target.changes:
         plan = _change(plan, change, f"{target.title.lower()}: {target.why}", target.id, target.source)
@@ -113,6 +121,19 @@ def _evidence(plan: Plan, book: Rulebook, reads: ReadStatistics, gpu_gb: int | N
             value = _nearest(recommended, plan.value(key))
             plan = plan.with_setting(key, Setting(value, rule.why or rule.title, rule.id, rule.source))
     return plan
+
+
+def _own_rate(plan: Plan, book: Rulebook, hidden: int) -> Plan:
+    """The learning rate for an encoder narrower than the one that the rules' rate was tuned with."""
+    if hidden >= METAGENE_1_WIDTH:
+        return plan
+    setting, rule = plan.settings["optimizer.lr"], book.rule("EV-LR-WIDTH")
+    rate = float(f"{min(HIGHEST_RATE, setting.value * METAGENE_1_WIDTH / hidden):.2g}")
+    why = (
+        f"{setting.value:g} [{setting.rule}] x {METAGENE_1_WIDTH} / {hidden}, the width of METAGENE-1 over "
+        f"that of this encoder, at most {HIGHEST_RATE:g}: {rule.why}"
+    )
+    return plan.with_setting("optimizer.lr", Setting(rate, why, rule.id, rule.source))
 
 
 def _guide(plan: Plan, book: Rulebook, reads: ReadStatistics, gpu_gb: int | None) -> Plan:

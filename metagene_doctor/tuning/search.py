@@ -125,6 +125,7 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
         goal=request.goal,
         gpu_gb=card.marketed_gb if card else None,
         context=request.architecture.context,
+        hidden=request.architecture.hidden,
         max_truncation=request.max_truncation,
         epochs=request.epochs,
     )
