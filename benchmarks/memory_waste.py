@@ -31,10 +31,13 @@ def workload(**changes: object) -> Workload:
 
 
 def peak(
-    work: Workload, change: Change | None = None, optimizer: Change | None = None, masked: bool = False
+    work: Workload, change: Change | None = None, optimizer: Change | None = None, evaluates: bool = False
 ) -> float:
-    """Live GiB of two training steps; ``change`` alters the model, ``optimizer`` the optimizer."""
-    from metagene_train.step import training_step
+    """Live GiB of two training steps, or of an evaluation alone.
+
+    ``change`` alters the model, ``optimizer`` the optimizer.
+    """
+    from metagene_train.step import evaluation_step, training_step
 
     def build() -> tuple[Any, Any]:
         model, update = _build(work, encoder_architecture(work.encoder_path))
@@ -45,6 +48,9 @@ def peak(
         return model, update
 
     def step(model: Any, update: Any) -> None:
+        if evaluates:
+            evaluation_step(model, _batch(work.evaluation_batch, work.length))
+            return
         training_step(model, update, [_batch(work.micro_batch, work.length)], run_config(work))
 
     return profile(build, step, repeated_layers=LAYERS).live_gib
@@ -77,10 +83,6 @@ def attention(name: str, model: Any) -> None:
         return original(*args, **{**kwargs, "attention_mask": mask})
 
     encoder.forward = forward
-
-
-def keep_hidden_states(model: Any) -> None:
-    model.encoder.base_model.model.config.output_hidden_states = True
 
 
 def foreach(update: Any) -> None:
@@ -135,29 +137,26 @@ def main() -> None:
 
     print("| habit | workload | without | with | cost |\n|---|---|---|---|---|")
     base = {work: peak(work) for work in (plain, checkpointed, long)}
-    names = {
-        plain: "16 x 128",
-        checkpointed: "16 x 128, checkpointing",
-        long: "8 x 512",
-    }
+    names = {plain: "16 x 128", checkpointed: "16 x 128, checkpointing", long: "8 x 512"}
     for work in base:
-        row("PEFT copies adapter inputs to fp32", names[work], base[work], peak(work, cast_inputs))
-    for work in base:
-        row("LoRA dropout above 0", names[work], peak(replace(work, lora_dropout=False)), base[work])
-    row("KV cache left on", names[plain], base[plain], peak(plain, keep_cache))
-    row(
-        "all hidden states kept",
-        names[checkpointed],
-        base[checkpointed],
-        peak(checkpointed, keep_hidden_states),
-    )
+        bare = replace(work, lora_dropout=False)
+        without = peak(bare)
+        row(
+            "PEFT copies adapter inputs to fp32",
+            f"{names[work]}, no dropout",
+            without,
+            peak(bare, cast_inputs),
+        )
+        row("LoRA dropout above 0", names[work], without, base[work])
+    evaluation = replace(plain, evaluation_batch=128)
+    lean = peak(evaluation, evaluates=True)
+    row("KV cache left on", "evaluation, 128 x 128", lean, peak(evaluation, keep_cache, evaluates=True))
     for work in (plain, long):
         masked = peak(work, functools.partial(attention, "sdpa"))
         row("an attention mask for padding", names[work], base[work], masked)
     for work in (plain, long):
         eager = peak(work, functools.partial(attention, "eager"))
         row("eager attention", names[work], base[work], eager)
-    row("no checkpointing", names[plain], base[checkpointed], base[plain])
     row("fp32 weights (precision 32)", names[plain], base[plain], peak(replace(plain, precision="32")))
     rank = replace(checkpointed, rank=64)
     row(

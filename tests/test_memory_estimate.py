@@ -65,7 +65,7 @@ def test_reads_and_mapping_decide_length_classes_and_hours(tmp_path, capsys):
     assert answer["assumptions"]["num_labels"] == 3
     assert answer["assumptions"]["token_length"] < 64
     assert answer["time"]["hours_per_epoch"]["expected"] > 0
-    assert answer["disk"]["index"] == 30 * 16
+    assert answer["disk"]["index"] == 30 * 20
 
 
 @pytest.mark.parametrize(

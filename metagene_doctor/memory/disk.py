@@ -10,12 +10,10 @@ from metagene_doctor.memory.profiling import capability
 from metagene_doctor.memory.recording import Category
 from metagene_doctor.memory.workload import Workload, template_of
 from metagene_train.config import METAGENE_1, RunConfig
+from metagene_train.reads.index_files import READ_BYTES
 
 if TYPE_CHECKING:
     from metagene_doctor.rulebook import Gpu
-
-INDEX_BYTES_PER_READ = 16
-"""Of the read index: offset (int64), class (int32) and length (int32) of each read."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def disk(config: RunConfig, workload: Workload, *, gpu: Gpu | None, reads: int |
         checkpoints=kept * (trained + state),
         model=trained,
         download=_download_bytes(config),
-        index=None if reads is None else INDEX_BYTES_PER_READ * reads,
+        index=None if reads is None else READ_BYTES * reads,
     )
 
 

@@ -80,6 +80,36 @@ class Recording:
     operations: Counter[Operation] = field(default_factory=Counter)
 
 
+def with_second_step(recording: Recording) -> Recording:
+    """A recording of one training step, with what a second one would add.
+
+    The second step of an optimizer that keeps its state does what the first did, but finds the state
+    and the library workspaces there: whatever outlived the first step is not allocated again.
+    """
+    training = [event for event in recording.events if event.phase <= Phase.OPTIMIZER]
+    first = [event for event in training if event.step == 1]
+    released = {~event.storage for event in first if event.storage < 0}
+    sizes, categories, layers = list(recording.sizes), list(recording.categories), list(recording.layers)
+    growth = dict(recording.growth)
+    again: dict[int, int] = {}
+    second: list[Event] = []
+    for event in first:
+        storage = event.storage if event.storage >= 0 else ~event.storage
+        if storage not in released:
+            continue
+        if event.storage >= 0:
+            again[storage] = len(sizes)
+            sizes.append(sizes[storage])
+            categories.append(categories[storage])
+            layers.append(layers[storage])
+            if storage in growth:
+                growth[again[storage]] = growth[storage]
+        number = again[storage] if event.storage >= 0 else ~again[storage]
+        second.append(event._replace(storage=number, step=2))
+    after = [event._replace(step=2) for event in recording.events if event.phase > Phase.OPTIMIZER]
+    return Recording(sizes, categories, layers, training + second + after, growth, recording.operations)
+
+
 @dataclass(frozen=True)
 class Stream:
     """Allocations of a whole run at full depth: what is replayed and summed.

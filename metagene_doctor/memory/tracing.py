@@ -269,7 +269,8 @@ class Recorder(TorchDispatchMode):
         self.recording.categories[self._number(parameter.grad)] = Category.GRADIENTS
 
     def _count(self, func: Any, args: Any, result: Any) -> None:
-        if _launches_nothing(func):
+        creates_state = self.updating and func is torch.ops.aten.zeros_like.default
+        if creates_state or _launches_nothing(func):
             return
         if self.phase is Phase.OPTIMIZER:
             # One launch works on the parameters of all layers; each layer has its share.

@@ -19,7 +19,7 @@ import numpy as np
 from metagene_doctor.memory import depth, sizes
 from metagene_doctor.memory.measure import calibration
 from metagene_doctor.memory.profiling import MemoryProfile, capability, resolve, summarise, usable
-from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Stream
+from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Stream, with_second_step
 from metagene_doctor.memory.sizes import Dimensions, Formulas
 from metagene_doctor.memory.unseen import NOT_MEASURED, outside_the_allocator
 from metagene_train.config import (
@@ -220,13 +220,15 @@ def template_of(structure: Workload, compute_capability: tuple[int, int]) -> Tem
         num_labels=dimensions.labels,
         evaluation_batch=dimensions.evaluation_batch,
     )
-    recording = record(
+    one_step = record(
         functools.partial(_build, workload, architecture),
         functools.partial(_train, workload),
+        steps=1,
         evaluate=functools.partial(_evaluate, workload),
         repeated_layers=_layers_name(workload) if layers > TRACED_LAYERS else None,
         compute_capability=compute_capability,
     )
+    recording = with_second_step(one_step)
     stream = depth.deepen(recording, layers) if layers > TRACED_LAYERS else depth.plain(recording)
     growth = np.zeros(len(recording.sizes), dtype=np.int64)
     for storage, per_layer in recording.growth.items():
