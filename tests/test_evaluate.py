@@ -93,7 +93,9 @@ def test_writes_everything(run_dir):
 
 def test_report_stands_alone(run_dir):
     write_evaluation(evaluate(run_dir, device="cpu"))
-    (run_dir / "predicted.json").write_text('{"memory": {"live_gib": 0.66, "reserved_gib": 0.9, "device_gib": 1.25}}')
+    (run_dir / "predicted.json").write_text(
+        '{"memory": {"live_gib": 0.66, "reserved_gib": 0.9, "device_gib": 1.25}}'
+    )
     page = write_report(run_dir).read_text()
     assert "4-mer logistic regression" in page and "chance" in page
     assert page.count("data:image/png;base64,") == 4

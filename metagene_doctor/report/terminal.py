@@ -48,7 +48,8 @@ def render(report: Report, *, console: Console, verbose: bool = False, heading: 
     summary = _summary(report, verbose)
     if summary:
         _paragraph(console, Text(summary, style="dim"))
-    ready = "bold green" if report.verdict.startswith("READY") else "bold red"
+    failed = any(finding.severity is Severity.ERROR for finding in report.findings)
+    ready = "bold red" if failed or not report.complete else "bold green"
     _paragraph(console, Text(report.verdict, style=ready))
 
 
