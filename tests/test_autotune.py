@@ -258,7 +258,7 @@ def test_guide_policy_is_told_that_it_does_not_fit() -> None:
 
 
 def estimated(config: RunConfig, gpu: str, tokens: float) -> speed.Speed:
-    return speed.estimate(config, METAGENE, device.choose(BOOK, gpu=gpu), tokens, classes=20)
+    return speed.estimate(config, device.choose(BOOK, gpu=gpu), tokens, classes=20)
 
 
 def test_faster_card_is_faster_and_checkpointing_is_slower() -> None:
@@ -290,7 +290,6 @@ def test_slow_end_of_the_range_is_what_users_of_the_guide_saw() -> None:
 
 def test_adapter_parameters_of_metagene_1() -> None:
     assert METAGENE.adapter_parameters(8, "all-linear") == pytest.approx(20.0e6, rel=0.01)
-    assert METAGENE.linear_parameters == pytest.approx(6.48e9, rel=0.01)
 
 
 # around the recommendation

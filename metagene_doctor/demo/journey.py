@@ -47,9 +47,12 @@ def stages(directory: Path, inputs: DemoInputs) -> list[Stage]:
         ),
         Stage(
             "The best settings for this machine and the small bundled encoder",
-            ("autotune", *reads, *mapping, *encoder, "-o", str(config)),
+            ("autotune", *reads, *mapping, *encoder, "--epochs", "2", "-o", str(config)),
         ),
-        Stage("Train", ("train", "--config", str(config), f"training.output_dir={run}")),
+        Stage(
+            "Train",
+            ("train", "--config", str(config), f"training.output_dir={run}", "training.evals_per_epoch=1"),
+        ),
         Stage("How good is it, beside chance and a 4-mer baseline?", ("evaluate", str(run))),
         Stage(
             "Classify reads, one row per read",

@@ -148,11 +148,8 @@ def predict_speed(config: RunConfig, *, classes: int, padded_tokens: float, card
     """Estimate reads per second; ``padded_tokens`` is the mean length of a read with its padding."""
     from metagene_doctor.tuning import speed
     from metagene_doctor.tuning.device import of_gpu
-    from metagene_train.encoder import encoder_architecture
 
-    encoder = encoder_architecture(config.model.encoder_path, config.model.revision)
-    shape = speed.Architecture.of(encoder, config.model.encoder_layers)
-    found = speed.estimate(config, shape, of_gpu(card, ""), padded_tokens, classes=classes)
+    found = speed.estimate(config, of_gpu(card, ""), padded_tokens, classes=classes)
     return SpeedFacts(
         reads_per_s=found.reads_per_s, slowest=found.slow, fastest=found.fast, limit=found.limit
     )

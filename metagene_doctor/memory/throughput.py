@@ -4,12 +4,12 @@ Each launch costs the larger of its arithmetic (floating-point operations by
 ``torch.utils.flop_counter``, counted on the traced step) at a share of the card's matrix rate and its
 memory traffic (bytes of every tensor it reads or writes) at a share of the card's bandwidth. The host
 needs time to launch each one; what it cannot hide behind the card's work sets the pace instead. The
-shares are `metagene_doctor.tuning.speed`'s. An estimate with a range, not a measurement.
+shares are assumptions, below. An estimate with a range, not a measurement.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from metagene_doctor.memory.recording import Phase
 from metagene_doctor.memory.sizes import Dimensions
 from metagene_doctor.memory.workload import Template, Workload, template_of
 from metagene_doctor.rulebook import Gpu
-from metagene_doctor.tuning.speed import BANDWIDTH_SHARE, EXPECTED, FASTEST, SLOWEST, Assumptions
 
 
 class Range(NamedTuple):
@@ -28,6 +27,27 @@ class Range(NamedTuple):
     expected: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What hardware really reaches: share of the matrix rate, and host time per launched operation."""
+
+    efficiency: float
+    launch_s: float
+
+
+EXPECTED = Assumptions(efficiency=0.6, launch_s=10e-6)
+FASTEST = Assumptions(efficiency=0.8, launch_s=6e-6)
+SLOWEST = Assumptions(efficiency=0.4, launch_s=22e-6)
+"""The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
+micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
+PACKED_BYTES = {"int8": 1.0, "nf4": 0.53}
+"""Of a quantised weight; nf4 is 4 bits and, with double quantisation, 0.127 bits of scale per weight
+(arXiv:2305.14314)."""
+UNPACKED_BYTES = 2.0
+BANDWIDTH_SHARE = 0.85
+"""Share of the memory bandwidth that streaming kernels reach."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +95,11 @@ def throughput(
 
     ``padded_tokens`` is the mean length of a padded batch; None takes the longest (``length``).
     """
+    if workload.precision == "32":
+        card = card.model_copy(update={"bf16_tflops": card.fp32_tflops})
+    unpacking = _unpacking_seconds(workload, card)
+    # What multiplies is 16 bits wide also where the weights are kept in fewer.
+    workload = replace(workload, quantization="none")
     template = template_of(workload.structure(), capability(card))
     tokens = float(workload.length if padded_tokens is None else padded_tokens)
     dimensions = workload.dimensions
@@ -87,7 +112,7 @@ def throughput(
         )
         device = work.arithmetic + work.traffic
         host = work.launches * assumed.launch_s
-        steps[assumed] = accumulation * max(device, host) + work.optimizer
+        steps[assumed] = accumulation * (max(device, host) + unpacking) + work.optimizer
         if assumed is EXPECTED:
             limit = (
                 "launching kernels"
@@ -114,6 +139,23 @@ def throughput(
         padded_tokens=tokens,
         limit=limit,
     )
+
+
+def _unpacking_seconds(workload: Workload, card: Gpu) -> float:
+    """Per micro-batch: each pass reads the packed weights and writes them in 16 bits before the products
+    read them. The products themselves are taken to run in 16 bits."""
+    if workload.quantization == "none":
+        return 0.0
+    from metagene_train.encoder import encoder_architecture
+
+    encoder = encoder_architecture(workload.encoder_path, workload.revision)
+    head = getattr(encoder, "head_dim", None) or encoder.hidden_size // encoder.num_attention_heads
+    attention = 2 * head * (encoder.num_attention_heads + encoder.num_key_value_heads)
+    layer = encoder.hidden_size * (attention + 3 * encoder.intermediate_size)
+    weights = layer * (workload.encoder_layers or encoder.num_hidden_layers)
+    passes = 1 + bool(workload.targets) * (1 + workload.checkpointing)
+    moved = weights * (PACKED_BYTES[workload.quantization] + UNPACKED_BYTES)
+    return passes * moved / (card.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE)
 
 
 def _work(

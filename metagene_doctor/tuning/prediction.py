@@ -67,7 +67,6 @@ def _speed(request: Request, config: RunConfig) -> Speed:
         )
     return speed.estimate(
         config,
-        request.architecture,
         request.device,
         padded,
         classes=request.reads.classes,

@@ -1,6 +1,7 @@
 """Pre-train the demo encoder on the training regions, without labels.
 
-    python -m metagene_doctor.demo.regenerate.pretrain_encoder
+    python -m metagene_doctor.demo.regenerate.pretrain_encoder --steps 3200 --stop-after 2400 --own-4mers 0
+    python -m metagene_doctor.demo.regenerate.pretrain_encoder --steps 1000 --start data/encoder
 
 Three self-supervised questions are asked of the mean of a read's token vectors: what are the
 read's own 4-mers, what is the composition of the 20,000 bases around it, and which stretch of 40,000
@@ -187,8 +188,11 @@ class Batches:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=2200)
+    options.add_argument("--steps", type=int, default=1000, help="steps of the schedule")
     options.add_argument("--batch", type=int, default=128, help="reads per step")
+    options.add_argument("--stop-after", type=int, help="steps to take, when fewer than the schedule's")
+    options.add_argument("--start", help="directory of an encoder to go on from")
+    options.add_argument("--own-4mers", type=float, default=1.0, help="weight of the read's own 4-mers")
     options.add_argument("--lr", type=float, default=1e-3)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--checkpoint-steps", type=int, default=200)
@@ -198,6 +202,8 @@ def main() -> None:
     torch.manual_seed(given.seed)
     batches = Batches(Tokenizer.from_file(str(DATA / "encoder" / "tokenizer.json")), given.seed)
     encoder = LlamaModel(architecture())
+    if given.start:
+        encoder = LlamaModel.from_pretrained(given.start, dtype=torch.float32)
     hidden = encoder.config.hidden_size
     composition = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, COMPONENTS))
     origin = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, batches.stretches))
@@ -214,7 +220,8 @@ def main() -> None:
     )
     began = time.monotonic()
     totals = np.zeros(3)
-    for step in range(1, given.steps + 1):
+    last = given.stop_after or given.steps
+    for step in range(1, last + 1):
         ids, mask, stretch, around, own = batches.next(given.batch)
         with torch.autocast("cpu", torch.bfloat16):
             # Reads are padded on the right, which a causal encoder cannot see: no attention mask.
@@ -223,7 +230,7 @@ def main() -> None:
             unexplained = nn.functional.mse_loss(composition(pooled).float(), around)
             surprise = nn.functional.cross_entropy(origin(pooled).float(), stretch)
             unknown = nn.functional.mse_loss(own_4mers(pooled).float(), own)
-        (unknown + unexplained + STRETCH_WEIGHT * surprise).backward()
+        (given.own_4mers * unknown + unexplained + STRETCH_WEIGHT * surprise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -238,7 +245,7 @@ def main() -> None:
                 flush=True,
             )
             totals[:] = 0
-        if step % given.checkpoint_steps == 0 or step == given.steps:
+        if step % given.checkpoint_steps == 0 or step == last:
             save(encoder, given.output)
 
 
