@@ -11,6 +11,7 @@ from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_step
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration
+from metagene_train.config import METAGENE_1
 
 config_finding = partial(Finding, scope="config")
 
@@ -59,8 +60,15 @@ def autotune_command(facts: Facts) -> str:
         parts.append(facts.target.option)
     if facts.run.path is not None:
         parts.append(f"--config {quote(facts.run.path)}")
-    elif facts.train is not None:
-        parts.append(f"--fasta {quote(facts.train.path)}")
+    else:
+        encoder = facts.run.config.model.encoder_path
+        given = {
+            "--fasta": facts.train and facts.train.path,
+            "--val": facts.val and facts.val.path,
+            "--mapping": facts.mapping and facts.mapping.path,
+            "--encoder": encoder if encoder != METAGENE_1 else None,
+        }
+        parts += [f"{option} {quote(str(path))}" for option, path in given.items() if path]
     return " ".join([*parts, "-o recommended.yaml"])
 
 
