@@ -46,6 +46,10 @@ COMPUTE_ERROR = 0.03
 HARMLESS_VALUES = {"", "0", "false", "no", "off"}
 
 
+SELECTOR = "pytorch.org/get-started/locally"
+"""Where PyTorch names the command that installs each of its builds."""
+
+
 def torch_sees_gpu(facts: Facts) -> Iterator[Finding]:
     """Training needs torch, and on a machine with an NVIDIA GPU a torch that was built for CUDA.
 
@@ -75,11 +79,9 @@ def torch_sees_gpu(facts: Facts) -> Iterator[Finding]:
             threshold="CUDA build",
             why="Training would run on the CPU without saying so.",
             remedy=Remedy(
-                text="Install a CUDA build of the same torch (choose the index that the driver supports).",
-                commands=(
-                    f"pip install --force-reinstall torch=={version.partition('+')[0]} "
-                    "--index-url https://download.pytorch.org/whl/cu126",
-                ),
+                text=f"Uninstall it and install a CUDA build of torch {version.partition('+')[0]} that the "
+                f"driver supports; {SELECTOR} has the command.",
+                commands=("pip uninstall --yes torch",),
             ),
         )
 
@@ -106,12 +108,9 @@ def driver_supports_build(facts: Facts) -> Iterator[Finding]:
             unit="CUDA version",
             why="torch would report that no GPU is available.",
             remedy=Remedy(
-                text=f"Install a torch built for CUDA {gpu.cuda_driver[0]} (needs no root), or "
-                f"update the driver.",
-                commands=(
-                    "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
-                    f"cu{gpu.cuda_driver[0]}{gpu.cuda_driver[1]}",
-                ),
+                text=f"Install a torch built for CUDA {gpu.cuda_driver[0]} (needs no root; {SELECTOR} has "
+                "the command), or update the driver.",
+                commands=("pip uninstall --yes torch",),
             ),
         )
 
@@ -184,12 +183,14 @@ def kernels_for_gpu(facts: Facts) -> Iterator[Finding]:
                 threshold=", ".join(probe.arch_list),
                 why="The first operation on the GPU would fail with 'no kernel image is available'.",
                 remedy=Remedy(
-                    text="Cards newer than the build need a newer CUDA build, Pascal and Volta an "
-                    "older one (cu126).",
-                    commands=(
-                        "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/"
-                        + ("cu128" if capability >= (9, 0) else "cu126"),
-                    ),
+                    text="Install a build for CUDA "
+                    + (
+                        "12.8 or newer"
+                        if capability >= (9, 0)
+                        else "12.6, the last with kernels for Pascal and Volta"
+                    )
+                    + f"; {SELECTOR} has the command.",
+                    commands=("pip uninstall --yes torch",),
                 ),
             )
 
