@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metagene_doctor.memory import depth, sizes
-from metagene_doctor.memory.measure import calibration
+from metagene_doctor.memory.calibration import calibration
 from metagene_doctor.memory.profiling import MemoryProfile, capability, resolve, summarise, usable
 from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Stream, with_second_step
 from metagene_doctor.memory.sizes import Dimensions, Formulas
