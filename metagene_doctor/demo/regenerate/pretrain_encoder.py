@@ -6,8 +6,8 @@
 Three self-supervised questions are asked of the mean of a read's token vectors: what are the
 read's own 4-mers, what is the composition of the 20,000 bases around it, and which stretch of 40,000
 bases does it come from, among all that the training regions have? The composition around the read is
-asked for in principal components, each scaled to variance one: unscaled, three of them hold three
-quarters of the variance, and close relatives differ in the rest. The questions teach, in minutes on a
+asked for in principal components, each scaled to variance one: otherwise a few of them hold most of
+the variance, and close relatives differ in the rest. The questions teach, in minutes on a
 CPU, what next-token prediction teaches METAGENE-1 from 1.5 trillion bases: the genome signature that
 a read carries. No class is known to any of them, and validation regions are never read. Writes
 ``config.json`` and ``model.safetensors`` (bfloat16) of ``data/encoder``, at every checkpoint.
