@@ -43,9 +43,9 @@ def main() -> None:
 
     import metagene_train.step  # noqa: F401
     from metagene_doctor import rulebook
-    from metagene_doctor.memory import Workload, profile_many, trace
+    from metagene_doctor.memory import Workload, device, profile_many, read_lengths, trace
     from metagene_doctor.memory.workload import template_of
-    from metagene_doctor.tuning import autotune, device, reads
+    from metagene_doctor.tuning import autotune
     from metagene_doctor.tuning.search import Request
     from metagene_doctor.tuning.speed import Architecture
     from metagene_train.config import RunConfig
@@ -91,7 +91,7 @@ def main() -> None:
         book=rulebook.load(),
         device=device.of_gpu(card, ""),
         architecture=Architecture.of(encoder_architecture(RunConfig().model.encoder_path)),
-        reads=reads.assumed(1000),
+        reads=read_lengths.assumed(1000),
     )
     start = time.perf_counter()
     autotune.run(request)

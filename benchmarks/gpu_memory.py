@@ -119,7 +119,7 @@ def grid() -> Iterator[Case]:
 
 def recommended() -> Iterator[Case]:
     """What autotune recommends for 24 GB, for each goal; these must run."""
-    from metagene_doctor.tuning import device, reads
+    from metagene_doctor.memory import device, read_lengths
     from metagene_doctor.tuning.prediction import predictor
     from metagene_doctor.tuning.search import Request, recommend
     from metagene_doctor.tuning.speed import Architecture
@@ -130,7 +130,7 @@ def recommended() -> Iterator[Case]:
     architecture = Architecture.of(encoder_architecture(RunConfig().model.encoder_path))
     for goal in GOALS:
         request = Request(
-            RunConfig(), book, device.of_gpu(card, ""), architecture, reads.assumed(CLASSES), goal=goal
+            RunConfig(), book, device.of_gpu(card, ""), architecture, read_lengths.assumed(CLASSES), goal=goal
         )
         config = recommend(request, predictor(request)).config
         yield Case(f"recommended, {goal}", config, config.tokenizer.max_length, card.name)

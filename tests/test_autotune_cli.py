@@ -11,7 +11,8 @@ from train_fixtures import tiny_architecture, write_encoder, write_mapping, writ
 
 from metagene_doctor import rulebook
 from metagene_doctor.cli.main import main
-from metagene_doctor.tuning import device, reads
+from metagene_doctor.memory import device
+from metagene_doctor.memory import read_lengths as reads
 from metagene_train.config import METAGENE_1, RunConfig
 from metagene_train.config_file import load_config
 

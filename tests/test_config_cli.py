@@ -10,8 +10,8 @@ import pytest
 from metagene_doctor import rulebook
 from metagene_doctor.advice.changes import shown
 from metagene_doctor.cli.main import main
-from metagene_doctor.field_docs import field_docs
-from metagene_doctor.presets import preset, preset_names
+from metagene_doctor.configuration.field_docs import field_docs
+from metagene_doctor.configuration.presets import preset, preset_names
 from metagene_train.config import RunConfig
 from metagene_train.config_file import flatten, load_config
 

@@ -5,7 +5,7 @@ import json
 from train_fixtures import tiny_config
 
 from metagene_doctor import rulebook
-from metagene_doctor.foretold import foretell, foretold_on
+from metagene_doctor.memory.foretold import foretell, foretold_on
 from metagene_train.run_report import report_html
 from metagene_train.trainer import train
 

@@ -11,7 +11,7 @@ import pytest
 
 from metagene_doctor import rulebook
 from metagene_doctor.cli.main import main
-from metagene_doctor.rule_schema import MemoryClaim
+from metagene_doctor.rulebook.schema import MemoryClaim
 from metagene_train.config import RunConfig
 from metagene_train.config_file import flatten
 from metagene_train.errors import ConfigError, InputError

@@ -18,8 +18,8 @@ from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.advice.symptoms import detect
 from metagene_doctor.facts import host
 from metagene_doctor.finding import Finding, Severity
-from metagene_doctor.rule_schema import Gpu
 from metagene_doctor.rulebook import Rulebook
+from metagene_doctor.rulebook.schema import Gpu
 from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config, set_keys
 from metagene_train.errors import InputError, MetageneError

@@ -16,7 +16,7 @@ from metagene_doctor.advice.changes import (
 from metagene_doctor.advice.dry_run import padded_length
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, needed_gib
-from metagene_doctor.rule_schema import Fix
+from metagene_doctor.rulebook.schema import Fix
 from metagene_train.config import RunConfig
 
 

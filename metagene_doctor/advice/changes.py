@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metagene_doctor.rule_schema import Band, Fix, OneOf
+from metagene_doctor.rulebook.schema import Band, Fix, OneOf
 from metagene_train.config import ATTENTION_PROJECTIONS, MLP_PROJECTIONS, RunConfig
 from metagene_train.config_file import flatten
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from metagene_doctor.advice.evidence import Evidence
-from metagene_doctor.rule_schema import Gpu
+from metagene_doctor.rulebook.schema import Gpu
 from metagene_train.config import RunConfig
 
 Predictor = Callable[[RunConfig], float | None]

@@ -8,7 +8,7 @@ from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.fit_symptoms import still_falling
 from metagene_doctor.advice.memory_symptoms import is_fragmented
 from metagene_doctor.advice.speed_symptoms import DATA_WAIT, PADDING
-from metagene_doctor.rule_schema import Fix
+from metagene_doctor.rulebook.schema import Fix
 from metagene_train.config import RunConfig
 
 

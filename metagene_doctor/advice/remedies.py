@@ -25,8 +25,8 @@ from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.relevance import Relevance, relevance
 from metagene_doctor.advice.speed_symptoms import SPARE_MEMORY
 from metagene_doctor.advice.symptom import gib
-from metagene_doctor.rule_schema import Fix
 from metagene_doctor.rulebook import Rulebook
+from metagene_doctor.rulebook.schema import Fix
 from metagene_train.config import RunConfig
 
 TAKES_MEMORY = ("slow", "underfitting")

@@ -50,7 +50,7 @@ def command(
 
     from metagene_doctor import rulebook
     from metagene_doctor.advice.advise import advise, card, collect, rewritten
-    from metagene_doctor.config_views import write_new
+    from metagene_doctor.configuration.views import write_new
     from metagene_doctor.finding import Examined, Report, Severity, exit_code
     from metagene_doctor.report import terminal
     from metagene_train import __version__

@@ -63,7 +63,7 @@ def command(
     from rich.console import Console
 
     from metagene_doctor.cli.progress import progress_bar
-    from metagene_doctor.config_views import write_new
+    from metagene_doctor.configuration.views import write_new
     from metagene_doctor.tuning import as_json as json_document
     from metagene_doctor.tuning import autotune, picture, recommended, report
     from metagene_doctor.tuning.request import Wishes, build

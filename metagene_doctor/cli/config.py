@@ -27,7 +27,7 @@ def init(
     overrides: tuple[str, ...], name: str, output: Path | None, force: bool, rules: Path | None, quiet: bool
 ) -> int:
     """Write a config with every key, its meaning and its default."""
-    from metagene_doctor.config_views import initial_text, write_new
+    from metagene_doctor.configuration.views import initial_text, write_new
 
     text = initial_text(name, overrides, rules)
     if output is None:
@@ -49,7 +49,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool) ->
 
     Exit code 2 when the config cannot be used; warnings are 0.
     """
-    from metagene_doctor.config_views import check_file
+    from metagene_doctor.configuration.views import check_file
 
     checked = check_file(file, overrides)
     if as_json:
@@ -67,7 +67,7 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool) ->
 @click.option("--json", "as_json", is_flag=True, help="Print {key: {value, origin}} as JSON.")
 def show(file: Path, overrides: tuple[str, ...], given: bool, as_json: bool) -> int:
     """Print the effective config of FILE (or of a preset), each value with its origin."""
-    from metagene_doctor.config_views import effective
+    from metagene_doctor.configuration.views import effective
 
     shown = effective(str(file), overrides, given=given)
     click.echo(json.dumps(shown.to_dict(), indent=1) if as_json else shown.text(), nl=as_json)
@@ -80,7 +80,7 @@ def show(file: Path, overrides: tuple[str, ...], given: bool, as_json: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print {key: [a, b]} as JSON.")
 def diff(a: str, b: str, as_json: bool) -> int:
     """Print the keys whose effective values differ between A and B (files or presets)."""
-    from metagene_doctor.config_views import differences
+    from metagene_doctor.configuration.views import differences
 
     changed = differences(a, b)
     if as_json:

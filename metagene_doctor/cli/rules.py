@@ -21,10 +21,11 @@ def command() -> None:
 @JSON
 def list_rules(verdict: str | None, rules: Path | None, as_json: bool) -> int:
     """One line per rule: verdict, id, title."""
-    from metagene_doctor import rule_views, rulebook
+    from metagene_doctor import rulebook
+    from metagene_doctor.rulebook import views
 
     found = [rule for rule in rulebook.load(rules).every() if verdict in (None, rule.verdict)]
-    click.echo(rule_views.as_json(found) if as_json else rule_views.listing(found))
+    click.echo(views.as_json(found) if as_json else views.listing(found))
     return 0
 
 
@@ -34,10 +35,11 @@ def list_rules(verdict: str | None, rules: Path | None, as_json: bool) -> int:
 @JSON
 def show(rule_id: str, rules: Path | None, as_json: bool) -> int:
     """One rule: what it recommends, where, why, on whose word, and the evidence."""
-    from metagene_doctor import rule_views, rulebook
+    from metagene_doctor import rulebook
+    from metagene_doctor.rulebook import views
 
     rule = rulebook.load(rules).rule(rule_id)
-    click.echo(rule_views.as_json([rule]) if as_json else rule_views.details(rule))
+    click.echo(views.as_json([rule]) if as_json else views.details(rule))
     return 0
 
 
@@ -46,9 +48,9 @@ def show(rule_id: str, rules: Path | None, as_json: bool) -> int:
 @JSON
 def verify(rules: Path | None, as_json: bool) -> int:
     """Recompute the verdict of every memory claim with the dry run; exit code 1 when one differs."""
-    from metagene_doctor import rule_views, rulebook
-    from metagene_doctor.tuning import claims
+    from metagene_doctor import rulebook
+    from metagene_doctor.tuning import claims, claims_text
 
     checked = claims.verify(rulebook.load(rules))
-    click.echo(rule_views.checks_as_json(checked) if as_json else rule_views.checks(checked))
+    click.echo(claims_text.as_json(checked) if as_json else claims_text.text(checked))
     return 0 if all(check.agrees for check in checked) else 1

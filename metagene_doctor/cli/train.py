@@ -32,7 +32,7 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     for warning in loaded.warnings:
         click.echo(f"metagene: warning: {warning}", err=True)
 
-    from metagene_doctor.foretold import foretell
+    from metagene_doctor.memory.foretold import foretell
     from metagene_train.trainer import train
 
     summary = train(loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config))

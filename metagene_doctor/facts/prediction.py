@@ -146,8 +146,8 @@ def predict_memory(config: RunConfig, *, classes: int, length: int, card: Gpu) -
 
 def predict_speed(config: RunConfig, *, classes: int, padded_tokens: float, card: Gpu) -> SpeedFacts:
     """Estimate reads per second; ``padded_tokens`` is the mean length of a read with its padding."""
+    from metagene_doctor.memory.device import of_gpu
     from metagene_doctor.tuning import speed
-    from metagene_doctor.tuning.device import of_gpu
 
     found = speed.estimate(config, of_gpu(card, ""), padded_tokens, classes=classes)
     return SpeedFacts(

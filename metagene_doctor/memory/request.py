@@ -14,8 +14,8 @@ from metagene_train.config_file import load_config
 from metagene_train.errors import ConfigError
 
 if TYPE_CHECKING:
+    from metagene_doctor.memory.read_lengths import ReadStatistics
     from metagene_doctor.rulebook import Gpu
-    from metagene_doctor.tuning.reads import ReadStatistics
 
 ASSUMED_CLASSES = 1000
 """Head size when neither config, mapping nor reads tell it: 16 MB of fp32 weights for METAGENE-1."""
@@ -67,9 +67,9 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
     classes, classes_origin = _classes(config)
     statistics = None
     if question.fasta is not None:
-        from metagene_doctor.tuning import reads
+        from metagene_doctor.memory import read_lengths
 
-        statistics = reads.measure(config, classes, progress)
+        statistics = read_lengths.measure(config, classes, progress)
     length, length_origin = _longest(config, statistics)
     if classes is None and statistics is not None:
         classes, classes_origin = statistics.classes, f"{statistics.classes:,} classes found in the reads"
@@ -101,7 +101,7 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
 
 def choose_card(gpu: str | None, gpu_mem: float | None) -> tuple[Gpu | None, str]:
     """The named card, the smallest of a size, or the one of this machine; and a sentence about it."""
-    from metagene_doctor.tuning import device
+    from metagene_doctor.memory import device
 
     book = rulebook.load()
     if gpu is not None or gpu_mem is not None:

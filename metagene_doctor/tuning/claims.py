@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from metagene_doctor.rule_schema import Band, MemoryClaim, Verdict
+from metagene_doctor.memory import device, read_lengths
 from metagene_doctor.rulebook import Rulebook
-from metagene_doctor.tuning import device, reads
+from metagene_doctor.rulebook.schema import Band, MemoryClaim, Verdict
 from metagene_doctor.tuning.prediction import predictor
 from metagene_doctor.tuning.search import Memory, Predict, Request, with_values
 from metagene_doctor.tuning.speed import Architecture
@@ -73,7 +73,7 @@ def _request(book: Rulebook, profile: RunConfig, size: int) -> Request:
         book=book,
         device=device.of_gpu(*book.smallest_gpu(size)),
         architecture=Architecture.of(encoder_architecture(METAGENE_1)),
-        reads=reads.assumed(CLASSES),
+        reads=read_lengths.assumed(CLASSES),
     )
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metagene_doctor import rulebook
-from metagene_doctor.rule_schema import Policy
-from metagene_doctor.tuning import device, reads
+from metagene_doctor.memory import device, read_lengths
+from metagene_doctor.rulebook.schema import Policy
 from metagene_doctor.tuning.search import Request, with_values
 from metagene_doctor.tuning.speed import Architecture
 from metagene_train.config import METAGENE_1, RunConfig
@@ -62,7 +62,9 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
     target = device.choose(book, gpu=wishes.gpu, gpu_mem=wishes.gpu_mem, cpu=wishes.cpu)
     classes = _classes(base)
     statistics = (
-        reads.measure(base, classes, progress) if base.dataset.train_fasta else reads.assumed(classes)
+        read_lengths.measure(base, classes, progress)
+        if base.dataset.train_fasta
+        else read_lengths.assumed(classes)
     )
     request = Request(
         base=base,

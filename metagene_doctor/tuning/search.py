@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from metagene_doctor.rule_schema import Policy
+from metagene_doctor.memory.device import Device
+from metagene_doctor.memory.read_lengths import ReadStatistics
 from metagene_doctor.rulebook import Rulebook
-from metagene_doctor.tuning.device import Device
+from metagene_doctor.rulebook.schema import Policy
 from metagene_doctor.tuning.plan import EFFECTIVE_BATCH, MAX_TRUNCATION, Plan, Setting, make
-from metagene_doctor.tuning.reads import ReadStatistics
 from metagene_doctor.tuning.speed import Architecture, Speed
 from metagene_train.config import RunConfig
 from metagene_train.config_file import flatten

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metagene_doctor.tuning.device import Device
+from metagene_doctor.memory.device import Device
 from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:

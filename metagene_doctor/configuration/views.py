@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metagene_doctor import rulebook
-from metagene_doctor.presets import Preset, preset, preset_names, preset_text
+from metagene_doctor.configuration.presets import Preset, preset, preset_names, preset_text
 from metagene_train.config import RunConfig
 from metagene_train.config_file import LoadedConfig, dump_config, flatten, load_config, set_keys
 from metagene_train.errors import ConfigError, InputError

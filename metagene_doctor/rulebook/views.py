@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from metagene_doctor.rule_schema import Band, Fix, Hyperparameter, Multiple, OneOf, Rule, Where
-
-if TYPE_CHECKING:
-    from metagene_doctor.tuning.claims import Check
+from metagene_doctor.rulebook.schema import Band, Fix, Hyperparameter, Multiple, OneOf, Rule, Where
 
 
 def listing(rules: Sequence[Rule | Fix]) -> str:
@@ -55,41 +52,6 @@ def details(rule: Rule | Fix) -> str:
 
 def as_json(rules: Sequence[Rule | Fix]) -> str:
     return json.dumps([rule.model_dump(mode="json", by_alias=True) for rule in rules], indent=1)
-
-
-def checks(checked: Sequence[Check]) -> str:
-    """Claimed against computed, a line per claim."""
-    width = max((len(check.claim.id) for check in checked), default=0)
-    lines = [
-        f"{'same' if check.agrees else 'DIFFERS':<8}{check.verdict:<13} {check.claim.id:<{width}}  "
-        f"{check.claim.title}: {check.measured}"
-        for check in checked
-    ]
-    wrong = [check for check in checked if not check.agrees]
-    summary = f"{len(checked)} memory claims recomputed by the dry run, not measured on a GPU; "
-    summary += (
-        "all verdicts as recorded" if not wrong else f"{len(wrong)} verdicts differ from those recorded"
-    )
-    return "\n".join([*lines, summary])
-
-
-def checks_as_json(checked: Sequence[Check]) -> str:
-    return json.dumps(
-        [
-            {
-                "id": check.claim.id,
-                "title": check.claim.title,
-                "recorded": check.claim.verdict,
-                "computed": check.verdict,
-                "agrees": check.agrees,
-                "live_gb": check.live_gb,
-                "device_gb": check.device_gb,
-                "measured": check.measured,
-            }
-            for check in checked
-        ],
-        indent=1,
-    )
 
 
 def _title(rule: Rule | Fix) -> str:

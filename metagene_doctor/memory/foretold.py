@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from metagene_doctor import rulebook
-from metagene_doctor.tuning.device import found
+from metagene_doctor.memory.device import found
 from metagene_train.config import RunConfig
 
 

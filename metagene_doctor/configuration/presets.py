@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metagene_doctor.field_docs import field_docs
-from metagene_doctor.rule_schema import Band, Hyperparameter, MemoryTier, OneOf, Recommended, Rule
+from metagene_doctor.configuration.field_docs import field_docs
 from metagene_doctor.rulebook import Rulebook
+from metagene_doctor.rulebook.schema import Band, Hyperparameter, MemoryTier, OneOf, Recommended, Rule
 from metagene_train.config import RunConfig
 from metagene_train.config_file import dump_config, flatten
 from metagene_train.errors import InputError

@@ -17,8 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from metagene_doctor.rule_schema import (
-    Change,
+from metagene_doctor.rulebook.schema import (
     DatasetTier,
     Entry,
     Fix,
@@ -34,8 +33,6 @@ from metagene_doctor.rule_schema import (
     Symptom,
 )
 from metagene_train.errors import ConfigError, InputError
-
-__all__ = ["Change", "Fix", "Goal", "Gpu", "MemoryClaim", "Rule", "Rulebook", "Symptom", "load"]
 
 
 class Rulebook(Entry):
@@ -146,7 +143,7 @@ def load(extra: Path | None = None) -> Rulebook:
 
 def packaged_rules() -> Path:
     """The directory of the packaged rules: inside an installed package or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     inside = package / "rules"
     return inside if inside.is_dir() else package.parent / "rules"
 
