@@ -149,7 +149,7 @@ def predict(
 def sample_name(fasta: Path) -> str:
     """Name of the file without its directory and suffixes: ``soil.fq.gz`` is ``soil``."""
     name = fasta.name
-    for suffix in (".gz", ".bgz", ".fastq", ".fasta", ".fq", ".fa", ".fna"):
+    for suffix in (".gz", ".bgz", ".zst", ".xz", ".bz2", ".fastq", ".fasta", ".fq", ".fa", ".fna"):
         name = name.removesuffix(suffix)
     return name
 

@@ -176,7 +176,7 @@ def test_duplicate_names_and_plan():
     assert finding.count == 9
     (plan,) = data.plan(facts(train=reads(indexed=True)))
     assert (
-        "1,000 reads, 150 bases, 2 classes, 150 kbp in all, index 16 kB written, 8 optimizer steps"
+        "1,000 reads, 150 bases, 2 classes, 150 kbp in all, index 20 kB written, 8 optimizer steps"
         in plan.title
     )
 

@@ -1,11 +1,14 @@
 """The command as a user meets it: exit codes, streams, formats, and what it says about bad input."""
 
+import bz2
 import gzip
 import json
+import lzma
 import subprocess
 import sys
 
 import pytest
+import zstandard
 from doctor_fixtures import opposite, sequences, write_mapping, write_reads
 from reads_fixtures import bgzf
 
@@ -442,6 +445,9 @@ SOUND = {
     "gzip": gzip.compress,
     "gzip of several members": members,
     "BGZF": bgzf,
+    "zstd": zstandard.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
     "wrapped": lambda fasta: fasta.replace(b"A\n", b"\nA\n"),
     "FASTQ": lambda fasta: b"".join(
         b"@" + header + b"\n" + read + b"\n+\n" + b"I" * len(read) + b"\n"
@@ -471,6 +477,9 @@ DAMAGED = {
     "gzip with a flipped byte": (lambda fasta: flipped(gzip.compress(fasta * 10), -6), "F02"),
     "gzip with a wrong checksum": (lambda fasta: flipped(gzip.compress(fasta), -6), "F02"),
     "gzip followed by garbage": (lambda fasta: gzip.compress(fasta) + b"garbage" * 9, "F02"),
+    "zstd cut": (lambda fasta: (zstandard.compress(fasta) * 2)[:-100], "F02"),
+    "xz cut": (lambda fasta: lzma.compress(fasta * 10)[:-20], "F02"),
+    "bzip2 of which the second stream is cut": (lambda fasta: bz2.compress(fasta) * 2 + b"BZh91AY", "F02"),
     "BGZF cut between blocks": (lambda fasta: bgzf(fasta)[:-28], "F03"),
     "UTF-16": (lambda fasta: fasta.decode().encode("utf-16"), "F01"),
     "old Mac line ends": (lambda fasta: fasta.replace(b"\n", b"\r"), "F01"),

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+import zstandard
 from reads_fixtures import bgzf, fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
@@ -25,6 +26,10 @@ READS = random_reads(3)
         (gzip.compress(fasta(READS)), ReadFormat("fasta", "gzip")),
         (gzip.compress(b"") + gzip.compress(fastq(READS)), ReadFormat("fastq", "gzip")),
         (bgzf(fastq(READS)), ReadFormat("fastq", "bgzf")),
+        (bz2.compress(fastq(READS)), ReadFormat("fastq", "bzip2")),
+        (lzma.compress(fasta(READS)), ReadFormat("fasta", "xz")),
+        (zstandard.compress(fasta(READS)), ReadFormat("fasta", "zstd")),
+        (b"\x50\x2a\x4d\x18\x03\0\0\0xyz" + zstandard.compress(fastq(READS)), ReadFormat("fastq", "zstd")),
         (b"\xef\xbb\xbf" + fasta(READS), ReadFormat("fasta", "none", byte_order_mark=True)),
         (b"\r\n\n" + fasta(READS), ReadFormat("fasta", "none")),
         (b">", ReadFormat("fasta", "none")),
@@ -50,9 +55,10 @@ def test_content_decides_and_the_name_does_not(tmp_path: Path, content: bytes, e
         (">a\nAC\n".encode("utf-16"), "UTF-16"),
         (b">a\rACGT\r>b\rAC\r", "CR only"),
         (b">p\nMKVLIPEFQLSTWYVMKVLIPEFQ\n", "protein"),
-        (bz2.compress(b">a\nAC\n"), "bunzip2"),
-        (lzma.compress(b">a\nAC\n"), "xz"),
-        (b"\x28\xb5\x2f\xfd\x00", "zstd"),
+        (b"\x04\x22\x4d\x18....", "lz4"),
+        (bz2.compress(b"PK")[:9], "file ends at byte 9 inside the bzip2 stream"),
+        (lzma.compress(b"BAM\x01\x00"), "BAM"),
+        (b"\x28\xb5\x2f\xfd\x00", "zstd frame"),
         (b"PK\x03\x04....", "unzip"),
         (gzip.compress(b"BAM\x01\x00"), "BAM"),
         (gzip.compress(b"dir/" + bytes(253) + b"ustar" + bytes(300)), "tar"),

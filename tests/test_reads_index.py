@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import multiprocessing
 import os
 import pickle
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 from reads_fixtures import bgzf, fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
@@ -56,6 +59,9 @@ def counted_scans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         pytest.param(fastq(READS), id="fastq"),
         pytest.param(gzip.compress(fasta(READS)), id="gzip"),
         pytest.param(bgzf(fastq(READS)), id="bgzf"),
+        pytest.param(zstandard.compress(fasta(READS)), id="zstd"),
+        pytest.param(lzma.compress(fastq(READS)), id="xz"),
+        pytest.param(bz2.compress(fasta(READS)), id="bzip2"),
         pytest.param(b"\xef\xbb\xbf" + fasta(READS)[:-1], id="byte order mark, no final line end"),
     ],
 )

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from reads_fixtures import BGZF_END, bgzf, fasta, random_reads, written
 
+from metagene_train.errors import DataError
 from metagene_train.reads.formats import sniff
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.scan import scan
-from metagene_train.reads.source import GzipSource, open_source
+from metagene_train.reads.source import open_source
+from metagene_train.reads.sources.gzip import GzipSource
+from metagene_train.reads.sources.raw import DiskFile
 
 READS = random_reads(2000)
 CONTENT = fasta(READS)
@@ -130,15 +137,16 @@ def test_bgzf_cut_inside_a_block_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_the_standard_library_decodes_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metagene_train.reads.source.inflate", zlib)
+    monkeypatch.setattr("metagene_train.reads.sources.gzip.inflate", zlib)
     assert unpack(written(tmp_path / "a.gz", bgzf(CONTENT))) == (CONTENT, [])
     assert unpack(written(tmp_path / "b.gz", gzip.compress(CONTENT)[:-9]))[1] == ["gzip_truncated"]
 
 
 def test_a_failing_disk_is_damage_and_no_traceback(tmp_path: Path) -> None:
-    source = GzipSource(written(tmp_path / "reads.gz", gzip.compress(CONTENT)), blocked=False)
-    source._file.close()
-    source._file = FailingFile()  # type: ignore[assignment]
+    raw = DiskFile(written(tmp_path / "reads.gz", gzip.compress(CONTENT)))
+    raw.close()
+    raw._file = FailingFile()  # type: ignore[assignment]
+    source = GzipSource(raw, blocked=False)
     assert source.readinto(memoryview(bytearray(100))) == 0
     assert [problem.kind for problem in source.problems] == ["unreadable"]
 
@@ -146,3 +154,98 @@ def test_a_failing_disk_is_damage_and_no_traceback(tmp_path: Path) -> None:
 class FailingFile:
     def read(self, _count: int) -> bytes:
         raise OSError(5, "Input/output error")
+
+
+def zstd(content: bytes, *, checksum: bool = True) -> bytes:
+    return zstandard.ZstdCompressor(write_checksum=checksum).compress(content)
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "zstd": zstd,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+}
+SKIPPED_FRAME = b"\x5a\x2a\x4d\x18" + (9).to_bytes(4, "little") + b"not reads"
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("piece", [1000, 300_000])
+def test_every_compression_is_handed_out_whole(tmp_path: Path, name: str, piece: int) -> None:
+    pack = PACKERS[name]
+    several = pack(b"") + pack(CONTENT[:50_000]) + pack(b"") + pack(CONTENT[50_000:]) + bytes(700)
+    assert sniff(written(tmp_path / "one", pack(CONTENT))).compression == name
+    assert unpack(tmp_path / "one", piece) == (CONTENT, [])
+    assert unpack(written(tmp_path / "several", several), piece) == (CONTENT, [])
+
+
+@pytest.mark.parametrize("level", [-5, 3, 19])
+@pytest.mark.parametrize("content", [CONTENT, b">a\n" + b"A" * 1_000_000], ids=["reads", "one run"])
+def test_zstd_of_every_kind_of_block(tmp_path: Path, level: int, content: bytes) -> None:
+    whole = zstandard.ZstdCompressor(level=level, write_content_size=False).compress(content)
+    streamed = zstandard.ZstdCompressor(level=level, write_checksum=True).compressobj()
+    flushed = b"".join(
+        streamed.compress(content[i : i + 9000]) + streamed.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        for i in range(0, len(content), 9000)
+    )
+    assert unpack(written(tmp_path / "a", SKIPPED_FRAME + whole + SKIPPED_FRAME)) == (content, [])
+    assert unpack(written(tmp_path / "b", flushed + streamed.flush())) == (content, [])
+
+
+@pytest.mark.parametrize("name", PACKERS)
+@pytest.mark.parametrize("parts", [1, 3])
+def test_every_truncated_compression_says_where_it_ends(tmp_path: Path, name: str, parts: int) -> None:
+    pack = PACKERS[name]
+    content = fasta(random_reads(12_000))
+    packed = b"".join(pack(content) for _ in range(parts))
+    last = len(packed) // parts * (parts - 1)
+    for share in (0.5, 0.9999):
+        size = last + int((len(packed) - last) * share)
+        found = scan(written(tmp_path / "reads", packed[:size]), header=HeaderPattern())
+        assert [(problem.kind, problem.byte_offset) for problem in found.problems] == [
+            (f"{name}_truncated", size)
+        ]
+        assert f"starts at byte {last:,}" in found.problems[0].message
+        assert (found.bytes_present, found.bytes_examined) == (size, size)
+        assert found.records >= 12_000 * (parts - 1)
+        assert found.records == found.accepted + sum(rejection.count for rejection in found.rejected)
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_a_changed_byte_in_any_compression_is_damage_near_it(tmp_path: Path, name: str) -> None:
+    pack = PACKERS[name]
+    packed = bytearray(pack(CONTENT) + pack(CONTENT))
+    place = len(packed) * 3 // 4
+    packed[place] ^= 0xFF
+    found = scan(written(tmp_path / "reads", bytes(packed)), header=HeaderPattern())
+    (problem,) = found.problems
+    assert problem.kind in (f"{name}_corrupt", f"{name}_checksum")
+    assert f"starts at byte {len(packed) // 2:,}" in problem.message
+    assert problem.byte_offset is not None
+    assert len(packed) // 2 <= problem.byte_offset <= len(packed)
+    assert found.records >= 2000
+    assert not found.complete
+
+
+def test_a_wrong_checksum_of_zstd_is_damage_behind_all_its_data(tmp_path: Path) -> None:
+    packed = bytearray(zstd(CONTENT))
+    packed[-1] ^= 1
+    found = scan(written(tmp_path / "reads", bytes(packed)), header=HeaderPattern())
+    assert [(p.kind, p.byte_offset) for p in found.problems] == [("zstd_checksum", len(packed) - 4)]
+    assert found.records == 2000
+
+
+@pytest.mark.parametrize("name", PACKERS)
+def test_garbage_after_any_compression_is_damage(tmp_path: Path, name: str) -> None:
+    packed = PACKERS[name](CONTENT)
+    found = scan(written(tmp_path / "reads", packed + bytes(20) + b"<html>"), header=HeaderPattern())
+    assert [(p.kind, p.byte_offset) for p in found.problems] == [(f"{name}_trailing_garbage", len(packed))]
+    assert (found.records, found.accepted, found.bytes_examined) == (2000, 2000, len(packed))
+
+
+def test_zstd_of_a_window_larger_than_usual_is_refused_with_the_command(tmp_path: Path) -> None:
+    settings = zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    path = written(tmp_path / "reads", packer.compress(CONTENT) + packer.flush())
+    with pytest.raises(DataError, match="zstd -d --long=31"):
+        sniff(path)

@@ -152,7 +152,7 @@ def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
 
 
 def room_for_index(facts: Facts) -> Iterator[Finding]:
-    """The index takes 16 bytes per read, and compressed reads are unpacked beside it once."""
+    """The index takes 20 bytes per read, and compressed reads are unpacked beside it once."""
     disk = facts.disk
     assert disk
     place = disk.place("index directory")
@@ -182,7 +182,8 @@ def room_for_index(facts: Facts) -> Iterator[Finding]:
             threshold=needed,
             unit="bytes free",
             examples=(Example(file=place.path),),
-            why="16 bytes per read, and compressed files are unpacked once for random access.",
+            why=f"{INDEX_BYTES_PER_READ} bytes per read, and compressed files are unpacked once for random "
+            "access.",
             remedy=Remedy(
                 text="Put it on a larger disk.", commands=("metagene doctor --index-dir /path/with/room",)
             ),

@@ -17,6 +17,9 @@ PHRED_64 = 64
 """Lowest quality character of Illumina 1.3 and later in the Phred+64 encoding; Phred+33 starts at 33,
 and machines that write it show characters below 64 among the first reads."""
 
+TEST_COMMANDS = {"gzip": "gzip -tv", "zstd": "zstd -tv", "xz": "xz -tv", "bzip2": "bzip2 -tv"}
+"""Compression, with which the kinds of its damage start, and the command that shows the same damage."""
+
 OTHER_DAMAGE = {
     "nul": "Part of the file was overwritten, or never written: a full disk, a sparse copy?",
     "changed": "Another program is still writing it; counts are of no one state of it.",
@@ -26,7 +29,8 @@ OTHER_DAMAGE = {
 
 
 def file_type(facts: Facts) -> Iterator[Finding]:
-    """A reads file is FASTA or FASTQ, plain or gzip, by its content; names and suffixes do not count."""
+    """A reads file is FASTA or FASTQ, plain or compressed, by its content; names and suffixes do not
+    count."""
     for file in facts.files:
         if file.refused is not None:
             yield integrity_finding(
@@ -35,17 +39,20 @@ def file_type(facts: Facts) -> Iterator[Finding]:
                 title=file.refused,
                 examples=(Example(file=file.path),),
                 why="Nothing could be read from it.",
-                remedy=Remedy(text="Give a FASTA or FASTQ file, plain or compressed with gzip."),
+                remedy=Remedy(
+                    text="Give a FASTA or FASTQ file, plain or compressed with gzip, zstd, xz or bzip2."
+                ),
             )
 
 
 def compression_whole(facts: Facts) -> Iterator[Finding]:
-    """The gzip stream is whole: every member ends, and its length and CRC-32 agree with its data.
+    """Compressed data is whole: every gzip member, zstd frame, xz or bzip2 stream ends, and its
+    checksum agrees with its data.
 
     Common readers stop without an error where a truncated file ends.
     """
     for reads in facts.reads:
-        for damage in _damage(reads, "gzip"):
+        for damage in _damage(reads, *TEST_COMMANDS):
             yield _compression_finding("F02", reads, damage)
 
 
@@ -56,8 +63,8 @@ def blocks_whole(facts: Facts) -> Iterator[Finding]:
             yield _compression_finding("F03", reads, damage)
 
 
-def _damage(reads: ReadsFacts, kind: str) -> list[Damage]:
-    return [damage for damage in reads.damage if damage.kind.startswith(kind)]
+def _damage(reads: ReadsFacts, *kinds: str) -> list[Damage]:
+    return [damage for damage in reads.damage if damage.kind.startswith(kinds)]
 
 
 def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Finding:
@@ -72,7 +79,8 @@ def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Findi
         why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
         "counts below are of the readable part. Most readers would report no error.",
         remedy=Remedy(
-            text="Fetch the file again and compare its checksum.", commands=(f"gzip -tv {quote(reads.path)}",)
+            text="Fetch the file again and compare its checksum.",
+            commands=(f"{TEST_COMMANDS.get(reads.compression, 'gzip -tv')} {quote(reads.path)}",),
         ),
     )
 
@@ -82,7 +90,7 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
     letters outside ASCII are read correctly here, and break other tools."""
     for reads in facts.reads:
         for damage in reads.damage:
-            if not damage.kind.startswith(("gzip", "bgzf", "fastq")):
+            if not damage.kind.startswith((*TEST_COMMANDS, "bgzf", "fastq")):
                 yield integrity_finding(
                     id="F05",
                     severity=Severity.ERROR,

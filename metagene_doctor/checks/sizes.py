@@ -7,8 +7,8 @@ import math
 from metagene_doctor.facts.encoder import Architecture
 from metagene_train.config import RunConfig
 
-INDEX_BYTES_PER_READ = 16
-"""Offset (int64), class (int32) and length (int32) of one read in the index on disk."""
+INDEX_BYTES_PER_READ = 20
+"""Offset (int64), span, length and class (32 bits each) of one read in the index on disk."""
 
 ORDER_BYTES_PER_READ = 16
 """In memory per read: the shuffled order (int64) and the label (int64)."""

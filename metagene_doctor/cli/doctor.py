@@ -35,7 +35,7 @@ OVERRIDES = {
 
 
 @click.command(name="doctor")
-@click.option("--fasta", metavar="FILE", help="Training reads: FASTA or FASTQ, plain or gzip.")
+@click.option("--fasta", metavar="FILE", help="Training reads: FASTA or FASTQ, plain or compressed.")
 @click.option("--val", metavar="FILE", help="Validation reads.")
 @click.option("--mapping", metavar="FILE", help="Table of classes: class_id, label_name, optional tax_id.")
 @click.option(

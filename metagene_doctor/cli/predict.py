@@ -16,7 +16,7 @@ from metagene_doctor.cli.progress import progress_bar
     "--fasta",
     required=True,
     type=click.Path(path_type=Path),
-    help="FASTA or FASTQ, plain or gzip, any headers.",
+    help="FASTA or FASTQ, plain or compressed, any headers.",
 )
 @click.option(
     "-o",

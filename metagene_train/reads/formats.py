@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import re
 import stat
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.source import GZIP_MAGIC, GzipSource
+from metagene_train.reads.source import ByteSource, decompressed, open_source
+from metagene_train.reads.sources.gzip import GZIP_MAGIC
+from metagene_train.reads.sources.raw import STANDARD_INPUT, Stream
+from metagene_train.reads.sources.whole_streams import BZIP2_MAGIC, XZ_MAGIC
+from metagene_train.reads.sources.zstd import starts_frame
 
 Kind = Literal["fasta", "fastq"]
-Compression = Literal["none", "gzip", "bgzf"]
+Compression = Literal["none", "gzip", "bgzf", "zstd", "xz", "bzip2"]
 
 HEAD_BYTES = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+_PEEKED_BYTES = 1 << 21
+"""Of a stream, before anything is taken from it: a block of bzip2 has up to 900 kB."""
+
 _OTHER_COMPRESSIONS = {
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -d"),
-    b"BZh": ("bzip2", "bunzip2 -k"),
-    b"\xfd7zXZ\0": ("xz", "xz -dk"),
     b"PK\x03\x04": ("zip", "unzip"),
     b"\x1f\x9d": ("compress", "uncompress -k"),
+    b"\x04\x22\x4d\x18": ("lz4", "lz4 -dk"),
+    b"7z\xbc\xaf\x27\x1c": ("7-Zip", "7z x"),
 }
 _OTHER_CONTENTS = (
     (rb"@(HD|SQ|RG|PG|CO)\t", "is SAM; convert it with: samtools fastq"),
@@ -50,6 +59,17 @@ class ReadFormat:
         return self.kind if self.compression == "none" else f"{self.kind}, {self.compression}"
 
 
+def is_stream(path: str | Path) -> bool:
+    """Whether this is standard input or a pipe, which can be read only once."""
+    if str(path) == STANDARD_INPUT:
+        return True
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def sniff(path: str | Path, file_format: str = "auto", gzip: Literal["auto"] | bool = "auto") -> ReadFormat:
     """The format of a reads file; ``file_format`` and ``gzip`` other than auto are what it has to be.
 
@@ -57,33 +77,57 @@ def sniff(path: str | Path, file_format: str = "auto", gzip: Literal["auto"] | b
     content is neither FASTA nor FASTQ.
     """
     path = Path(path)
+    if is_stream(path):
+        raise InputError(f"{path}: is not a regular file; reads are needed more than once, save them first")
     head = _read_head(path)
-    for magic, (name, tool) in _OTHER_COMPRESSIONS.items():
+    found = _format(str(path), head, lambda compression: open_source(path, compression))
+    _must_be(str(path), found, file_format, gzip)
+    return found
+
+
+def sniff_stream(
+    stream: Stream, name: str, file_format: str = "auto", gzip: Literal["auto"] | bool = "auto"
+) -> ReadFormat:
+    """As `sniff` of a file; nothing is taken from the stream. ``name`` is for messages."""
+    try:
+        head = stream.peek(_PEEKED_BYTES)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+    if not head:
+        raise InputError(f"{name}: is empty (0 bytes)")
+    found = _format(name, head, lambda compression: decompressed(Stream(io.BytesIO(head)), compression))
+    _must_be(name, found, file_format, gzip)
+    return found
+
+
+def _format(name: str, head: bytes, unpack: Callable[[str], ByteSource]) -> ReadFormat:
+    for magic, (other, tool) in _OTHER_COMPRESSIONS.items():
         if head.startswith(magic):
-            raise DataError(f"{path}: is compressed with {name}; unpack it first: {tool} {path}")
-    compression = _gzip_kind(head)
+            raise DataError(f"{name}: is compressed with {other}; unpack it first: {tool} {name}")
+    compression = _compression(head)
     if compression != "none":
-        head = _inflated_head(path)
-    kind = _kind(path, head)
-    if file_format not in ("auto", kind):
+        head = _unpacked_head(name, unpack(compression), compression)
+    return ReadFormat(_kind(name, head[:HEAD_BYTES]), compression, head.startswith(BYTE_ORDER_MARK))
+
+
+def _must_be(name: str, found: ReadFormat, file_format: str, gzip: Literal["auto"] | bool) -> None:
+    if file_format not in ("auto", found.kind):
         raise DataError(
-            f"{path}: is {kind.upper()}, but dataset.file_format says {file_format}; set it to {kind} or auto"
+            f"{name}: is {found.kind.upper()}, but dataset.file_format says {file_format}; "
+            f"set it to {found.kind} or auto"
         )
-    if gzip not in ("auto", compression != "none"):
-        found = "not compressed" if gzip else "compressed with gzip"
-        raise DataError(f"{path}: is {found}, but dataset.gzip says {str(gzip).lower()}; set it to auto")
-    return ReadFormat(kind, compression, head.startswith(BYTE_ORDER_MARK))
+    if gzip not in ("auto", found.compression in ("gzip", "bgzf")):
+        if found.compression == "none":
+            how = "not compressed"
+        else:
+            how = f"compressed with {'gzip' if found.compression == 'bgzf' else found.compression}"
+        raise DataError(f"{name}: is {how}, but dataset.gzip says {str(gzip).lower()}; set it to auto")
 
 
 def _read_head(path: Path) -> bytes:
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
+        if path.is_dir():
             raise InputError(f"{path}: is a directory, not a reads file")
-        if not stat.S_ISREG(mode):
-            raise InputError(
-                f"{path}: is not a regular file; reads are needed more than once, save them first"
-            )
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except FileNotFoundError:
@@ -95,58 +139,59 @@ def _read_head(path: Path) -> bytes:
     return head
 
 
-def _gzip_kind(head: bytes) -> Compression:
-    if not head.startswith(GZIP_MAGIC):
-        return "none"
-    has_extra_field = len(head) > 18 and head[3] & 4
-    return "bgzf" if has_extra_field and head[12:14] == b"BC" else "gzip"
+def _compression(head: bytes) -> Compression:
+    if head.startswith(GZIP_MAGIC):
+        has_extra_field = len(head) > 18 and head[3] & 4
+        return "bgzf" if has_extra_field and head[12:14] == b"BC" else "gzip"
+    if starts_frame(head):
+        return "zstd"
+    if head.startswith(XZ_MAGIC):
+        return "xz"
+    return "bzip2" if head.startswith(BZIP2_MAGIC) else "none"
 
 
-def _inflated_head(path: Path) -> bytes:
-    source = GzipSource(path, blocked=False)
+def _unpacked_head(name: str, source: ByteSource, compression: Compression) -> bytes:
     buffer = bytearray(HEAD_BYTES)
     filled = 0
-    try:
+    with closing(source):
         while count := source.readinto(memoryview(buffer)[filled:]):
             filled += count
-    finally:
-        source.close()
     if filled:
         return bytes(buffer[:filled])
     if source.problems:
-        raise DataError(f"{path}: {source.problems[0].message}")
-    raise InputError(f"{path}: holds no data (gzip of nothing)")
+        raise DataError(f"{name}: {source.problems[0].message}")
+    raise InputError(f"{name}: holds no data ({compression} of nothing)")
 
 
-def _kind(path: Path, head: bytes) -> Kind:
+def _kind(name: str, head: bytes) -> Kind:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: is UTF-16 text; save it as UTF-8 or ASCII")
+        raise DataError(f"{name}: is UTF-16 text; save it as UTF-8 or ASCII")
     text = head.removeprefix(BYTE_ORDER_MARK).lstrip(b"\r\n")
     if not text:
-        raise InputError(f"{path}: holds nothing but blank lines")
+        raise InputError(f"{name}: holds nothing but blank lines")
     if b"\n" not in text and b"\r" in text[:-1]:
-        raise DataError(f"{path}: ends its lines with CR only; convert it with: tr '\\r' '\\n'")
+        raise DataError(f"{name}: ends its lines with CR only; convert it with: tr '\\r' '\\n'")
     for pattern, what in _OTHER_CONTENTS:
         if re.match(pattern, text, re.IGNORECASE):
-            raise DataError(f"{path}: not FASTA or FASTQ: {what}")
+            raise DataError(f"{name}: not FASTA or FASTQ: {what}")
     if text.startswith(b">"):
-        _refuse_protein(path, text)
+        _refuse_protein(name, text)
         return "fasta"
     if text.startswith(b"@"):
         return "fastq"
     if b"\0" in text[:1024]:
-        raise DataError(f"{path}: not FASTA or FASTQ: is a binary file")
+        raise DataError(f"{name}: not FASTA or FASTQ: is a binary file")
     start = text[:40].split(b"\n")[0].decode("latin-1")
-    raise DataError(f"{path}: not FASTA or FASTQ: line 1 starts with {start!r} instead of > or @")
+    raise DataError(f"{name}: not FASTA or FASTQ: line 1 starts with {start!r} instead of > or @")
 
 
-def _refuse_protein(path: Path, text: bytes) -> None:
+def _refuse_protein(name: str, text: bytes) -> None:
     """E, F, I, L, P and Q stand for amino acids only: no nucleotide code uses them."""
     lines = text.split(b"\n")[:-1]
     letters = b"".join(line for line in lines if not line.startswith(b">")).upper()
     amino_acids = len(letters) - len(letters.translate(None, b"EFILPQ"))
     if len(letters) >= 20 and amino_acids > 0.1 * len(letters):
         raise DataError(
-            f"{path}: holds protein sequences ({amino_acids / len(letters):.0%} of the first letters are "
+            f"{name}: holds protein sequences ({amino_acids / len(letters):.0%} of the first letters are "
             "amino acids that no nucleotide code has); reads have to be DNA or RNA"
         )

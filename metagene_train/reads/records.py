@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from metagene_train.errors import DataError
 from metagene_train.reads.batches import iter_batches
-from metagene_train.reads.formats import sniff
 from metagene_train.reads.layout import FAULTS
-from metagene_train.reads.source import open_source
+from metagene_train.reads.opening import OpenReads, opened
 
 _CHUNK_BYTES = 1 << 18
 
@@ -38,27 +36,31 @@ def decode_header(header: bytes) -> str:
 
 
 def iter_reads(path: str | Path, *, file_format: str = "auto") -> Iterator[Read]:
-    """Every read of a file, plain or gzip, in order, in constant memory.
+    """Every read of a file or stream (``-`` is standard input), in order, in constant memory.
 
     Reads without bases are reads too. Raises InputError (missing, empty) or DataError (damage, with
     file, line and record) at the place where the damage is: the reads before it have been handed out.
     """
-    path = Path(path)
-    form = sniff(path, file_format)
-    with closing(open_source(path, form.compression)) as source:
-        for batch in iter_batches(source, form, _CHUNK_BYTES):
-            faults = dict.fromkeys(batch.damaged_by_nul(), "holds NUL bytes")
-            faults |= {number: FAULTS[batch.layout.faults[number]] for number in batch.faulty()}
-            for number in range(len(batch)):
-                fault = faults.get(number)
-                record, line = batch.first_record + number, batch.line(number)
-                if fault:
-                    reasons = [fault, *(problem.message for problem in source.problems)]
-                    raise DataError(f"{path}: line {line:,}, record {record:,}: {'; '.join(reasons)}")
-                header = decode_header(batch.header(number))
-                yield Read(header, batch.sequence(number), batch.quality(number), record, line)
-        if source.problems:
-            raise DataError(f"{path}: {source.problems[0].message}")
+    with opened(path, file_format) as reads:
+        yield from reads_of(reads)
+
+
+def reads_of(reads: OpenReads) -> Iterator[Read]:
+    """The same of what has been opened, once."""
+    name, source = reads.name, reads.source
+    for batch in iter_batches(source, reads.form, _CHUNK_BYTES):
+        faults = dict.fromkeys(batch.damaged_by_nul(), "holds NUL bytes")
+        faults |= {number: FAULTS[batch.layout.faults[number]] for number in batch.faulty()}
+        for number in range(len(batch)):
+            fault = faults.get(number)
+            record, line = batch.first_record + number, batch.line(number)
+            if fault:
+                reasons = [fault, *(problem.message for problem in source.problems)]
+                raise DataError(f"{name}: line {line:,}, record {record:,}: {'; '.join(reasons)}")
+            header = decode_header(batch.header(number))
+            yield Read(header, batch.sequence(number), batch.quality(number), record, line)
+    if source.problems:
+        raise DataError(f"{name}: {source.problems[0].message}")
 
 
 def parse_record(raw: bytes, kind: str, record: int) -> Read:

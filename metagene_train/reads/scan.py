@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from metagene_train.errors import DataError
+from metagene_train.errors import DataError, InputError
 from metagene_train.reads.bases import BaseCounts
 from metagene_train.reads.batches import CHUNK_BYTES, RecordBatch, iter_batches
 from metagene_train.reads.distinct import RepeatCounter
-from metagene_train.reads.formats import ReadFormat, sniff
+from metagene_train.reads.formats import ReadFormat
 from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index_files import Fingerprint
 from metagene_train.reads.index_writer import IndexWriter
 from metagene_train.reads.layout import FAULTS, SOUND
 from metagene_train.reads.letters import count_letters
+from metagene_train.reads.opening import OpenReads, opened
 from metagene_train.reads.problems import Problem
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.report import ReadScan
 from metagene_train.reads.sample import Reservoir
-from metagene_train.reads.source import ByteSource, open_source
 from metagene_train.reads.tallies import Examples, Histogram, OrderTally, Problems, Rejections, TaxTally
 
 __all__ = ["ReadScan", "scan"]
@@ -45,28 +44,32 @@ def scan(
 
     ``header=None`` takes any header and knows no classes. Damage does not raise: it is in
     ``problems`` of the result, and no index is published then. Memory is bounded by
-    ``chunk_bytes``, the longest record, the classes and the hashes of `distinct`. Raises InputError or
-    DataError where there is nothing to scan (missing, empty, neither FASTA nor FASTQ).
+    ``chunk_bytes``, the longest record, the classes and the hashes of `distinct`. ``path`` may be a pipe,
+    or ``-`` for standard input, which can have no index. Raises InputError or DataError where there
+    is nothing to scan (missing, empty, neither FASTA nor FASTQ).
     """
-    path = Path(path)
-    form = sniff(path, file_format)
-    before = Fingerprint.of(path)
-    with (
-        closing(open_source(path, form.compression)) as source,
-        IndexWriter.begin(path, form, header, index_dir) if index_dir else nullcontext() as writer,
-    ):
-        tally = _Tally(form, header, writer, RepeatCounter(index_dir))
+    with opened(path, file_format) as reads, ExitStack() as open_writer:
+        writer = None
+        if index_dir:
+            if reads.stream:
+                raise InputError(
+                    f"{reads.name}: can be read only once, so it cannot have an index; save it first"
+                )
+            begun = IndexWriter.begin(Path(path), reads.form, header, index_dir)
+            writer = open_writer.enter_context(begun)
+        tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
+        source = writer.tap(reads.source) if writer else reads.source
         try:
-            for batch in iter_batches(writer.tap(source) if writer else source, form, chunk_bytes):
+            for batch in iter_batches(source, reads.form, chunk_bytes):
                 tally.add(batch)
                 if progress:
                     progress(source.position, source.size)
         except DataError as error:
             tally.problems.add(Problem("record_too_long", str(error)))
         tally.problems.add_all(source.problems)
-        if not before.still_holds(path):
+        if reads.was_changed:
             tally.problems.add(Problem("changed", "the file was changed while it was being read"))
-        found = tally.result(path, form, source, before.digest)
+        found = tally.result(reads)
         if writer and found.complete:
             writer.publish(found.to_dict())
     return found
@@ -193,15 +196,15 @@ class _Tally:
         if self._writer:
             self._writer.skip(self._accepted + np.cumsum(accepted)[rejected])
 
-    def result(self, path: Path, form: ReadFormat, source: ByteSource, digest: str) -> ReadScan:
+    def result(self, reads: OpenReads) -> ReadScan:
         """The counts of the whole file."""
         repeats = self._repeats.repeats()
         return ReadScan(
-            path=str(path),
-            format=form,
-            bytes_present=source.size,
-            bytes_examined=source.position,
-            digest=digest,
+            path=reads.name,
+            format=reads.form,
+            bytes_present=reads.source.size,
+            bytes_examined=reads.source.position,
+            digest=reads.digest,
             records=self._records,
             accepted=self._accepted,
             rejected=self._rejections.as_tuple(),
