@@ -368,10 +368,10 @@ def test_checks_are_listed_and_explained(capsys):
     assert code == 0 and "reverse complement" in explained
 
 
-def test_quick_level_reads_the_start_of_a_large_file_and_claims_no_more(capsys, data, monkeypatch):
+def test_quick_level_looks_at_a_sample_of_a_large_file_and_claims_no_more(capsys, data, monkeypatch):
     from metagene_doctor.facts import reads
 
-    monkeypatch.setattr(reads, "PEEKED_BYTES", 1000)
+    monkeypatch.setattr(reads, "READ_IN_FULL_BYTES", 1000)
     code, found = findings(
         capsys,
         "--fasta",
@@ -384,6 +384,10 @@ def test_quick_level_reads_the_start_of_a_large_file_and_claims_no_more(capsys, 
     assert code == 0
     assert found["F18", "info"]["confidence"] == "sampled"
     assert "not read in full" in found["L03", "skip"]["why"]
+    assert "95 %" in found["F09", "pass"]["title"] and found["F09", "pass"]["confidence"] == "sampled"
+    assert ("F14", "skip") in found
+    _, out, _ = doctor(capsys, "--fasta", data / "train.fa", "--level", "quick")
+    assert " of them on a sample" in out
 
 
 def test_the_reads_are_judged_without_torch(data):

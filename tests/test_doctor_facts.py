@@ -5,13 +5,12 @@ import struct
 from types import SimpleNamespace
 
 import pytest
-from doctor_fixtures import GIB, NVMLError, fake_driver, sequences, write_reads
+from doctor_fixtures import GIB, NVMLError, fake_driver
 
-from metagene_doctor.facts import disk, encoder, environment, gpu, host, mapping, reads
+from metagene_doctor.facts import disk, encoder, environment, gpu, host, mapping
 from metagene_doctor.facts.prediction import first_visible, target_gpu
 from metagene_train.config import DatasetConfig
 from metagene_train.errors import InputError
-from metagene_train.reads.headers import HeaderPattern
 
 # GPU
 
@@ -312,24 +311,6 @@ def test_only_watched_variables_are_recorded(monkeypatch):
 
 
 # Reads and mapping
-
-
-def test_peeking_agrees_with_the_scan_on_a_file_that_is_all_seen(tmp_path):
-    path = write_reads(tmp_path / "r.fa", sequences(50))
-    pattern = HeaderPattern()
-    peeked, _ = reads.peek("train", path, pattern, "auto")
-    _, scanned, _ = reads.collect(
-        "train", path, header=pattern, file_format="auto", index_dir=None, quick=False
-    )
-    for name in ("records", "accepted", "lengths", "bases", "class_counts", "tax_ids", "mates"):
-        assert getattr(peeked, name) == getattr(scanned, name), name
-    assert peeked.partial and not peeked.whole and scanned.whole
-
-
-def test_peeking_stops_at_its_limit(tmp_path):
-    path = write_reads(tmp_path / "r.fa", sequences(50))
-    peeked, sample = reads.peek("train", path, HeaderPattern(), "auto", limit=10)
-    assert peeked.records == len(sample) == 10
 
 
 def test_mapping_problems_are_all_kept(tmp_path):

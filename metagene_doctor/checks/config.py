@@ -8,6 +8,7 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
+from metagene_doctor.checks.unseen import not_judged
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration
@@ -106,9 +107,13 @@ def schedule(facts: Facts) -> Iterator[Finding]:
     """Warm-up, evaluations and effective batch against the number of optimizer steps of this data."""
     train, config = facts.train, facts.config
     assert train
-    if not train.accepted or train.partial:
+    if train.partial and not train.places:
+        yield not_judged(config_finding, "C03", train, "Schedule fits the data")
         return
-    steps, per_epoch = total_steps(train.accepted, config), steps_per_epoch(train.accepted, config)
+    reads = train.expected_reads
+    if not reads:
+        return
+    steps, per_epoch = total_steps(reads, config), steps_per_epoch(reads, config)
     warmup = config.scheduler.warmup(steps)
     if warmup > LONG_WARMUP * steps:
         yield config_finding(
@@ -153,15 +158,15 @@ def schedule(facts: Facts) -> Iterator[Finding]:
             why="There cannot be more evaluations than steps.",
             remedy=Remedy(text="Evaluate once per epoch.", commands=("training.evals_per_epoch: 1",)),
         )
-    if config.training.effective_batch > train.accepted:
+    if config.training.effective_batch > reads:
         yield config_finding(
             id="C03",
             severity=Severity.WARN,
             title=f"The effective batch ({config.training.effective_batch:,}) is larger than the "
             f"training set "
-            f"({count(train.accepted, 'read')})",
+            f"({count(reads, 'read')})",
             measured=config.training.effective_batch,
-            threshold=train.accepted,
+            threshold=reads,
             unit="reads",
             why=f"An epoch is one step; the whole run has {count(steps, 'step')}.",
             remedy=Remedy(text="Use a smaller effective batch.", commands=("training.grad_accum_steps: 1",)),
@@ -186,11 +191,12 @@ def training_time(facts: Facts) -> Iterator[Finding]:
     """
     speed, train, target = facts.speed, facts.train, facts.target
     assert speed and train and target
-    if not train.accepted or train.partial:
+    reads = train.expected_reads
+    if not reads:
         return
-    seen = reads_seen(train.accepted, facts.config)
+    seen = reads_seen(reads, facts.config)
     seconds, best, worst = (seen / rate for rate in (speed.reads_per_s, speed.fastest, speed.slowest))
-    epoch = duration(train.accepted / speed.reads_per_s)
+    epoch = duration(reads / speed.reads_per_s)
     yield config_finding(
         id="C07",
         severity=Severity.INFO,

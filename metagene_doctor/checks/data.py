@@ -8,10 +8,11 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
+from metagene_doctor.checks.unseen import largest_share, not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import ReadsFacts
-from metagene_doctor.finding import Finding, Remedy, Severity
-from metagene_doctor.report.quantities import base_count, count, duration, file_size, percent
+from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import at_most_percent, base_count, count, duration, file_size, percent
 from metagene_train.config import HEADER_REGEX
 
 data_finding = partial(Finding, scope="data")
@@ -41,9 +42,6 @@ SHORT_READ = 30
 REPEATS_WARN = 0.1
 """Share of repeated reads from which they are worth removing; a choice, not a measured limit."""
 
-NOT_DNA = 0.2
-"""Share of letters that are no base and no N above which a file does not hold nucleotides."""
-
 
 def header_matches(facts: Facts) -> Iterator[Finding]:
     """The header of every read matches ``dataset.header_regex``, which gives the read its class."""
@@ -52,6 +50,7 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         unmatched = [rejected for rejected in reads.rejected if rejected.kind == "header"]
         total = sum(rejected.count for rejected in unmatched)
         if not total:
+            yield from unseen(data_finding, "F07", reads, "header that does not match")
             continue
         suggestion = suggest_header(reads.rejected_headers, regex) if total == reads.records else None
         if suggestion:
@@ -78,9 +77,14 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
             unit="fraction of reads",
             examples=tuple(example for rejected in unmatched for example in rejected.examples)[:5],
             why=f"They have no class and are left out: {reasons}."
-            + (f" First: line {first.line:,}: {first.text!r}" if first and first.line else ""),
+            + (f" First: {_where(first)}" if first else ""),
             remedy=remedy,
+            confidence=reads.confidence,
         )
+
+
+def _where(first: Example) -> str:
+    return f"line {first.line:,}: {first.text!r}" if first.line else first.text
 
 
 def suggest_header(headers: tuple[str, ...], configured: str) -> tuple[str, str] | None:
@@ -91,111 +95,13 @@ def suggest_header(headers: tuple[str, ...], configured: str) -> tuple[str, str]
     return None
 
 
-def letter_case(facts: Facts) -> Iterator[Finding]:
-    """Lower-case (soft-masked) bases are read as upper case. Without that, METAGENE-1's tokenizer
-    makes one [UNK] of each of them."""
-    for reads in facts.reads:
-        if reads.bases.lower:
-            share = reads.bases.lower / reads.bases.total
-            yield data_finding(
-                id="F09",
-                severity=Severity.INFO,
-                title=f"{reads.name}: {percent(share)} of the bases are lower-case, read as upper-case",
-                count=reads.bases.lower,
-                measured=share,
-                unit="fraction of bases",
-                why="A trainer that does not do so turns each of them into an unknown token"
-                + _unknown_without_normalising(facts, reads)
-                + ".",
-            )
-
-
-def _unknown_without_normalising(facts: Facts, reads: ReadsFacts) -> str:
-    tokens = facts.tokens
-    if reads.role != "train" or tokens is None or not tokens.raw_unknown_tokens:
-        return ""
-    return f": {percent(tokens.raw_unknown_tokens / tokens.raw_tokens)} of all tokens here"
-
-
-def uracil(facts: Facts) -> Iterator[Finding]:
-    """U (RNA) is read as T; METAGENE-1's tokenizer does not know U."""
-    for reads in facts.reads:
-        if reads.bases.u:
-            share = reads.bases.u / reads.bases.total
-            yield data_finding(
-                id="F10",
-                severity=Severity.INFO,
-                title=f"{reads.name}: {percent(share)} of the bases are U, read as T",
-                count=reads.bases.u,
-                measured=share,
-                unit="fraction of bases",
-                why="The reads are RNA; METAGENE-1 was trained on T, and its tokenizer does not know U.",
-            )
-
-
-def other_letters(facts: Facts) -> Iterator[Finding]:
-    """Ambiguity codes, gaps and other letters are read as N; blanks inside a sequence are removed."""
-    for reads in facts.reads:
-        bases = reads.bases
-        replaced = bases.iupac + bases.other
-        if not replaced + bases.whitespace:
-            continue
-        share = replaced / bases.total
-        kinds = (("ambiguity code", bases.iupac), ("other letter", bases.other), ("blank", bases.whitespace))
-        found = ", ".join(count(number, kind) for kind, number in kinds if number)
-        if share > NOT_DNA:
-            severity, remedy = (
-                Severity.ERROR,
-                Remedy(text="Give nucleotide reads; these look like protein or text."),
-            )
-        elif share > 0.001:
-            severity, remedy = (
-                Severity.WARN,
-                Remedy(text="Find out where they come from; masked or aligned reads?"),
-            )
-        else:
-            severity, remedy = Severity.INFO, None
-        yield data_finding(
-            id="F11",
-            severity=severity,
-            title=f"{reads.name}: {found} ({percent((replaced + bases.whitespace) / bases.total)} "
-            f"of all letters)",
-            count=replaced + bases.whitespace,
-            measured=share,
-            threshold=0.001,
-            unit="fraction of letters",
-            why="Codes and other letters are read as N, blanks are removed: METAGENE-1 knows A, C, "
-            "G, T and N only.",
-            remedy=remedy,
-        )
-
-
-def unknown_bases(facts: Facts) -> Iterator[Finding]:
-    """N says nothing about the read, and takes one token each where four bases share one."""
-    for reads in facts.reads:
-        share = reads.bases.n / reads.bases.total if reads.bases.total else 0.0
-        if share >= 0.01:
-            yield data_finding(
-                id="F12",
-                severity=Severity.WARN,
-                title=f"{reads.name}: {percent(share)} of the bases are N",
-                count=reads.bases.n,
-                measured=share,
-                threshold=0.01,
-                unit="fraction of bases",
-                why="Each N is a token of its own: such reads are longer in tokens and say less.",
-                remedy=Remedy(
-                    text="Leave out reads with many N before training.",
-                    commands=(f"fastp --n_base_limit 5 -i {quote(reads.path)} -o filtered.fq",)
-                    if reads.kind == "fastq"
-                    else (),
-                ),
-            )
-
-
 def read_lengths(facts: Facts) -> Iterator[Finding]:
     """Reads have bases, enough of them to say something, and as many as their header declares."""
     for reads in facts.reads:
+        empty = any(rejected.kind == "empty" for rejected in reads.rejected)
+        if not empty and not reads.readlen_mismatches:
+            what = "read without bases, or not as long as its header says,"
+            yield from unseen(data_finding, "F13", reads, what)
         for rejected in reads.rejected:
             if rejected.kind == "empty":
                 yield data_finding(
@@ -204,6 +110,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                     title=f"{reads.name}: {count(rejected.count, 'read')} without any bases",
                     count=rejected.count,
                     examples=rejected.examples,
+                    confidence=reads.confidence,
                     why="They are left out of training.",
                     remedy=Remedy(text="Find out which step trims reads to nothing."),
                 )
@@ -218,6 +125,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 measured=min(length for length in reads.lengths if length),
                 threshold=SHORT_READ,
                 unit="bases",
+                confidence=reads.confidence,
                 why="That is about seven tokens: too little to tell many classes apart.",
             )
         if reads.readlen_mismatches:
@@ -232,6 +140,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 threshold=0,
                 unit="fraction of reads",
                 examples=reads.readlen_examples,
+                confidence=reads.confidence,
                 why="The headers are older than the sequences (trimmed since?), or the file was cut "
                 "and joined.",
                 remedy=Remedy(text="The real length is used; check that sequences belong to their headers."),
@@ -241,7 +150,9 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
 def duplicate_names(facts: Facts) -> Iterator[Finding]:
     """Names that occur twice cannot tell mates apart, nor join predictions back to reads."""
     for reads in facts.reads:
-        if reads.duplicate_headers:
+        if reads.partial:
+            yield not_judged(data_finding, "F14", reads, "Headers are unique")
+        elif reads.duplicate_headers:
             share = reads.duplicate_headers / reads.records
             yield data_finding(
                 id="F14",
@@ -293,31 +204,40 @@ def plan(facts: Facts) -> Iterator[Finding]:
         filled = [length for length in reads.lengths if length]
         shortest, longest = min(filled, default=0), max(filled, default=0)
         lengths = f"{shortest}-{longest} bases" if shortest < longest else f"{longest} bases"
-        steps = steps_per_epoch(reads.accepted, facts.config)
-        index = f"index {file_size(reads.accepted * INDEX_BYTES_PER_READ)}" + (
-            " written" if reads.indexed else ""
-        )
+        expected = reads.expected_reads
+        scale = expected / reads.accepted if reads.accepted else 1.0
+        start_only = reads.partial and not reads.places
         parts = [
-            "at least " * reads.partial + count(reads.accepted, "read"),
+            ("about " if reads.places else "at least " * start_only) + count(expected, "read"),
             lengths,
-            count(len(reads.class_counts), "class"),
-            base_count(bases) + " in all",
-            index,
+            "at least " * reads.partial + count(len(reads.class_counts), "class"),
+            base_count(bases * scale) + " in all",
+            f"index {file_size(expected * INDEX_BYTES_PER_READ)}" + " written" * reads.indexed,
         ]
-        if reads.role == "train":
-            parts.append(f"{count(steps, 'optimizer step')} per epoch")
+        if reads.role == "train" and not start_only:
+            parts.append(f"{count(steps_per_epoch(expected, facts.config), 'optimizer step')} per epoch")
         yield data_finding(
             id="F18",
             severity=Severity.INFO,
             title=f"{reads.name}: " + ", ".join(parts),
-            measured=reads.accepted,
+            measured=expected,
             unit="reads",
-            why=(
-                f"Only the first {count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at; "
-                "level standard reads all."
-                if reads.partial
-                else f"Read in {duration(reads.seconds)} "
-                f"({file_size(reads.bytes_examined / max(reads.seconds, 1e-9))}/s)."
-            ),
-            confidence="sampled" if reads.partial else "exact",
+            why=_what_was_read(reads),
+            confidence=reads.confidence,
         )
+
+
+def _what_was_read(reads: ReadsFacts) -> str:
+    if reads.places:
+        return (
+            f"{count(reads.records, 'read')} from {count(reads.places, 'place')} all over "
+            f"{file_size(reads.bytes)} were looked at: what they do not show is in at most "
+            f"{at_most_percent(largest_share(reads.places))} of the reads (95 %); level standard reads all."
+        )
+    if reads.partial:
+        return (
+            f"Only the first {count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at "
+            "(compressed files are read from their start); level standard reads all."
+        )
+    speed = file_size(reads.bytes_examined / max(reads.seconds, 1e-9))
+    return f"Read in {duration(reads.seconds)} ({speed}/s)."

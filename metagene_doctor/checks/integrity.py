@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import Damage, ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -52,8 +53,11 @@ def compression_whole(facts: Facts) -> Iterator[Finding]:
     Common readers stop without an error where a truncated file ends.
     """
     for reads in facts.reads:
-        for damage in _damage(reads, *TEST_COMMANDS):
+        damages = _damage(reads, *TEST_COMMANDS)
+        for damage in damages:
             yield _compression_finding("F02", reads, damage)
+        if reads.partial and reads.compression != "none" and not damages:
+            yield not_judged(integrity_finding, "F02", reads, "Compressed files are whole")
 
 
 def blocks_whole(facts: Facts) -> Iterator[Finding]:
@@ -114,6 +118,7 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                 )
                 if reads.compression == "none"
                 else None,
+                confidence=reads.confidence,
             )
         if reads.non_ascii_headers:
             yield integrity_finding(
@@ -122,7 +127,11 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                 title=f"{reads.name}: {count(reads.non_ascii_headers, 'header')} with letters outside ASCII",
                 count=reads.non_ascii_headers,
                 why="Read as UTF-8, else as Latin-1; other readers may stop there.",
+                confidence=reads.confidence,
             )
+        if not (reads.damage or reads.crlf_lines or reads.non_ascii_headers):
+            what = "NUL byte, CRLF line end or header letter outside ASCII"
+            yield from unseen(integrity_finding, "F05", reads, what)
 
 
 def fastq_structure(facts: Facts) -> Iterator[Finding]:
@@ -154,7 +163,7 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     + (
                         f" (first: line {first.line:,}, record {first.record:,})"
                         if first.line and first.record
-                        else ""
+                        else f" (first: {first.text})"
                     ),
                     count=rejected.count,
                     examples=rejected.examples,
@@ -163,6 +172,8 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
                 )
         if reads.kind == "fastq" and not any(rejected.kind == "fastq" for rejected in reads.rejected):
+            if not reads.damage:
+                yield from unseen(integrity_finding, "F06", reads, "broken record")
             for damage in _damage(reads, "fastq"):
                 yield integrity_finding(
                     id="F06",

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
@@ -62,6 +63,7 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
     for reads in facts.reads:
         unknown = {class_id: n for class_id, n in reads.class_counts.items() if class_id not in known}
         if not unknown:
+            yield from unseen(label_finding, "L02", reads, "class that the mapping lacks")
             continue
         affected = sum(unknown.values())
         yield label_finding(
@@ -82,6 +84,7 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
                 + (", or leave their reads out:" if strict else "."),
                 commands=("dataset.strict_classes: false",) if strict else (),
             ),
+            confidence=reads.confidence,
         )
 
 
@@ -173,7 +176,10 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
                 remedy=Remedy(
                     text=f"Check the rows of {facts.mapping.path} against the source of the reads."
                 ),
+                confidence=reads.confidence,
             )
+        else:
+            yield from unseen(label_finding, "L04", reads, "tax id other than the mapping's")
     shared = [
         tax for tax, number in Counter(row.tax_id for row in facts.classes).items() if tax and number > 1
     ]
@@ -244,7 +250,7 @@ def balance(facts: Facts) -> Iterator[Finding]:
         )
         if steep
         else None,
-        confidence="sampled" if train.partial else "exact",
+        confidence=train.confidence,
     )
 
 
@@ -284,7 +290,9 @@ def order(facts: Facts) -> Iterator[Finding]:
     """
     train = facts.train
     assert train
-    if train.class_order is not None and train.class_order >= SORTED:
+    if train.partial and not train.places:
+        yield not_judged(label_finding, "L07", train, "Classes are in random order")
+    elif train.class_order is not None and train.class_order >= SORTED:
         yield label_finding(
             id="L07",
             severity=Severity.INFO,
@@ -293,6 +301,7 @@ def order(facts: Facts) -> Iterator[Finding]:
             threshold=SORTED,
             why="Training shuffles over the whole file, so it does not matter here; a loader that streams "
             "with a shuffle buffer would see one class at a time.",
+            confidence=train.confidence,
         )
 
 

@@ -165,7 +165,14 @@ def classes_trained(facts: Facts) -> Iterator[Finding]:
     train, val = facts.train, facts.val
     assert train and val
     missing = {class_id: n for class_id, n in val.class_counts.items() if class_id not in train.class_counts}
-    if missing and train.classes_unknown_because:
+    if not missing and val.classes_unknown_because:
+        yield split_finding(
+            id="V06",
+            severity=Severity.SKIP,
+            title="Validation classes are trained",
+            why=val.classes_unknown_because,
+        )
+    elif missing and train.classes_unknown_because:
         yield split_finding(
             id="V06",
             severity=Severity.SKIP,

@@ -55,7 +55,7 @@ OVERRIDES = {
     type=click.Choice(["quick", "standard", "deep"]),
     default="standard",
     show_default=True,
-    help="quick: starts of large files; standard: all reads; deep: also imports every package.",
+    help="quick: a sample of large files, in seconds; standard: all reads; deep: also imports every package.",
 )
 @click.option(
     "--index-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where read indexes are kept."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,10 +17,7 @@ if TYPE_CHECKING:
 
 Role = Literal["train", "val"]
 
-PEEKED_READS = 100_000
-"""Reads at the start of a large file that the quick level looks at."""
-
-PEEKED_BYTES = 200_000_000
+READ_IN_FULL_BYTES = 200_000_000
 """Files up to this size are read in full even at the quick level: seconds."""
 
 
@@ -81,7 +77,12 @@ class ReadsFacts(Frozen):
     bytes: int
     bytes_examined: int
     partial: bool = False
-    """Only the first reads were looked at (level quick)."""
+    """Only some of the reads were looked at (level quick)."""
+    places: int = 0
+    """Places drawn at random all over the file of which those reads are (`facts.places`); 0 when they
+    are the first ones, which say nothing of the rest."""
+    estimated_reads: int | None = None
+    """Reads in the whole file, from the mean size of those at the places."""
     indexed: bool = False
     """The pass has also written the index that training uses."""
     records: int
@@ -110,6 +111,19 @@ class ReadsFacts(Frozen):
     rejected_headers: tuple[str, ...] = ()
     """Headers that did not match, to find out what they look like instead."""
     seconds: float
+
+    @property
+    def confidence(self) -> Literal["exact", "sampled"]:
+        """Whether shares and counts are of all reads or of those that were looked at."""
+        return "sampled" if self.partial else "exact"
+
+    @property
+    def expected_reads(self) -> int:
+        """Usable reads of the whole file: counted, or estimated to three digits."""
+        if self.estimated_reads is None:
+            return self.accepted
+        estimated = self.estimated_reads * self.accepted / self.records
+        return int(float(f"{estimated:.3g}"))
 
     @property
     def whole(self) -> bool:
@@ -162,8 +176,10 @@ def collect(
     except DataError as error:
         return InputFile(role=role, path=str(path), bytes=path.stat().st_size, refused=str(error)), None, ()
     file = InputFile(role=role, path=str(path), bytes=path.stat().st_size)
-    if quick and file.bytes > PEEKED_BYTES:
-        facts, sample = peek(role, path, header, file_format)
+    if quick and file.bytes > READ_IN_FULL_BYTES:
+        from metagene_doctor.facts.quick_reads import look_quickly
+
+        facts, sample = look_quickly(role, path, header, file_format)
         return file, facts, sample
     found = scan(path, header=header, file_format=file_format, index_dir=index_dir, progress=progress)
     indexed = index_dir is not None and found.complete
@@ -233,82 +249,3 @@ def _plain(counts: Mapping[int, int]) -> dict[int, int]:
 
 def _example(path: str, place: Place) -> Example:
     return Example(file=path, line=place.line, record=place.record, text=place.text)
-
-
-def peek(
-    role: Role, path: Path, header: HeaderPattern, file_format: str, limit: int = PEEKED_READS
-) -> tuple[ReadsFacts, tuple[bytes, ...]]:
-    """The first ``limit`` reads of a file too large to be read in full in seconds.
-
-    What they show is there; what they do not show (damage, classes, duplicates) may still be in
-    the rest. The sample is not one of the whole file.
-    """
-    from metagene_train.reads.bases import BaseCounts, count_bases
-    from metagene_train.reads.formats import sniff
-    from metagene_train.reads.records import iter_reads
-
-    started = time.perf_counter()
-    form = sniff(path, file_format)
-    lengths: Counter[int] = Counter()
-    classes: Counter[int] = Counter()
-    mates: Counter[int] = Counter()
-    taxa: dict[int, Counter[int]] = {}
-    rejected: dict[tuple[str, str], list[Example]] = {}
-    rejections: Counter[tuple[str, str]] = Counter()
-    bases, records, mismatches, letters = BaseCounts(), 0, 0, 0
-    sample: list[bytes] = []
-    damage: tuple[Damage, ...] = ()
-    try:
-        for read in iter_reads(path, file_format=file_format):
-            records += 1
-            letters += len(read.header) + len(read.sequence) + len(read.quality or b"")
-            fields = header.parse(read.header)
-            if fields is None or not read.sequence:
-                reason = (
-                    ("header", header.explain(read.header))
-                    if fields is None
-                    else ("empty", "the read has no bases")
-                )
-                rejections[reason] += 1
-                place = Example(file=str(path), line=read.line, record=read.record, text=read.header[:80])
-                rejected.setdefault(reason, []).append(place)
-            else:
-                lengths[len(read.sequence)] += 1
-                classes[fields.class_id] += 1
-                mates[fields.mate or 0] += 1
-                if fields.tax_id is not None:
-                    taxa.setdefault(fields.class_id, Counter())[fields.tax_id] += 1
-                mismatches += fields.readlen is not None and fields.readlen != len(read.sequence)
-                bases += count_bases(read.sequence)
-                sample.append(read.sequence)
-            if records == limit:
-                break
-    except DataError as error:
-        damage = (Damage(kind="damage", message=str(error).removeprefix(f"{path}: ")),)
-    facts = ReadsFacts(
-        role=role,
-        path=str(path),
-        kind=form.kind,
-        compression=form.compression,
-        bytes=path.stat().st_size,
-        bytes_examined=letters if form.compression == "none" else 0,
-        partial=True,
-        records=records,
-        accepted=len(sample),
-        rejected=tuple(
-            Rejected(kind=kind, reason=reason, count=rejections[kind, reason], examples=tuple(places[:5]))
-            for (kind, reason), places in rejected.items()
-        ),
-        damage=damage,
-        lengths=dict(sorted(lengths.items())),
-        bases=Bases(**{kind: getattr(bases, kind) for kind in Bases.model_fields}),
-        class_counts=dict(sorted(classes.items())),
-        tax_ids={key: dict(counts) for key, counts in taxa.items()},
-        mates=dict(mates),
-        readlen_mismatches=mismatches,
-        rejected_headers=tuple(
-            place.text for (kind, _), places in rejected.items() if kind == "header" for place in places[:5]
-        ),
-        seconds=time.perf_counter() - started,
-    )
-    return facts, tuple(sample[:10_000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 GIB = 2**30
@@ -28,6 +29,12 @@ def percent(fraction: float) -> str:
         return f"{value:.0f} %"
     decimals = 1 if 0.1 <= value <= 99.9 else 2 if 0.01 <= value <= 99.99 else 4
     return f"{value:.{decimals}f} %"
+
+
+def at_most_percent(fraction: float) -> str:
+    """An upper limit as a percentage, rounded up: 0.00146 is 0.2 %."""
+    step = 0.001 if fraction >= 0.001 else 0.0001 if fraction >= 0.0001 else 0.000001
+    return percent(math.ceil(round(fraction / step, 6)) * step)
 
 
 def gib(number_of_bytes: float) -> str:

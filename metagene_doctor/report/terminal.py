@@ -11,7 +11,7 @@ from rich.text import Text
 
 from metagene_doctor.finding import Example, Finding, Report, Severity
 from metagene_doctor.report.quantities import count, duration, file_size
-from metagene_doctor.report.verdict import Group, passed, unknowns, worst_first
+from metagene_doctor.report.verdict import Group, passed, passed_on_a_sample, unknowns, worst_first
 
 SYMBOLS = {
     Severity.ERROR: ("✗", "X", "bold red"),
@@ -98,7 +98,12 @@ def _summary(report: Report, verbose: bool) -> str:
             f"Examined {file_size(report.examined.bytes)}, {count(report.examined.records, 'record')}"
         )
     if number := passed(report.findings):
-        parts.append(f"{count(number, 'check')} passed" + ("" if verbose else " (-v shows them)"))
+        bounded = passed_on_a_sample(report.findings)
+        parts.append(
+            f"{count(number, 'check')} passed"
+            + (f", {bounded} of them on a sample" if bounded else "")
+            + ("" if verbose else " (-v shows them)")
+        )
     return "; ".join(parts)
 
 
