@@ -6,9 +6,11 @@ order of the input. Every read of the file is in the output, also the ones that 
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from metagene_train.inference import ReadScorer
     from metagene_train.labels import LabelMap
+    from metagene_train.reads.opening import OpenReads
     from metagene_train.reads.records import Read
 
 BUFFER_READS = 4096
@@ -79,7 +82,7 @@ class Predictions:
 
 def predict(
     run_dir: str | Path,
-    fasta: str | Path,
+    fasta: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     per_sample: bool = False,
@@ -92,6 +95,7 @@ def predict(
 ) -> PredictionSummary:
     """Write the classes of all reads in ``fasta`` to ``output`` (CSV, TSV, .gz, Parquet by suffix).
 
+    ``fasta`` is a file, ``-`` for standard input, a pipe, or several of them, read one after the other.
     One row per read, or one per class with ``per_sample`` (see `abundance.Abundance.table`). A read
     whose best probability is below ``threshold`` is unclassified. ``probabilities`` chooses the
     columns behind the prediction: one per class, the ``top_k`` best classes, or none; None is all
@@ -100,31 +104,32 @@ def predict(
     Raises InputError (no such run, file or output directory), DataError (damaged file; no output is
     left behind) and RunError (out of memory or disk).
     """
-    fasta, output = Path(fasta), Path(output)
+    from metagene_train.reads.data_set import distinct_files
+    from metagene_train.reads.opening import opened
+
+    files, output = distinct_files(fasta), Path(output)
     check_table_path(output)
-    if output.exists() and fasta.exists() and output.samefile(fasta):
+    if output.exists() and any(file.exists() and output.samefile(file) for file in files):
         raise InputError(f"{output}: is the input")
-
-    from metagene_train.reads.formats import sniff
-
-    sniff(fasta)  # a file that is no FASTA or FASTQ is told before the encoder is loaded
-
     from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
     from metagene_train.run_files import model_directory
 
-    classifier = load_model(model_directory(Path(run_dir)), resolve_device(device))
-    started = time.monotonic()
-    labels = classifier.labels
-    scorer = ReadScorer(classifier, batch_size)
-    counts: Counter[str] = Counter()
-    reads = 0
-    abundance = Abundance(labels)
-    columns = probabilities or ("all" if len(labels) <= ALL_PROBABILITIES_UP_TO else "top")
-    top_k = min(top_k, len(labels))
-    schema = abundance.table("").schema if per_sample else read_schema(labels, columns, top_k)
-    with open_table(output, schema) as write:
-        for buffer in _buffers(fasta):
+    with ExitStack() as stack:
+        # What is no FASTA or FASTQ is told before the encoder is loaded.
+        inputs = [stack.enter_context(opened(file)) for file in files]
+        classifier = load_model(model_directory(Path(run_dir)), resolve_device(device))
+        started = time.monotonic()
+        labels = classifier.labels
+        scorer = ReadScorer(classifier, batch_size)
+        counts: Counter[str] = Counter()
+        reads = 0
+        abundance = Abundance(labels)
+        columns = probabilities or ("all" if len(labels) <= ALL_PROBABILITIES_UP_TO else "top")
+        top_k = min(top_k, len(labels))
+        schema = abundance.table("").schema if per_sample else read_schema(labels, columns, top_k)
+        write = stack.enter_context(open_table(output, schema))
+        for buffer in _buffers(inputs):
             found = _classify(buffer, scorer, threshold)
             counts.update(note for note in found.note if note)
             reads += len(buffer)
@@ -135,7 +140,7 @@ def predict(
             if progress:
                 progress(reads, None)
         if per_sample:
-            write(abundance.table(sample_name(fasta)))
+            write(abundance.table("+".join(sample_name(Path(each.name)) for each in inputs)))
     return PredictionSummary(
         output=output,
         reads=reads,
@@ -203,12 +208,12 @@ def read_table(
     return pyarrow.Table.from_arrays(values, schema=schema)
 
 
-def _buffers(fasta: Path) -> Iterator[list[Read]]:
-    from metagene_train.reads.records import iter_reads
+def _buffers(inputs: list[OpenReads]) -> Iterator[list[Read]]:
+    from metagene_train.reads.records import reads_of
 
     buffer: list[Read] = []
     bases = 0
-    for read in iter_reads(fasta):
+    for read in itertools.chain.from_iterable(map(reads_of, inputs)):
         buffer.append(read)
         bases += len(read.sequence)
         if len(buffer) >= BUFFER_READS or bases >= BUFFER_BASES:

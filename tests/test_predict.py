@@ -1,12 +1,17 @@
 """Prediction: every read gets a row, in order, whatever the file, and nothing is left of a failure."""
 
+import bz2
 import csv
 import gzip
+import os
 import random
+import sys
+import threading
 
 import numpy as np
 import pyarrow.parquet
 import pytest
+import zstandard
 from eval_fixtures import tiny_run
 from train_fixtures import random_read
 
@@ -263,3 +268,48 @@ def test_command(run_dir, tmp_path, capsys):
     )
     assert not (tmp_path / "x.tsv").exists()
     assert main([*arguments, "--threshold", "2"]) == 2
+
+
+def piped(monkeypatch, content):
+    """Standard input that ends after ``content``."""
+    reading, writing = os.pipe()
+    thread = threading.Thread(target=lambda: os.fdopen(writing, "wb").write(content))
+    thread.start()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(reading, "r"))
+    return thread
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, zstandard.compress])
+def test_standard_input_is_classified_like_a_file(run_dir, tmp_path, monkeypatch, pack):
+    fasta = write_fasta(tmp_path / "reads.fa")
+    predict(run_dir, fasta, tmp_path / "file.tsv", device="cpu")
+    piped(monkeypatch, pack(fasta.read_bytes()))
+    arguments = ["predict", str(run_dir), "--fasta", "-", "-o", str(tmp_path / "out.tsv"), "--device", "cpu"]
+    assert main([*arguments, "--quiet"]) == 0
+    assert (tmp_path / "out.tsv").read_bytes() == (tmp_path / "file.tsv").read_bytes()
+
+
+def test_a_named_pipe_that_ends_too_soon_is_an_error(run_dir, tmp_path, capsys):
+    fasta = write_fasta(tmp_path / "reads.fa", count=5000)
+    os.mkfifo(tmp_path / "pipe")
+    cut = gzip.compress(fasta.read_bytes())[:-3000]
+    threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(cut)).start()
+    arguments = ["predict", str(run_dir), "--fasta", str(tmp_path / "pipe"), "-o", str(tmp_path / "out.tsv")]
+    assert main([*arguments, "--device", "cpu"]) == 1
+    assert f"the file ends at byte {len(cut):,} inside the gzip member" in capsys.readouterr().err
+    assert not (tmp_path / "out.tsv").exists()
+
+
+def test_several_files_are_one_sample(run_dir, tmp_path):
+    fasta, other = write_fasta(tmp_path / "a.fa"), write_fasta(tmp_path / "b.fa", seed=9)
+    for path in (fasta, other):
+        predict(run_dir, path, path.with_suffix(".tsv"), device="cpu")
+    found = predict(run_dir, [fasta, other], tmp_path / "both.tsv", device="cpu")
+    assert found.reads == 40
+    assert rows_of(tmp_path / "both.tsv") == rows_of(tmp_path / "a.tsv") + rows_of(tmp_path / "b.tsv")
+    predict(run_dir, str(tmp_path / "[ab].fa"), tmp_path / "sample.tsv", device="cpu", per_sample=True)
+    assert {row["sample"] for row in rows_of(tmp_path / "sample.tsv")} == {"a+b"}
+    with pytest.raises(InputError, match="is named twice"):
+        predict(run_dir, [fasta, tmp_path / "." / "a.fa"], tmp_path / "twice.tsv", device="cpu")
+    with pytest.raises(InputError, match="matches no file"):
+        predict(run_dir, str(tmp_path / "*.fq"), tmp_path / "none.tsv", device="cpu")

@@ -64,8 +64,8 @@ def autotune_command(facts: Facts) -> str:
     else:
         encoder = facts.run.config.model.encoder_path
         given = {
-            "--fasta": facts.train and facts.train.path,
-            "--val": facts.val and facts.val.path,
+            "--fasta": facts.train and ("train.fa" if facts.train.stream else facts.train.path),
+            "--val": facts.val and ("val.fa" if facts.val.stream else facts.val.path),
             "--mapping": facts.mapping and facts.mapping.path,
             "--encoder": encoder if encoder != METAGENE_1 else None,
         }

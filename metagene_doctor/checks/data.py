@@ -212,7 +212,9 @@ def plan(facts: Facts) -> Iterator[Finding]:
             lengths,
             "at least " * reads.partial + count(len(reads.class_counts), "class"),
             base_count(bases * scale) + " in all",
-            f"index {file_size(expected * INDEX_BYTES_PER_READ)}" + " written" * reads.indexed,
+            "no index: training needs a file"
+            if reads.stream
+            else f"index {file_size(expected * INDEX_BYTES_PER_READ)}" + " written" * reads.indexed,
         ]
         if reads.role == "train" and not start_only:
             parts.append(f"{count(steps_per_epoch(expected, facts.config), 'optimizer step')} per epoch")

@@ -171,7 +171,7 @@ def room_for_index(facts: Facts) -> Iterator[Finding]:
     needed = sum(
         reads.records * INDEX_BYTES_PER_READ + (0 if reads.compression == "none" else reads.bytes_unpacked)
         for reads in facts.reads
-        if not reads.indexed
+        if not (reads.indexed or reads.stream)
     )
     if needed > place.free_bytes:
         yield disk_finding(

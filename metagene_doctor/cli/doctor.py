@@ -35,7 +35,11 @@ OVERRIDES = {
 
 
 @click.command(name="doctor")
-@click.option("--fasta", metavar="FILE", help="Training reads: FASTA or FASTQ, plain or compressed.")
+@click.option(
+    "--fasta",
+    metavar="FILE",
+    help="Training reads: FASTA or FASTQ, plain or compressed; - is standard input.",
+)
 @click.option("--val", metavar="FILE", help="Validation reads.")
 @click.option("--mapping", metavar="FILE", help="Table of classes: class_id, label_name, optional tax_id.")
 @click.option(
@@ -172,6 +176,8 @@ def command(
 
 
 def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> RunFacts:
+    if overrides["fasta"] == overrides["val"] == "-":
+        raise click.UsageError("standard input can be read only once: give --fasta - or --val -, not both")
     loaded = load_config(config_path)
     config, given = loaded.config, set(loaded.lines)
     for option, dotted in OVERRIDES.items():

@@ -15,8 +15,9 @@ from metagene_doctor.cli.progress import progress_bar
 @click.option(
     "--fasta",
     required=True,
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="FASTA or FASTQ, plain or compressed, any headers.",
+    help="FASTA or FASTQ, plain or compressed, any headers; - is standard input (repeatable).",
 )
 @click.option(
     "-o",
@@ -53,7 +54,7 @@ from metagene_doctor.cli.progress import progress_bar
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 def command(
     run_dir: Path,
-    fasta: Path,
+    fasta: tuple[Path, ...],
     output: Path,
     per_sample: bool,
     threshold: float | None,
@@ -63,7 +64,10 @@ def command(
     device: str,
     quiet: bool,
 ) -> int:
-    """Classify every read of a FASTA or FASTQ file with the model in RUN_DIR."""
+    """Classify every read of one or more FASTA or FASTQ files with the model in RUN_DIR.
+
+    Several files are one sample, read in the order given.
+    """
     from metagene_train.predict import predict
 
     with progress_bar("predicting", quiet=quiet) as progress:

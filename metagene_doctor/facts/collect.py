@@ -124,6 +124,8 @@ def index_directory(configured: str | None) -> Path:
 
 
 def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> None:
+    from metagene_train.reads.formats import is_stream
+
     config, deep = request.run.config, request.level == "deep"
     graphics = found.add("gpu", gpu.collect)
     if graphics is not None and not graphics.devices:
@@ -157,7 +159,7 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
         "output directory": Path(config.training.output_dir),
         "index directory": index_dir,
     }
-    if config.dataset.train_fasta is not None:
+    if config.dataset.train_fasta is not None and not is_stream(config.dataset.train_fasta):
         directories["training reads"] = Path(config.dataset.train_fasta).absolute().parent
     found.add("disk", lambda: disk.collect(directories))
     files = found.add("encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision))
@@ -241,15 +243,15 @@ def _collect_comparisons(found: _Collection, request: Request, stage: StartStage
     dataset = request.run.config.dataset
     header, tally = HeaderPattern(dataset.header_regex), repeats.RepeatTally()
     train, val = found.known.get("train"), found.known.get("val")
-    if train is None or not train.whole:
+    if train is None or train.stream or not train.whole:
         reason = _not_comparable(train) if train is not None else found.gaps["train"]
         found.gaps["split"] = found.gaps["repeats"] = reason
         return
     if val is None:
         found.gaps["split"] = found.gaps["val"]
-    elif Path(train.path).samefile(val.path):
+    elif not val.stream and Path(train.path).samefile(val.path):
         found.known["split"] = split.SplitFacts(same_file=True)
-    elif not val.whole:
+    elif val.stream or not val.whole:
         found.gaps["split"] = _not_comparable(val)
     elif request.wants("split"):
         advance = stage("Comparing training and validation reads")
@@ -280,6 +282,11 @@ def _collect_comparisons(found: _Collection, request: Request, stage: StartStage
 def _not_comparable(file: reads.ReadsFacts) -> Gap:
     if file.damage:
         return Gap(reason=f"{file.name} is damaged; what could not be read cannot be compared")
+    if file.stream:
+        return Gap(
+            reason=f"{file.name} can be read only once, and comparing reads takes a second pass",
+            enable="save the reads to a file",
+        )
     return Gap(reason="large files are not compared at this level", enable="use --level standard")
 
 

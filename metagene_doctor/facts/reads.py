@@ -83,6 +83,8 @@ class ReadsFacts(Frozen):
     are the first ones, which say nothing of the rest."""
     estimated_reads: int | None = None
     """Reads in the whole file, from the mean size of those at the places."""
+    stream: bool = False
+    """Came through a pipe or standard input, and cannot be read again."""
     indexed: bool = False
     """The pass has also written the index that training uses."""
     records: int
@@ -165,25 +167,31 @@ def collect(
     """The file, what is in it, and an unbiased sample of its sequences.
 
     A file that is not FASTA or FASTQ is a fact (``refused``). Raises InputError when it is missing,
-    empty or cannot be opened.
+    empty or cannot be opened. A pipe or standard input (``-``) is read to its end at every level,
+    and has no index.
     """
-    from metagene_train.reads.formats import sniff
+    from metagene_train.reads.formats import is_stream, name_of, sniff
     from metagene_train.reads.scan import scan
 
     started = time.perf_counter()
+    stream = is_stream(path)
     try:
-        sniff(path, file_format)
-    except DataError as error:
-        return InputFile(role=role, path=str(path), bytes=path.stat().st_size, refused=str(error)), None, ()
-    file = InputFile(role=role, path=str(path), bytes=path.stat().st_size)
-    if quick and file.bytes > READ_IN_FULL_BYTES:
-        from metagene_doctor.facts.quick_reads import look_quickly
+        if not stream:
+            sniff(path, file_format)
+            if quick and path.stat().st_size > READ_IN_FULL_BYTES:
+                from metagene_doctor.facts.quick_reads import look_quickly
 
-        facts, sample = look_quickly(role, path, header, file_format)
-        return file, facts, sample
-    found = scan(path, header=header, file_format=file_format, index_dir=index_dir, progress=progress)
-    indexed = index_dir is not None and found.complete
-    return file, from_scan(role, found, indexed, time.perf_counter() - started), found.sample
+                facts, sample = look_quickly(role, path, header, file_format)
+                return InputFile(role=role, path=str(path), bytes=facts.bytes), facts, sample
+        kept_in = None if stream else index_dir
+        found = scan(path, header=header, file_format=file_format, index_dir=kept_in, progress=progress)
+    except DataError as error:
+        size = 0 if stream else path.stat().st_size
+        return InputFile(role=role, path=name_of(path), bytes=size, refused=str(error)), None, ()
+    indexed = kept_in is not None and found.complete
+    facts = from_scan(role, found, indexed, time.perf_counter() - started)
+    file = InputFile(role=role, path=found.path, bytes=found.bytes_present)
+    return file, facts.model_copy(update={"stream": stream}), found.sample
 
 
 def from_scan(role: Role, scan: ReadScan, indexed: bool, seconds: float) -> ReadsFacts:

@@ -17,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from metagene_doctor.report.quantities import duration
+from metagene_doctor.report.quantities import duration, file_size
 
 Advance = Callable[[int, int], None]
 StartStage = Callable[[str], Advance]
@@ -27,7 +27,7 @@ LOG_INTERVAL_S = 60.0
 
 @contextmanager
 def progress_on_stderr(quiet: bool = False) -> Iterator[StartStage]:
-    """Gives a function that starts a stage and returns what to call with (bytes done, bytes in all)."""
+    """Gives a function that starts a stage and returns what to call with (bytes done, bytes in all or 0)."""
     console = Console(stderr=True)
     if quiet:
         yield lambda stage: lambda done, total: None
@@ -47,7 +47,7 @@ def progress_on_stderr(quiet: bool = False) -> Iterator[StartStage]:
                 for earlier in bar.task_ids:
                     bar.remove_task(earlier)
                 task = bar.add_task(stage, total=None)
-                return lambda done, total: bar.update(task, completed=done, total=total)
+                return lambda done, total: bar.update(task, completed=done, total=total or None)
 
             yield start
 
@@ -61,6 +61,9 @@ def _log_lines(stage: str) -> Advance:
         now = time.monotonic()
         if now - last >= LOG_INTERVAL_S and done:
             last = now
+            if not total:
+                click.echo(f"{stage}: {file_size(done)}", err=True)
+                return
             left = (now - started) * (total - done) / done
             click.echo(f"{stage}: {done / total:.0%}, about {duration(left)} left", err=True)
 

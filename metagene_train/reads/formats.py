@@ -70,6 +70,11 @@ def is_stream(path: str | Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def name_of(path: str | Path) -> str:
+    """What messages call a reads file."""
+    return "standard input" if str(path) == STANDARD_INPUT else str(path)
+
+
 def sniff(path: str | Path, file_format: str = "auto", gzip: Literal["auto"] | bool = "auto") -> ReadFormat:
     """The format of a reads file; ``file_format`` and ``gzip`` other than auto are what it has to be.
 
@@ -78,7 +83,10 @@ def sniff(path: str | Path, file_format: str = "auto", gzip: Literal["auto"] | b
     """
     path = Path(path)
     if is_stream(path):
-        raise InputError(f"{path}: is not a regular file; reads are needed more than once, save them first")
+        raise InputError(
+            f"{name_of(path)}: is not a regular file and can be read only once; reads are needed more than "
+            "once here, save them to a file first"
+        )
     head = _read_head(path)
     found = _format(str(path), head, lambda compression: open_source(path, compression))
     _must_be(str(path), found, file_format, gzip)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from metagene_train.errors import InputError
-from metagene_train.reads.formats import ReadFormat, is_stream, sniff, sniff_stream
+from metagene_train.reads.formats import ReadFormat, is_stream, name_of, sniff, sniff_stream
 from metagene_train.reads.index_files import Fingerprint
 from metagene_train.reads.source import ByteSource, decompressed, open_source
-from metagene_train.reads.sources.raw import STANDARD_INPUT, Stream
+from metagene_train.reads.sources.raw import Stream
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def opened(
         with closing(open_source(path, form.compression)) as source:
             yield OpenReads(str(path), form, source, fingerprint)
         return
-    name = "standard input" if str(path) == STANDARD_INPUT else str(path)
+    name = name_of(path)
     try:
         stream = Stream.named(path)
     except OSError as error:

@@ -28,7 +28,7 @@ from metagene_train.reads.tallies import Examples, Histogram, OrderTally, Proble
 __all__ = ["ReadScan", "scan"]
 
 Progress = Callable[[int, int], None]
-"""Called after each chunk with the bytes of the file done and to be done."""
+"""Called after each chunk with the bytes of the file done and in all, 0 where that is not known."""
 
 
 def scan(
@@ -63,7 +63,7 @@ def scan(
             for batch in iter_batches(source, reads.form, chunk_bytes):
                 tally.add(batch)
                 if progress:
-                    progress(source.position, source.size)
+                    progress(source.position, 0 if reads.stream else source.size)
         except DataError as error:
             tally.problems.add(Problem("record_too_long", str(error)))
         tally.problems.add_all(source.problems)

@@ -1,0 +1,49 @@
+"""A data set is one reads file or several, in the order in which they are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from metagene_train.errors import InputError
+from metagene_train.reads.formats import is_stream, name_of
+
+_WILDCARDS = "*?["
+
+
+def distinct_files(named: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files that are meant, names with ``*``, ``?`` or ``[`` replaced by the files they match, sorted.
+
+    Raises InputError for a name that matches nothing, for a file that is named twice, also by another
+    name, and for standard input named twice.
+    """
+    names = [named] if isinstance(named, (str, Path)) else list(named)
+    files = [file for name in names for file in _matches(name)]
+    seen: dict[tuple[int, int] | str, Path] = {}
+    for file in files:
+        identity = _identity(file)
+        if identity in seen:
+            earlier = name_of(seen[identity])
+            other = "" if earlier == name_of(file) else f" (as {earlier} and as {name_of(file)})"
+            raise InputError(f"{name_of(file)}: is named twice{other}; its reads would count twice")
+        seen[identity] = file
+    return files
+
+
+def _matches(name: str | Path) -> list[Path]:
+    text = str(name)
+    if not any(letter in text for letter in _WILDCARDS) or Path(text).exists():
+        return [Path(text)]
+    pattern = Path(text).expanduser()
+    found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    if not found:
+        raise InputError(f"{text}: matches no file")
+    return found
+
+
+def _identity(file: Path) -> tuple[int, int] | str:
+    """What two names of one file share. Files that are missing are left for the reader to report."""
+    if str(file) != "-" and file.exists() and not is_stream(file):
+        state = file.stat()
+        return state.st_dev, state.st_ino
+    return str(file)
