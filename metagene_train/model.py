@@ -8,7 +8,6 @@ The logits of a read therefore do not depend on the reads that share its batch.
 
 from __future__ import annotations
 
-import warnings
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metagene_train.adapters import with_adapters
 from metagene_train.config import RunConfig
 from metagene_train.encoder import empty_encoder, encoder_architecture, first_line, load_encoder
 from metagene_train.errors import ConfigError, InputError
-from metagene_train.precision import AUTOCAST_DTYPES, WEIGHT_DTYPES, autocast
+from metagene_train.precision import autocast
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -123,7 +123,7 @@ class ReadClassifier(nn.Module):
         super().__init__()
         self.run_config = config
         self.num_labels = num_labels
-        self.encoder = _with_adapters(encoder, config) if config.model.lora.enabled else encoder
+        self.encoder = with_adapters(encoder, config) if config.model.lora.enabled else encoder
         self.trains_encoder = config.model.lora.enabled
         if not self.trains_encoder:
             self.encoder.requires_grad_(False)
@@ -260,41 +260,3 @@ def load_model(directory: str | Path, device: torch.device | str = "cpu") -> Loa
     model = build_model(config, len(labels), device=device)
     load_trained(model, directory)
     return LoadedClassifier(model.eval(), tokenizer, labels, config)
-
-
-def _with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
-    from peft import LoraConfig, get_peft_model
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    settings = config.model.lora
-    adapter = LoraConfig(
-        r=settings.r,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # PEFT divides it by r: any number will do
-        lora_dropout=settings.dropout,
-        target_modules=settings.target_modules,
-        bias=settings.bias,
-        use_rslora=settings.use_rslora,
-        task_type="FEATURE_EXTRACTION",
-    )
-    mixed = config.training.precision in AUTOCAST_DTYPES
-    trained_dtype = torch.float32 if mixed else WEIGHT_DTYPES[config.training.precision]
-    with warnings.catch_warnings():
-        # transformers 5.2x renames these methods; the old names are the ones every 5.x has.
-        warnings.simplefilter("ignore", FutureWarning)
-        if config.model.gradient_checkpointing:
-            encoder.enable_input_require_grads()
-            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        try:
-            model = get_peft_model(encoder, adapter, autocast_adapter_dtype=mixed)
-        except ValueError as error:
-            raise ConfigError([f"model.lora.target_modules: {first_line(error)}"]) from None
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            # PEFT leaves this to the dtype and device of the layer it wraps, and meta has no say there.
-            parameter.data = parameter.data.to(trained_dtype)
-    for module in model.modules():
-        # PEFT copies each adapter's 16-bit input to the fp32 of its weights; autocast undoes that in
-        # the product, so the copy changes no gradient and costs up to a quarter of peak memory.
-        if mixed and isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False  # type: ignore[assignment]
-    return model

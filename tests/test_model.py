@@ -151,6 +151,104 @@ def test_adapters_without_the_input_cast_have_the_same_gradients_under_autocast(
         torch.testing.assert_close(without[name], gradient, rtol=0, atol=0)
 
 
+def test_lean_norms_and_mlps_give_the_results_and_gradients_of_llamas_own(config):
+    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+    from metagene_train.lean import LeanMLP, LeanNorm
+
+    for precision, tolerance in (("32", 1e-5), ("bf16-mixed", 3e-2)):
+        model = build_model(change(config, training__precision=precision), 3).train()
+        randomise_adapters(model)
+        batch = random_batch(5, 12)
+        logits, lean = model(**batch).logits, gradients(model, batch)
+        found = [module for module in model.modules() if isinstance(module, LeanNorm | LeanMLP)]
+        assert len(found) == 2 * 3 + 1
+        for module in found:
+            module.__class__ = LlamaRMSNorm if isinstance(module, LeanNorm) else LlamaMLP
+        torch.testing.assert_close(logits, model(**batch).logits, rtol=0, atol=0)
+        for name, gradient in gradients(model, batch).items():
+            scale = gradient.abs().max().item()
+            torch.testing.assert_close(lean[name], gradient, rtol=0, atol=tolerance * scale, msg=name)
+
+
+def dropout_inputs(model, batch) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """What the dropout of each adapter of the first layer takes and gives in one training pass."""
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    layer = model.encoder.base_model.model.layers[0]
+    handles = []
+    for name, module in layer.named_modules():
+        if not hasattr(module, "lora_A"):
+            continue
+
+        def before(module, args, name=name):
+            seen[name] = (args[0], args[0])
+
+        def after(module, args, name=name):
+            seen[name] = (seen[name][0], args[0])
+
+        handles += [
+            module.register_forward_pre_hook(before),
+            module.lora_A["default"].register_forward_pre_hook(after),
+        ]
+    model(**batch)
+    for handle in handles:
+        handle.remove()
+    return {name.rsplit(".", 1)[-1]: pair for name, pair in seen.items()}
+
+
+def test_adapters_of_one_input_share_one_dropped_out_copy(config):
+    torch.manual_seed(3)
+    config = change(config, model__lora__dropout=0.25, model__lora__target_modules="all-linear")
+    model = build_model(config, 3).train()
+    batch = random_batch(40, 40)
+    seen = dropout_inputs(model, batch)
+    copies = {name: copy.data_ptr() for name, (_, copy) in seen.items()}
+    assert copies["q_proj"] == copies["k_proj"] == copies["v_proj"]
+    assert copies["gate_proj"] == copies["up_proj"]
+    assert len(set(copies.values())) == 4
+    for name, (given, dropped) in seen.items():
+        kept = dropped != 0
+        torch.testing.assert_close(dropped[kept], given[kept] / 0.75)
+        assert kept.double().mean().item() == pytest.approx(0.75, abs=0.03), name
+    again = dropout_inputs(model, batch)
+    assert not torch.equal(seen["q_proj"][1] != 0, again["q_proj"][1] != 0)
+    model.eval()
+    assert all(given is dropped for given, dropped in dropout_inputs(model, batch).values())
+
+
+STEP = 1e-3
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "v_proj"], ["q_proj"]])
+def test_gradients_with_shared_dropout_are_those_of_the_masked_inputs(config, targets):
+    """Against central differences with the masks held fixed, and against checkpointing's recomputation."""
+    config = change(config, model__lora__dropout=0.25, model__lora__target_modules=targets)
+    batch = random_batch(5, 12)
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = build_model(change(config, model__gradient_checkpointing=checkpointing), 3).train()
+        randomise_adapters(model)
+        torch.manual_seed(5)
+        found.append(gradients(model, batch))
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, rtol=0, atol=1e-6)
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or "lora" not in name:
+            continue
+        direction = torch.randn_like(parameter)
+        losses = []
+        for step in (STEP, -2 * STEP):
+            with torch.no_grad():
+                parameter += step * direction
+            torch.manual_seed(5)
+            losses.append(model(**batch).loss.item())
+        with torch.no_grad():
+            parameter += STEP * direction
+        slope = (losses[0] - losses[1]) / (2 * STEP)
+        assert (found[0][name] * direction).sum().item() == pytest.approx(slope, rel=0.03, abs=5e-4), name
+
+
 def test_a_linear_probe_trains_the_head_only(config):
     model = build_model(change(config, model__lora__enabled=False), 3).train()
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
