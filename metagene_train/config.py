@@ -11,14 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from metagene_train.reads.headers import HEADER_REGEX
+
 METAGENE_1 = "metagene-ai/METAGENE-1"
 """The encoder and tokenizer that an unchanged configuration fine-tunes."""
-
-HEADER_REGEX = (
-    r"^lbl\|(?P<class_id>\d+)\|(?P<tax_id>\d+)?\|(?P<readlen>\d+)?"
-    r"\|(?P<name>[^/\s]+)(?:/(?P<mate>\d+))?$"
-)
-"""Header template of the guide (section 8): ``lbl|class_id|tax_id|readlen|name/mate``."""
 
 ATTENTION_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")

@@ -184,9 +184,10 @@ def test_the_sample_is_uniform_and_does_not_depend_on_chunks(tmp_path: Path) -> 
     for seed in range(400):
         reservoir = Reservoir(size=100, seed=seed)
         for start in range(0, 1000, 125):
-            reservoir.offer(125, lambda i, start=start: stream[start + i])  # type: ignore[misc]
+            part = stream[start : start + 125]
+            reservoir.offer(125, lambda places, part=part: [part[i] for i in places])  # type: ignore[misc]
         at_once = Reservoir(size=100, seed=seed)
-        at_once.offer(1000, stream.__getitem__)
+        at_once.offer(1000, lambda places: [stream[i] for i in places])
         assert reservoir.sequences == at_once.sequences
         assert len(set(reservoir.sequences)) == 100
         hits[[int(sequence) for sequence in reservoir.sequences]] += 1

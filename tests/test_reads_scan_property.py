@@ -12,10 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reads_reference import fasta_records, fastq_records, statistics
 
-from metagene_train.config import HEADER_REGEX
 from metagene_train.reads.batches import iter_batches
 from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers import HEADER_REGEX, HeaderPattern
 from metagene_train.reads.index import ReadIndex
 from metagene_train.reads.layout import FAULTS
 from metagene_train.reads.scan import scan

@@ -13,7 +13,7 @@ from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import at_most_percent, base_count, count, duration, file_size, percent
-from metagene_train.config import HEADER_REGEX
+from metagene_train.reads.headers import HEADER_REGEX
 
 data_finding = partial(Finding, scope="data")
 

@@ -24,7 +24,7 @@ from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.layout import SOUND
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.source import open_source
-from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_words, hash_rows, words_of
+from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_words, hash_rows
 
 SEGMENT = 31
 """Bases of a segment: two reads that share one are from one genome (4^31 is 5x10^18)."""
@@ -63,8 +63,6 @@ class Strands(NamedTuple):
 
     forward: np.ndarray
     backward: np.ndarray
-    """Words of both buffers, see `metagene_train.reads.words.words_of`."""
-    size: int
     starts: np.ndarray
     lengths: np.ndarray
     places: np.ndarray
@@ -73,8 +71,8 @@ class Strands(NamedTuple):
     @classmethod
     def of(cls, letters: bytes, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray) -> Strands:
         opposite = letters.translate(_COMPLEMENT)[::-1]
-        forward, backward = (words_of(np.frombuffer(buffer, np.uint8)) for buffer in (letters, opposite))
-        return cls(forward, backward, len(letters), starts, lengths, places)
+        forward, backward = (np.frombuffer(buffer, np.uint8) for buffer in (letters, opposite))
+        return cls(forward, backward, starts, lengths, places)
 
 
 def read_hashes(
@@ -150,7 +148,7 @@ def _strands(batch: RecordBatch, kept: np.ndarray) -> tuple[Strands, Strands]:
 def _sequence_hashes(strands: Strands) -> tuple[np.ndarray, np.ndarray]:
     """Hashes [N] of the sequences and of their reverse complements."""
     starts, lengths = strands.starts, strands.lengths
-    mirrored = strands.size - starts - lengths
+    mirrored = len(strands.forward) - starts - lengths
     short = np.where(lengths <= LONGEST_ROW, lengths, 0)
     forward = hash_rows(gather_words(strands.forward, starts, short), short)
     backward = hash_rows(gather_words(strands.backward, mirrored, short), short)
@@ -170,7 +168,7 @@ def _segment_hashes(strands: Strands, step: int) -> tuple[np.ndarray, np.ndarray
     lengths = np.full(len(starts), SEGMENT)
     rows = gather_words(strands.forward, starts, lengths)
     known = ~(rows.view(np.uint8) == _UNKNOWN).any(axis=1)
-    opposite = gather_words(strands.backward, strands.size - starts[known] - SEGMENT, lengths[known])
+    opposite = gather_words(strands.backward, len(strands.forward) - starts[known] - SEGMENT, lengths[known])
     hashes = np.minimum(hash_rows(rows[known], lengths[known]), hash_rows(opposite, lengths[known]))
     return hashes, reads[known]
 
@@ -195,10 +193,9 @@ def _names(
         begin = np.count_nonzero(bars, axis=1) + 1
         end = np.where(mates > 0, rows.lengths - 2, rows.lengths)
         quick = columns.matched & (rows.lengths > 0) & (end > begin)
-        words = words_of(batch.data)
         starts = batch.layout.header_start + np.where(quick, begin, 0)
         lengths = np.where(quick, end - begin, 0)
-        hashed = hash_rows(gather_words(words, starts, lengths), lengths)
+        hashed = hash_rows(gather_words(batch.data, starts, lengths), lengths)
         hashed ^= columns.class_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         names[quick] = hashed[quick]
         slow = np.flatnonzero(~quick)

@@ -60,6 +60,12 @@ class RecordBatch:
         layout = self.layout
         return _joined(self.raw, layout.sequence_start[record], layout.sequence_end[record])
 
+    def sequences(self, records: np.ndarray) -> list[bytes]:
+        """The sequences of some records."""
+        starts = self.layout.sequence_start[records].tolist()
+        ends = self.layout.sequence_end[records].tolist()
+        return [_joined(self.raw, start, end) for start, end in zip(starts, ends, strict=True)]
+
     def quality(self, record: int) -> bytes | None:
         layout = self.layout
         if layout.quality_start is None or layout.quality_end is None:

@@ -10,7 +10,11 @@ from metagene_train.reads.window import Lines, Window
 
 def find_records(window: Window, lines: Lines) -> Layout:
     """The whole records of a window; the last one is whole only if the file ends with the window."""
-    headers = np.flatnonzero(window.data[lines.starts[:-1]] == ord(">"))
+    is_header = window.data[lines.starts[:-1]] == ord(">")
+    if is_header[::2].all() and not is_header[1::2].any() and not (window.final and len(lines) % 2):
+        count = len(lines) // 2 if window.final else max(0, len(lines) - 1) // 2
+        return _one_line_layout(window, lines.starts, lines.ends, count)
+    headers = np.flatnonzero(is_header)
     if not len(headers):
         return _layout(window, lines, headers, np.array([len(lines)]))
     if headers[0]:
@@ -19,6 +23,27 @@ def find_records(window: Window, lines: Lines) -> Layout:
     if window.final:
         return _layout(window, lines, headers, np.append(headers, len(lines)))
     return _layout(window, lines, headers[:-1], headers)
+
+
+def _one_line_layout(window: Window, starts: np.ndarray, ends: np.ndarray, count: int) -> Layout:
+    """Records of two lines each, from the starts and ends of lines: slices, where others need lookups."""
+    stop = 2 * count
+    sequence_start = starts[1:stop:2].copy()
+    record_end = starts[2 : stop + 1 : 2].copy()
+    return Layout(
+        lines=stop,
+        starts=starts[:stop:2].copy(),
+        ends=np.minimum(record_end, window.content_end),
+        line=np.arange(0, stop, 2),
+        header_start=starts[:stop:2] + 1,
+        header_end=ends[:stop:2].copy(),
+        sequence_start=sequence_start,
+        sequence_end=record_end,
+        length=ends[1:stop:2] - sequence_start,
+        quality_start=None,
+        quality_end=None,
+        faults=np.zeros(count, dtype=np.uint8),
+    )
 
 
 def _layout(window: Window, lines: Lines, headers: np.ndarray, bounds: np.ndarray) -> Layout:

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from metagene_train.reads.batches import RecordBatch
 from metagene_train.reads.headers import ABSENT, HeaderPattern
 from metagene_train.reads.records import decode_header
-from metagene_train.reads.words import LONGEST_ROW, decimal_numbers, gather_words, hash_rows, words_of
+from metagene_train.reads.words import (
+    LONGEST_ROW,
+    Numbers,
+    drop_bits,
+    gather_words,
+    hash_rows,
+    leading_numbers,
+)
 
-_BAR, _SLASH = ord("|"), ord("/")
-_LBL = int.from_bytes(b"lbl|", "little")
-_DIGITS_TOGETHER = 8
+_BAR, _SLASH, _ZERO = ord("|"), ord("/"), ord("0")
+_LBL = np.uint64(int.from_bytes(b"lbl|", "little"))
+_ONE_CHARACTER, _FOUR_BYTES = np.uint64(8), np.uint64(32)
 _HIGH_BITS = np.uint64(0x8080808080808080)
+_FIRST_PRINTABLE, _LAST_PRINTABLE = ord("!"), ord("~")
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class HeaderRows:
         lengths = batch.layout.header_end - batch.layout.header_start
         too_long = np.flatnonzero(lengths > LONGEST_ROW)
         lengths[too_long] = 0
-        rows = gather_words(words_of(batch.data), batch.layout.header_start, lengths)
+        rows = gather_words(batch.data, batch.layout.header_start, lengths)
         return cls(rows, lengths, too_long)
 
     def hashes(self, batch: RecordBatch) -> np.ndarray:
@@ -48,7 +57,9 @@ class HeaderRows:
 
     def non_ascii(self, batch: RecordBatch) -> int:
         """How many headers hold bytes beyond ASCII."""
-        short = int(np.count_nonzero((self.words & _HIGH_BITS).any(axis=1)))
+        short = 0
+        if np.bitwise_or.reduce(self.words, axis=None) & _HIGH_BITS:
+            short = int(np.count_nonzero((self.words & _HIGH_BITS).any(axis=1)))
         return short + sum(not batch.header(record).isascii() for record in self.too_long.tolist())
 
     @property
@@ -85,62 +96,65 @@ def parse_headers(batch: RecordBatch, rows: HeaderRows, pattern: HeaderPattern) 
 
 
 def _parse_template(batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
-    """``lbl|class_id|tax_id|readlen|name/mate``; rows of which this is not certain stay unmatched."""
-    width = rows.words.shape[1] * 8
-    letters = rows.bytes
-    starts = batch.layout.header_start
-    bars, bars_enough = _first_in_row(letters == _BAR, 4)
-    slashes, has_slash = _first_in_row(letters == _SLASH, 1)
-    slash = slashes[:, 0]
+    """``lbl|class_id|tax_id|readlen|name/mate``; rows of which this is not certain stay unmatched.
 
-    words = words_of(batch.data)
-    sure = bars_enough & (rows.words[:, 0] & np.uint64(0xFFFFFFFF) == _LBL)
-    sure &= _printable(letters, rows.lengths, width)
-    numbers = []
-    for first, last in ((bars[:, 0], bars[:, 1]), (bars[:, 1], bars[:, 2]), (bars[:, 2], bars[:, 3])):
-        numbers.append(_field(words, starts, first, last, sure))
-    class_id, tax_id, readlen = numbers
-    mate = _field(words, starts, np.where(has_slash, slash, rows.lengths - 1), rows.lengths, sure)
-    # A second slash would stand among the digits of the mate, so such rows are unsure by now.
-    name_end = np.where(has_slash, slash, rows.lengths)
-    sure &= (name_end > bars[:, 3] + 1) & (class_id != ABSENT) & ~(has_slash & (mate == ABSENT))
-    columns = (np.where(sure, column, ABSENT) for column in (class_id, tax_id, readlen, mate))
+    The three numbers are read off the front of eight bytes each, and what they took is shifted out.
+    """
+    zeros = np.zeros(len(batch), dtype=np.uint64)
+    words = [rows.words[:, column] if column < rows.words.shape[1] else zeros for column in range(4)]
+    first, second, third = (drop_bits(*pair, _FOUR_BYTES) for pair in pairwise(words))
+    class_id = leading_numbers(first, _BAR)
+    first = drop_bits(first, second, class_id.bits)
+    second = drop_bits(second, third, class_id.bits)
+    tax_id = leading_numbers(first, _BAR)
+    readlen = leading_numbers(drop_bits(first, second, tax_id.bits), _BAR)
+
+    has_mate, mate, sure = _mates(batch, rows)
+    sure &= words[0] << _FOUR_BYTES == _LBL << _FOUR_BYTES
+    sure &= class_id.ended
+    sure &= class_id.bits > _ONE_CHARACTER
+    sure &= tax_id.ended
+    sure &= readlen.ended
+    sure &= _printable(rows)
+    taken = class_id.bits + tax_id.bits
+    taken += readlen.bits
+    name_start = len(b"lbl|") + (taken >> np.uint64(3)).view(np.int64)
+    sure &= rows.lengths - 2 * has_mate > name_start
+    columns = [class_id.values, _or_absent(tax_id), _or_absent(readlen), mate]
+    if not sure.all():
+        columns = [np.where(sure, column, ABSENT) for column in columns]
     return HeaderColumns(sure, *columns)
 
 
-def _first_in_row(hits: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of the first ``wanted`` hits of each row [N, wanted], and which rows have that many."""
-    places = np.flatnonzero(hits)
-    count, width = hits.shape
-    if len(places) == wanted * count:
-        columns = places.reshape(count, wanted) - (np.arange(count) * width)[:, None]
-        if ((columns >= 0) & (columns < width)).all():
-            return columns, np.ones(count, dtype=bool)
-    row = places // width
-    before = np.searchsorted(row, np.arange(count + 1))
-    enough = np.diff(before) >= wanted
-    columns = np.zeros((count, wanted), dtype=np.int64)
-    chosen = before[:-1][enough][:, None] + np.arange(wanted)
-    columns[enough] = places[chosen] - (np.flatnonzero(enough) * width)[:, None]
-    return columns, enough
+def _or_absent(numbers: Numbers) -> np.ndarray:
+    missing = numbers.bits == _ONE_CHARACTER
+    return np.where(missing, ABSENT, numbers.values) if missing.any() else numbers.values
 
 
-def _field(
-    words: np.ndarray, starts: np.ndarray, before: np.ndarray, after: np.ndarray, sure: np.ndarray
-) -> np.ndarray:
-    """The number between two columns, -1 if there is nothing; rows without digits are no longer sure."""
-    digits = after - before - 1
-    sure &= (digits >= 0) & (digits <= _DIGITS_TOGETHER)
-    counts = np.clip(digits, 0, _DIGITS_TOGETHER)
-    values, valid = decimal_numbers(words, starts + after, counts)
-    sure &= valid
-    return np.where(counts == 0, ABSENT, values)
+def _mates(batch: RecordBatch, rows: HeaderRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Whether each header ends with a slash and a digit [N], that digit or -1 [N] int64, and whether it
+    has no other slash [N]."""
+    ends = batch.layout.header_end
+    digits = batch.data[ends - 1] - np.uint8(_ZERO)
+    has_mate = batch.data[ends - 2] == _SLASH
+    has_mate &= digits < 10
+    has_mate &= rows.lengths > 0
+    slashes = rows.bytes == _SLASH
+    if np.count_nonzero(slashes) == np.count_nonzero(has_mate):
+        plain = np.ones(len(batch), dtype=bool)
+    else:
+        plain = np.count_nonzero(slashes, axis=1) == has_mate
+    mates = digits.astype(np.int64)
+    if not has_mate.all():
+        mates[~has_mate] = ABSENT
+    return has_mate, mates, plain
 
 
-def _printable(letters: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+def _printable(rows: HeaderRows) -> np.ndarray:
     """Rows in which every character is ASCII between ! and ~: no blank of any kind."""
+    letters, lengths = rows.bytes, rows.lengths
     padding = letters.size - int(lengths.sum())
-    unusual = (letters < 33) | (letters > 126)
+    unusual = letters - np.uint8(_FIRST_PRINTABLE) > _LAST_PRINTABLE - _FIRST_PRINTABLE
     if np.count_nonzero(unusual) == padding:
         return np.ones(len(lengths), dtype=bool)
-    return np.count_nonzero(unusual, axis=1) == width - lengths
+    return np.count_nonzero(unusual, axis=1) == letters.shape[1] - lengths

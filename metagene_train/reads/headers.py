@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from metagene_train.config import HEADER_REGEX
+HEADER_REGEX = (
+    r"^lbl\|(?P<class_id>\d+)\|(?P<tax_id>\d+)?\|(?P<readlen>\d+)?"
+    r"\|(?P<name>[^/\s]+)(?:/(?P<mate>\d+))?$"
+)
+"""Header template of the guide (section 8): ``lbl|class_id|tax_id|readlen|name/mate``."""
 
 LARGEST_CLASS_ID = 2**31 - 1
 """Class ids are kept as 32-bit integers in the read index."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 SAMPLE_SIZE = 10_000
+
+Fetch = Callable[[list[int]], Sequence[bytes]]
+"""The sequences at these places (from 0, ascending) of what was offered."""
 
 
 class Reservoir:
@@ -17,31 +20,42 @@ class Reservoir:
     """
 
     def __init__(self, size: int = SAMPLE_SIZE, seed: int = 0):
-        self._random = random.Random(seed)
+        self._random = np.random.default_rng(seed)
         self._size = size
         self._kept: list[bytes] = []
         self._offered = 0
-        self._weight = 1.0
-        self._next = 0
+        self._log_weight = 0.0
+        self._last_taken = size - 1
+        self._positions, self._slots = self._draw()
 
     @property
     def sequences(self) -> tuple[bytes, ...]:
         return tuple(self._kept)
 
-    def offer(self, count: int, sequence: Callable[[int], bytes]) -> None:
-        """The next ``count`` sequences of the stream; ``sequence(i)`` fetches one that is taken."""
-        while self._next < self._offered + count:
-            self._take(sequence(self._next - self._offered))
-        self._offered += count
+    def offer(self, count: int, fetch: Fetch) -> None:
+        """The next ``count`` sequences of the stream."""
+        first = min(count, self._size - len(self._kept))
+        if first:
+            self._kept += fetch(list(range(first)))
+        end = self._offered + count
+        while True:
+            due = int(np.searchsorted(self._positions, end))
+            if due:
+                places = (self._positions[:due] - self._offered).tolist()
+                for slot, sequence in zip(self._slots[:due].tolist(), fetch(places), strict=True):
+                    self._kept[slot] = sequence
+            self._positions, self._slots = self._positions[due:], self._slots[due:]
+            if len(self._positions):
+                break
+            self._positions, self._slots = self._draw()
+        self._offered = end
 
-    def _take(self, sequence: bytes) -> None:
-        """Keep a sequence, and choose the position of the one after it."""
-        if len(self._kept) < self._size:
-            self._kept.append(sequence)
-        else:
-            self._kept[self._random.randrange(self._size)] = sequence
-        self._next += 1
-        if len(self._kept) == self._size:
-            self._weight *= math.exp(math.log(1.0 - self._random.random()) / self._size)
-            gap = math.log(1.0 - self._random.random()) / math.log1p(-self._weight)
-            self._next += math.floor(gap)
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next positions of the stream to be taken, and which of those kept each replaces."""
+        uniform = 1.0 - self._random.random((2, self._size))
+        log_weights = self._log_weight + np.cumsum(np.log(uniform[0])) / self._size
+        with np.errstate(divide="ignore"):
+            gaps = np.floor(np.log(uniform[1]) / np.log1p(-np.exp(log_weights)))
+        positions = self._last_taken + np.cumsum(gaps.astype(np.int64) + 1)
+        self._log_weight, self._last_taken = float(log_weights[-1]), int(positions[-1])
+        return positions, self._random.integers(0, self._size, self._size)

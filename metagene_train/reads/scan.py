@@ -129,11 +129,9 @@ class _Tally:
             self._reject(batch, columns, accepted)
         if self._writer:
             class_ids = columns.class_id if columns else np.full(len(batch), -1)
+            spans = layout.ends - layout.starts
             self._writer.append(
-                batch.offsets()[accepted],
-                (layout.ends - layout.starts)[accepted],
-                layout.length[accepted],
-                class_ids[accepted],
+                *(_chosen(values, accepted) for values in (batch.offsets(), spans, layout.length, class_ids))
             )
         self._records += len(batch)
         self._accepted += int(np.count_nonzero(accepted))
@@ -156,13 +154,13 @@ class _Tally:
     def _count_sequences(
         self, batch: RecordBatch, rows: HeaderRows, sound: np.ndarray, usable: np.ndarray
     ) -> None:
-        lengths = batch.layout.length[sound]
+        lengths = _chosen(batch.layout.length, sound)
         self._lengths.add(lengths)
         self._total_bases += int(lengths.sum())
         self._longest = max(self._longest, int(lengths.max(initial=0)))
         self._bases += count_letters(batch, rows)
         places = np.flatnonzero(usable)
-        self._reservoir.offer(len(places), lambda place: batch.sequence(places[place]))
+        self._reservoir.offer(len(places), lambda wanted: batch.sequences(places[wanted]))
         for record in places[:_QUALITIES_LOOKED_AT].tolist():
             quality = batch.quality(record)
             if quality:
@@ -170,10 +168,10 @@ class _Tally:
                 self._quality = min(low, *quality), max(high, *quality)
 
     def _count_classes(self, batch: RecordBatch, columns: HeaderColumns, accepted: np.ndarray) -> None:
-        class_ids = columns.class_id[accepted]
+        class_ids = _chosen(columns.class_id, accepted)
         self._classes.add(class_ids)
-        self._mates.add(np.maximum(columns.mate[accepted], 0))
-        self._taxa.add(class_ids, columns.tax_id[accepted])
+        self._mates.add(np.maximum(_chosen(columns.mate, accepted), 0))
+        self._taxa.add(class_ids, _chosen(columns.tax_id, accepted))
         self._order.add(class_ids)
         stale = accepted & (columns.readlen >= 0) & (columns.readlen != batch.layout.length)
         for record in np.flatnonzero(stale)[: self._readlen.wanted].tolist():
@@ -228,3 +226,8 @@ class _Tally:
             headers_digest=f"{self._header_sum:016x}",
             sample=self._reservoir.sequences,
         )
+
+
+def _chosen(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The wanted values; mostly they are all wanted, and need not be copied."""
+    return values if wanted.all() else values[wanted]

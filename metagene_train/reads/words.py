@@ -1,4 +1,4 @@
-"""Many short byte strings at once: loads of eight bytes from any position of a buffer.
+"""Many short byte strings at once, as rows of eight-byte words taken from any position of a buffer.
 
 A buffer needs ``SPARE`` readable bytes before the first string and after the last one, because
 loads reach beyond a string's ends; what they bring along is masked out.
@@ -6,10 +6,13 @@ loads reach beyond a string's ends; what they bring along is masked out.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 SPARE = 512
 LONGEST_ROW = SPARE - 8
+WORD = 8
 
 _LOW_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(9)], dtype=np.uint64)
 """Masks that keep the first 0..8 bytes of a little-endian word."""
@@ -18,53 +21,91 @@ _ZEROS = np.uint64(0x3030303030303030)
 _HIGH_BITS = np.uint64(0x8080808080808080)
 _ABOVE_NINE = np.uint64(0x7676767676767676)
 _EVEN_BYTES = np.uint64(0x000000FF000000FF)
+_ONE_BYTE, _EIGHT_BYTES, _NINE_BYTES = np.uint64(8), np.uint64(64), np.uint64(72)
 
 
-def words_of(buffer: np.ndarray) -> np.ndarray:
-    """A view [len - 7] uint64 of a uint8 buffer in which element i holds bytes i..i+7."""
-    return np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
+def gather_words(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Strings of a uint8 buffer as rows of words [N, W] uint64, zero-padded to the longest.
 
-
-def gather_words(words: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Strings of at most ``LONGEST_ROW`` bytes as rows of words [N, W], zero-padded to the longest."""
-    columns = np.arange(0, max(8, int(lengths.max(initial=0))), 8, dtype=np.int64)
-    rows = words[starts[:, None] + columns]
-    rows &= _LOW_BYTES[np.clip(lengths[:, None] - columns, 0, 8)]
+    Strings are of at most ``LONGEST_ROW`` bytes, or one longer one at a time. All words of a row
+    are copied at once, which costs as much as one word does.
+    """
+    longest = int(lengths.max(initial=1))
+    width = -(-longest // WORD) * WORD
+    strings = np.ndarray((len(buffer) - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))
+    rows = strings[starts].view("<u8").reshape(len(starts), width // WORD)
+    shortest = int(lengths.min(initial=longest))
+    for column in range(shortest // WORD, width // WORD):
+        if shortest == longest:
+            rows[:, column] &= _LOW_BYTES[longest - WORD * column]
+        else:
+            rows[:, column] &= _LOW_BYTES[np.minimum(np.maximum(lengths - WORD * column, 0), WORD)]
     return rows
 
 
-def decimal_numbers(words: np.ndarray, ends: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers written with ``counts`` (0..8) ASCII digits that end before ``ends``.
+class Numbers(NamedTuple):
+    """The number that each of some words starts with."""
 
-    Returns values [N] int64 (0 for no digits) and whether every character was a digit [N]. Three
-    multiplications turn eight digits into a number (Lemire, "Quickly parsing eight digits", 2018).
+    values: np.ndarray
+    """int64 [N]; 0 where there are no digits."""
+    bits: np.ndarray
+    """uint64 [N]: bits of the word up to and with the character that ends the number."""
+    ended: np.ndarray
+    """bool [N]: whether that character is within the word and is the one that should end it."""
+
+
+def leading_numbers(words: np.ndarray, end: int) -> Numbers:
+    """Numbers of up to seven ASCII digits at the front of words [N], ended by the character ``end``.
+
+    Three multiplications turn eight digits into a number (Lemire, "Quickly parsing eight digits",
+    2018).
     """
-    unused = _LOW_BYTES[8 - counts]
-    digits = (words[ends - 8] & ~unused) | (_ZEROS & unused)
-    digits ^= _ZEROS
-    valid = ((digits + _ABOVE_NINE) | digits) & _HIGH_BITS == 0
-    pairs = digits * np.uint64(10) + (digits >> np.uint64(8))
-    values = (pairs & _EVEN_BYTES) * np.uint64(0x000F424000000064)
-    values += ((pairs >> np.uint64(16)) & _EVEN_BYTES) * np.uint64(0x0000271000000001)
-    return (values >> np.uint64(32)).astype(np.int64), valid
+    digits = words ^ _ZEROS
+    others = digits + _ABOVE_NINE
+    others |= digits
+    others &= _HIGH_BITS
+    others ^= others - np.uint64(1)
+    # Now every bit up to the highest one of the first byte that is no digit.
+    bits = np.bitwise_count(others).astype(np.uint64)
+    ended = ((digits >> (bits - _ONE_BYTE)) & _LOW_BYTES[1]) == np.uint64(end) ^ (_ZEROS & _LOW_BYTES[1])
+    digits <<= _NINE_BYTES - bits
+    pairs = digits * np.uint64(10)
+    digits >>= _ONE_BYTE
+    pairs += digits
+    values = pairs & _EVEN_BYTES
+    values *= np.uint64(0x000F424000000064)
+    pairs >>= np.uint64(16)
+    pairs &= _EVEN_BYTES
+    pairs *= np.uint64(0x0000271000000001)
+    values += pairs
+    values >>= np.uint64(32)
+    return Numbers(values.view(np.int64), bits, ended)
+
+
+def drop_bits(words: np.ndarray, following: np.ndarray, bits: np.ndarray | np.uint64) -> np.ndarray:
+    """The eight bytes that start so many ``bits`` (8..64) after the start of words [N]."""
+    dropped: np.ndarray = (words >> bits) | (following << (_EIGHT_BYTES - bits))
+    return dropped
 
 
 def hash_rows(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """64-bit hashes [N] of zero-padded rows of words; padding columns do not change them.
 
-    Each word is mixed so that every bit reaches every bit (the finaliser of MurmurHash3) and
-    weighted by its column, so neither equal words nor equal differences cancel.
+    Each word is multiplied with a constant of its column and mixed on until every bit reaches
+    nearly every bit, so neither equal words nor equal differences cancel.
     """
-    mixed = rows ^ (rows >> np.uint64(33))
-    mixed *= np.uint64(0xFF51AFD7ED558CCD)
-    mixed ^= mixed >> np.uint64(33)
-    mixed *= _column_weights(rows.shape[1])
-    mixed ^= mixed >> np.uint64(29)
-    total = mixed.sum(axis=1, dtype=np.uint64)
-    total += lengths.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    total = lengths.astype(np.uint64)
+    total *= np.uint64(0x9E3779B97F4A7C15)
+    for column, weight in enumerate(_column_weights(rows.shape[1])):
+        mixed = rows[:, column] * weight
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= np.uint64(0xFF51AFD7ED558CCD)
+        mixed ^= mixed >> np.uint64(29)
+        total += mixed
     total ^= total >> np.uint64(32)
     total *= np.uint64(0xC4CEB9FE1A85EC53)
-    return total ^ (total >> np.uint64(29))
+    total ^= total >> np.uint64(29)
+    return total
 
 
 def _column_weights(count: int) -> np.ndarray:
