@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import statistics
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -180,8 +181,11 @@ def _coverage_section(evaluation: dict[str, Any]) -> str:
 
 def _resources_section(run_dir: Path) -> str:
     """Predicted beside measured; a row needs at least one of the two."""
-    predicted = (read_record(run_dir / "predicted.json") or {}).get("memory", {})
+    record = read_record(run_dir / "predicted.json") or {}
+    predicted = record.get("memory", {})
+    speed = (record.get("time") or {}).get("reads_per_s") or {}
     lines = read_metric_lines(run_dir)
+    speeds = [line["reads_per_s"] for line in lines if line.get("reads_per_s") is not None]
 
     def highest(name: str) -> float | None:
         return max((line[name] for line in lines if line.get(name) is not None), default=None)
@@ -190,6 +194,11 @@ def _resources_section(run_dir: Path) -> str:
         ("allocated by PyTorch, peak (GiB)", predicted.get("live_gib"), highest("peak_allocated_gib")),
         ("reserved by PyTorch, peak (GiB)", predicted.get("reserved_gib"), highest("peak_reserved_gib")),
         ("whole device (GiB)", predicted.get("device_gib"), None),
+        (
+            "reads per second",
+            speed.get("expected"),
+            statistics.median(speeds[1:] or speeds) if speeds else None,
+        ),
     ]
     known = [
         (name, *("–" if value is None else f"{value:.2f}" for value in values))
@@ -198,7 +207,7 @@ def _resources_section(run_dir: Path) -> str:
     ]
     if not known:
         return ""
-    return "<h2>Memory: predicted and measured</h2>" + _table(("", "predicted", "measured"), known)
+    return "<h2>Predicted and measured</h2>" + _table(("", "predicted", "measured"), known)
 
 
 def _pictures(directory: Path) -> list[str]:

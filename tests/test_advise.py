@@ -854,3 +854,61 @@ def test_an_evaluation_alone_is_evidence_too() -> None:
         source="log", evaluations=tuple(Evaluation(step=i, loss=v) for i, v in enumerate(values, 1))
     )
     assert [symptom.symptom for symptom in detect(evidence)] == ["overfitting"]
+
+
+# ---------------------------------------------------------------- the baseline, and the predicted speed
+
+
+def judged(run: Path, gain: list[float], model: float, kmer: float) -> None:
+    """`metagene evaluate`'s record in a run directory."""
+    (run / "evaluation").mkdir()
+    record = {
+        "fasta": "val.fa",
+        "reads": 600,
+        "model": {"macro_f1": model},
+        "baseline": {"k": 4, "kmer": {"macro_f1": kmer}},
+        "accuracy_gain": gain,
+    }
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("validation", "gain", "kind"),
+    [
+        ([2.0, 1.5, 1.2, 1.19], [-0.47, -0.38], "underfitting"),
+        ([2.0, 1.5, 1.6, 1.8], [-0.10, -0.02], "overfitting"),
+        ([2.0, 1.5, 1.2, 1.19], [-0.02, 0.03], None),
+        ([2.0, 1.5, 1.2, 1.19], [0.05, 0.10], None),
+    ],
+)
+def test_a_model_that_the_regression_beats_is_not_healthy(tmp_path, capsys, validation, gain, kind):
+    run = write_run(tmp_path / "run", losses(falling(3.0, 1.0)), evaluated(validation))
+    judged(run, gain, 0.144, 0.626)
+    code, report = found(capsys, "--run", run)
+    mine = [finding for finding in report["findings"] if finding["id"] == "A20"]
+    assert code == 0 and bool(mine) == (kind is not None)
+    if kind:
+        assert (mine[0]["severity"], mine[0]["measured"], mine[0]["threshold"]) == ("warn", 0.144, 0.626)
+        assert report["verdict"].startswith(kind)
+
+
+@pytest.mark.parametrize(
+    ("measured", "symptom"), [(20.0, True), (60.0, False), (130.0, False), (500.0, False)]
+)
+def test_measured_speed_is_held_against_the_predicted_one(tmp_path, capsys, measured, symptom):
+    run = write_run(
+        tmp_path / "run", losses(falling(3.0, 1.0), reads_per_s=measured), evaluated([2.0, 1.5, 1.2, 1.19])
+    )
+    predicted = {"time": {"reads_per_s": {"expected": 140.0, "low": 100.0, "high": 180.0}}}
+    (run / "predicted.json").write_text(json.dumps(predicted))
+    _, report = found(capsys, "--run", run)
+    found_titles = [finding["title"] for finding in report["findings"] if finding["id"].startswith("A21")]
+    expected = (
+        "Far slower than predicted"
+        if symptom
+        else "Speed as predicted"
+        if 100 <= measured <= 180
+        else "Speed differs from the prediction"
+    )
+    assert found_titles == [expected]
+    assert ("slow" in report["verdict"]) == symptom

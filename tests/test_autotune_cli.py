@@ -196,3 +196,22 @@ def test_recorded_verdicts_on_memory_are_those_of_the_dry_run(capsys: pytest.Cap
     assert all(check["agrees"] for check in checks)
     measured = {check["id"]: check["live_gb"] for check in checks}
     assert measured["GM-CLAIM-RECIPE-PEAK"] == pytest.approx(13.06, rel=0.01)
+
+
+def test_headers_of_another_pattern_and_a_tokenizer_of_its_own_go_into_the_config(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    regex, output = r"lbl\|(?P<class_id>\d+)\|", tmp_path / "recommended.yaml"
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
+    (inputs["--encoder"] / "tokenizer.json").rename(tokenizer / "tokenizer.json")
+    options = ["autotune", "--device", "cpu", *arguments(inputs), "--tokenizer", str(tokenizer), "--quiet"]
+    options += ["--index-dir", str(tmp_path / "index"), "-o", str(output), "--header-regex"]
+    assert main([*options, regex]) == 0
+    config = load_config(output).config
+    assert config.dataset.header_regex == regex
+    assert config.dataset.index_dir == str(tmp_path / "index") and (tmp_path / "index").is_dir()
+    assert config.tokenizer.name_or_path == str(tokenizer)
+
+    assert main([*options, "(", "--force"]) == 2
+    assert "--header-regex is not a regular expression" in capsys.readouterr().err

@@ -24,5 +24,14 @@ def test_a_run_keeps_what_was_foretold_and_its_report_shows_it(tmp_path):
     assert f"<td>{record['memory']['device_gib']:.2f}</td>" in report_html(directory)
 
 
-def test_nothing_is_foretold_of_a_run_on_the_cpu(tmp_path):
-    assert foretell(tiny_config(tmp_path).model_copy(update={"device": "cpu"})) is None
+def test_speed_is_foretold_of_a_run_on_the_cpu_and_stands_beside_what_was_measured(tmp_path):
+    config = tiny_config(tmp_path).model_copy(update={"device": "cpu"})
+    record = foretell(config)
+    speed = record["time"]["reads_per_s"]
+    assert 0 < speed["low"] <= speed["expected"] <= speed["high"]
+    assert "memory" not in record and "fits" not in record
+
+    train(config, quiet=True, predicted=record)
+    report = report_html(tmp_path / "run")
+    assert f"<td>reads per second</td><td>{speed['expected']:.2f}</td>" in report
+    assert "reserved by PyTorch" not in report

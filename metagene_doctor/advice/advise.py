@@ -10,7 +10,7 @@ from metagene_doctor.advice.budget import Budget, bias, usable_after_failure
 from metagene_doctor.advice.changes import ConfigChange, shown
 from metagene_doctor.advice.dry_run import Predictor, predictor
 from metagene_doctor.advice.evidence import Evidence, read_run
-from metagene_doctor.advice.explain import compare_memory, explain_memory
+from metagene_doctor.advice.explain import compare_memory, compare_speed, explain_memory
 from metagene_doctor.advice.findings import healthy, other_findings, remedy_findings, symptom_finding
 from metagene_doctor.advice.logs import read_log
 from metagene_doctor.advice.remedies import TAKES_MEMORY, Plan, Situation, plan
@@ -94,6 +94,7 @@ def advise(
         findings.append(explain_memory(evidence, config, usable, budget.predict(config)))
     else:
         findings += compare_memory(evidence)
+    findings += compare_speed(evidence)
     findings += unknown
     if not named:
         return Advice(tuple(findings), _nothing_found(evidence, findings))

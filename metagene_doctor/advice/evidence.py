@@ -76,6 +76,8 @@ class Evidence:
     predicted: Mapping[str, Any] | None = None
     doctor: Mapping[str, Any] | None = None
     summary: Mapping[str, Any] | None = None
+    evaluation: Mapping[str, Any] | None = None
+    """What ``metagene evaluate`` found: its ``metrics.json``."""
     config: RunConfig | None = None
 
     def typical(self, name: str) -> float | None:
@@ -120,6 +122,7 @@ def read_run(run_dir: Path) -> Evidence:
         predicted=_read_json(run_dir / "predicted.json"),
         doctor=doctor,
         summary=summary or None,
+        evaluation=_read_json(run_dir / "evaluation" / "metrics.json"),
         config=load_config(config_file).config if config_file.exists() else None,
     )
 

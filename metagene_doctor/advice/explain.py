@@ -8,6 +8,7 @@ from typing import Any
 from metagene_doctor.advice.dry_run import padded_length
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.memory_symptoms import FOREIGN_GIB, is_fragmented, needed_gib
+from metagene_doctor.advice.speed_symptoms import FAR_BELOW_PREDICTION, predicted_reads_per_s
 from metagene_doctor.advice.symptom import gib
 from metagene_doctor.finding import Finding, Severity
 from metagene_train.config import RunConfig
@@ -55,6 +56,29 @@ def compare_memory(evidence: Evidence) -> list[Finding]:
             reserved,
             f"Reserved memory peaked at {gib(measured)}, {off:+.1%} from the {gib(reserved)} predicted",
             Severity.PASS if agrees else Severity.INFO,
+        )
+    ]
+
+
+def compare_speed(evidence: Evidence) -> list[Finding]:
+    """Speed as measured and as predicted; far below the prediction is a symptom (A21), not this."""
+    measured, predicted = evidence.typical("reads_per_s"), predicted_reads_per_s(evidence)
+    if measured is None or predicted is None or measured < FAR_BELOW_PREDICTION * predicted[1]:
+        return []
+    expected, low, high = predicted
+    within = low <= measured <= high
+    title = "Speed as predicted" if within else "Speed differs from the prediction"
+    return [
+        Finding(
+            id="A21.prediction",
+            title=title,
+            severity=Severity.PASS if within else Severity.INFO,
+            scope="run",
+            measured=round(measured, 2),
+            threshold=round(expected, 2),
+            unit="reads/s",
+            why=f"{measured:,.3g} reads/s, where {expected:,.3g} ({low:,.3g} to {high:,.3g}) were predicted.",
+            confidence="estimated",
         )
     ]
 

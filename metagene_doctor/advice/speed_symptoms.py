@@ -20,6 +20,8 @@ EVALUATION_SHARE = 0.25
 """Share of the run spent evaluating above which fewer evaluations pay."""
 EVALUATION_SECONDS = 60.0
 """Below this no share of time is worth changing."""
+FAR_BELOW_PREDICTION = 0.5
+"""Share of the slow end of the predicted speed below which something else holds the run back."""
 ITERATIONS_PER_S = 1.0
 """The guide (section 5) calls training slower than this too slow."""
 
@@ -60,6 +62,16 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
                     f"The peak is {gib(reserved)} of {gib(capacity_gib)} usable at {pace}, while {what}",
                 )
             )  # fmt: skip
+    slowest = predicted_reads_per_s(evidence)
+    if slowest and speed is not None and speed < FAR_BELOW_PREDICTION * slowest[1]:
+        found.append(
+            _slow(
+                "A21", "Far slower than predicted", round(speed, 2), round(slowest[1], 2), "reads/s",
+                f"{speed:,.3g} reads/s, where {slowest[0]:,.3g} ({slowest[1]:,.3g} to {slowest[2]:,.3g}) "
+                "were predicted for this device: other processes on it, a limit on power or processors, or "
+                "heat (metagene doctor looks at them)",
+            )
+        )  # fmt: skip
     evaluating = sum(e.seconds or 0.0 for e in evidence.evaluations)
     if evidence.seconds and evaluating > max(EVALUATION_SHARE * evidence.seconds, EVALUATION_SECONDS):
         found.append(
@@ -80,6 +92,12 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
             )
         )  # fmt: skip
     return found
+
+
+def predicted_reads_per_s(evidence: Evidence) -> tuple[float, float, float] | None:
+    """Expected, low and high reads per second that ``predicted.json`` has for the device of the run."""
+    speed = ((evidence.predicted or {}).get("time") or {}).get("reads_per_s")
+    return (speed["expected"], speed["low"], speed["high"]) if speed else None
 
 
 def _spare_use(config: RunConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from metagene_doctor.advice.baseline_symptoms import below_baseline
 from metagene_doctor.advice.ending import ending
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.fit_symptoms import drift, not_learning, overfitting, underfitting
@@ -13,15 +14,14 @@ from metagene_doctor.advice.symptom import Symptom
 
 def detect(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]:
     """All symptoms of a run, gravest kind first. ``capacity_gib`` is the usable memory of the device."""
+    fit = [*not_learning(evidence), *collapse(evidence), *overfitting(evidence), *underfitting(evidence)]
     return [
         *out_of_memory(evidence),
         *host_memory(evidence),
         *ending(evidence),
         *instability(evidence),
-        *not_learning(evidence),
-        *collapse(evidence),
-        *overfitting(evidence),
-        *underfitting(evidence),
+        *fit,
+        *below_baseline(evidence, fit),
         *slow(evidence, capacity_gib),
         *drift(evidence),
     ]

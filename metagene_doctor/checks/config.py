@@ -12,7 +12,7 @@ from metagene_doctor.checks.unseen import not_judged
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration
-from metagene_train.config import METAGENE_1
+from metagene_train.config import HEADER_REGEX, METAGENE_1
 
 config_finding = partial(Finding, scope="config")
 
@@ -62,15 +62,23 @@ def autotune_command(facts: Facts) -> str:
     if facts.run.path is not None:
         parts.append(f"--config {quote(facts.run.path)}")
     else:
-        encoder = facts.run.config.model.encoder_path
+        config = facts.run.config
+        encoder, tokenizer = config.model.encoder_path, config.tokenizer.name_or_path
         given = {
             "--fasta": facts.train and ("train.fa" if facts.train.stream else facts.train.path),
             "--val": facts.val and ("val.fa" if facts.val.stream else facts.val.path),
             "--mapping": facts.mapping and facts.mapping.path,
-            "--encoder": encoder if encoder != METAGENE_1 else None,
+            "--header-regex": _unless(config.dataset.header_regex, HEADER_REGEX),
+            "--encoder": _unless(encoder, METAGENE_1),
+            "--tokenizer": _unless(tokenizer, encoder),
+            "--index-dir": config.dataset.index_dir,
         }
         parts += [f"{option} {quote(str(path))}" for option, path in given.items() if path]
     return " ".join([*parts, "-o recommended.yaml"])
+
+
+def _unless(value: str, usual: str) -> str | None:
+    return None if value == usual else value
 
 
 def fits_gpu(facts: Facts) -> Iterator[Finding]:

@@ -18,7 +18,10 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
 @click.option("--fasta", type=click.Path(path_type=Path), help="Training reads; their lengths decide.")
 @click.option("--val", type=click.Path(path_type=Path), help="Validation reads.")
 @click.option("--mapping", type=click.Path(path_type=Path), help="Mapping of class ids to labels (TSV).")
+@click.option("--header-regex", metavar="REGEX", help="Header pattern with a group (?P<class_id>...).")
 @click.option("--encoder", help="Directory of a Llama-like encoder  [default: METAGENE-1].")
+@click.option("--tokenizer", help="Directory or file of its tokenizer  [default: the encoder's].")
+@click.option("--index-dir", type=click.Path(path_type=Path), help="Where read indexes are kept.")
 @click.option("--config", type=click.Path(path_type=Path), help="Config to start from.")
 @click.option("--goal", type=click.Choice(GOALS), default="balanced", show_default=True)
 @click.option(

@@ -188,7 +188,8 @@ def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> Run
         try:
             setattr(getattr(config, section), key, value)
         except ValidationError as error:
-            raise click.UsageError(f"--{option.replace('_', '-')} {error.errors()[0]['msg']}") from None
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise click.UsageError(f"--{option.replace('_', '-')} {reason}") from None
         given.add(dotted)
     own = Path(config.model.encoder_path).expanduser() / "tokenizer.json"
     if overrides["encoder"] is not None and "tokenizer.name_or_path" not in given and own.is_file():

@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory.device import found
+from metagene_doctor.memory.device import found, host
 from metagene_train.config import RunConfig
 
 
 def foretell(config: RunConfig) -> dict[str, Any] | None:
-    """The estimate of this run on the GPU of this machine, as JSON, for ``predicted.json``.
+    """The estimate of this run on the GPU of this machine, or its processor, as JSON, for ``predicted.json``.
 
-    None where no run will use a GPU, or without a mapping (the run itself says that it needs one).
-    Lengths are ``tokenizer.max_length``: an upper bound when all reads are shorter.
+    None without a mapping (the run itself says that it needs one). Lengths are ``tokenizer.max_length``:
+    an upper bound of memory, and a lower one of speed, when reads are shorter. A processor's record has
+    no memory: what is modelled is the allocator of a GPU.
     """
-    device = None if config.device == "cpu" else found(rulebook.load())
-    if device is None or config.dataset.mapping_tsv is None:
+    if config.dataset.mapping_tsv is None:
         return None
-    return foretold_on(config, device.rates)
+    card = None if config.device == "cpu" else found(rulebook.load())
+    if card is not None:
+        return foretold_on(config, card.rates)
+    record = foretold_on(config, host().rates)
+    return {key: value for key, value in record.items() if key not in ("memory", "fits")}
 
 
 def foretold_on(config: RunConfig, card: rulebook.Gpu) -> dict[str, Any]:

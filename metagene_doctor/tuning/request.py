@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from metagene_doctor import rulebook
 from metagene_doctor.memory import device, read_lengths
 from metagene_doctor.rulebook.schema import Policy
@@ -24,7 +26,10 @@ class Wishes:
     fasta: Path | None = None
     val: Path | None = None
     mapping: Path | None = None
+    header_regex: str | None = None
     encoder: str | None = None
+    tokenizer: str | None = None
+    index_dir: Path | None = None
     gpu: str | None = None
     gpu_mem: float | None = None
     cpu: bool = False
@@ -55,7 +60,12 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
     book = rulebook.load(wishes.rules)
     loaded = load_config(wishes.config)
     paths = _paths(wishes, loaded.config, set(loaded.lines))
-    base = with_values(loaded.config, paths)
+    try:
+        base = with_values(loaded.config, paths)
+    except ValidationError as error:
+        # Of what the options set, the header pattern alone can be malformed.
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--header-regex {reason}") from None
     architecture = Architecture.of(
         encoder_architecture(base.model.encoder_path, base.model.revision), base.model.encoder_layers
     )
@@ -102,6 +112,13 @@ def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str]
         values["model.encoder_path"] = str(directory.absolute()) if is_local else wishes.encoder
         if is_local and "tokenizer.name_or_path" not in given and (directory / "tokenizer.json").is_file():
             values["tokenizer.name_or_path"] = values["model.encoder_path"]
+    if wishes.tokenizer is not None:
+        local = Path(wishes.tokenizer).expanduser()
+        values["tokenizer.name_or_path"] = str(local.absolute()) if local.exists() else wishes.tokenizer
+    if wishes.header_regex is not None:
+        values["dataset.header_regex"] = wishes.header_regex
+    if wishes.index_dir is not None:
+        values["dataset.index_dir"] = str(wishes.index_dir.absolute())
     return values
 
 

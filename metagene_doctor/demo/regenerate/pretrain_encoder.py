@@ -1,7 +1,6 @@
 """Pre-train the demo encoder on the training regions, without labels.
 
-    python -m metagene_doctor.demo.regenerate.pretrain_encoder --steps 3200 --stop-after 2400 --own-4mers 0
-    python -m metagene_doctor.demo.regenerate.pretrain_encoder --steps 1000 --start data/encoder
+    python -m metagene_doctor.demo.regenerate.pretrain_encoder
 
 Three self-supervised questions are asked of the mean of a read's token vectors: what are the
 read's own 4-mers, what is the composition of the 20,000 bases around it, and which stretch of 40,000
@@ -9,8 +8,11 @@ bases does it come from, among all that the training regions have? The compositi
 asked for in principal components, each scaled to variance one: otherwise a few of them hold most of
 the variance, and close relatives differ in the rest. The questions teach, in minutes on a
 CPU, what next-token prediction teaches METAGENE-1 from 1.5 trillion bases: the genome signature that
-a read carries. No class is known to any of them, and validation regions are never read. Writes
-``config.json`` and ``model.safetensors`` (bfloat16) of ``data/encoder``, at every checkpoint.
+a read carries. No class is known to any of them, and validation regions are never read.
+
+The encoder does not start from noise: a token's vector says which bases the token is made of, and the
+layers start by passing vectors on unchanged. Random vectors need about twenty times as many reads to
+get as far. Writes ``config.json`` and ``model.safetensors`` (bfloat16), at every checkpoint.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ CANONICAL_4MERS = 136
 COMPONENTS = 16
 """Principal components of the composition that are asked for."""
 STRETCH_WEIGHT = 0.25
-"""Of the question of origin beside the one of composition."""
+"""Of the question of origin beside the two of composition."""
+EDGE = 3
+"""Bases at either end of a token that its first vector spells: 4-mers across two tokens need them."""
 LOG_STEPS = 50
 
 _CODE = np.full(256, 255, np.uint8)
@@ -186,24 +190,45 @@ class Batches:
         return ids, (ids != 0).unsqueeze(-1), torch.from_numpy(stretches), target, own
 
 
+def start_from_letters(encoder: LlamaModel, tokenizer: Tokenizer) -> None:
+    """Give each token a vector that spells it, and let every layer pass its input on unchanged.
+
+    The vector counts the canonical 4-mers inside the token and marks its first and last three bases.
+    """
+    index = canonical_4mers()
+    first_edge = CANONICAL_4MERS
+    with torch.no_grad():
+        for token, number in tokenizer.get_vocab().items():
+            bases = token.removeprefix("_")
+            if not bases or set(bases) - set("ACGT"):
+                continue
+            vector = encoder.embed_tokens.weight[number]
+            if len(bases) >= 4:
+                for kmer in canonical_at_each_base(np.frombuffer(bases.encode(), np.uint8), index):
+                    vector[kmer] += 1
+            for end, letters in enumerate((bases[:EDGE], bases[::-1][:EDGE])):
+                for place, base in enumerate(letters):
+                    vector[first_edge + 4 * (EDGE * end + place) + "ACGT".index(base)] += 1
+        for name, parameter in encoder.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=1000, help="steps of the schedule")
+    options.add_argument("--steps", type=int, default=3000)
     options.add_argument("--batch", type=int, default=128, help="reads per step")
-    options.add_argument("--stop-after", type=int, help="steps to take, when fewer than the schedule's")
-    options.add_argument("--start", help="directory of an encoder to go on from")
-    options.add_argument("--own-4mers", type=float, default=1.0, help="weight of the read's own 4-mers")
-    options.add_argument("--lr", type=float, default=1e-3)
+    options.add_argument("--lr", type=float, default=2e-3)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--checkpoint-steps", type=int, default=200)
     options.add_argument("--output", default=str(DATA / "encoder"))
     given = options.parse_args()
 
     torch.manual_seed(given.seed)
-    batches = Batches(Tokenizer.from_file(str(DATA / "encoder" / "tokenizer.json")), given.seed)
+    tokenizer = Tokenizer.from_file(str(DATA / "encoder" / "tokenizer.json"))
+    batches = Batches(tokenizer, given.seed)
     encoder = LlamaModel(architecture())
-    if given.start:
-        encoder = LlamaModel.from_pretrained(given.start, dtype=torch.float32)
+    start_from_letters(encoder, tokenizer)
     hidden = encoder.config.hidden_size
     composition = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, COMPONENTS))
     origin = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, batches.stretches))
@@ -220,8 +245,7 @@ def main() -> None:
     )
     began = time.monotonic()
     totals = np.zeros(3)
-    last = given.stop_after or given.steps
-    for step in range(1, last + 1):
+    for step in range(1, given.steps + 1):
         ids, mask, stretch, around, own = batches.next(given.batch)
         with torch.autocast("cpu", torch.bfloat16):
             # Reads are padded on the right, which a causal encoder cannot see: no attention mask.
@@ -230,7 +254,7 @@ def main() -> None:
             unexplained = nn.functional.mse_loss(composition(pooled).float(), around)
             surprise = nn.functional.cross_entropy(origin(pooled).float(), stretch)
             unknown = nn.functional.mse_loss(own_4mers(pooled).float(), own)
-        (given.own_4mers * unknown + unexplained + STRETCH_WEIGHT * surprise).backward()
+        (unknown + unexplained + STRETCH_WEIGHT * surprise).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
@@ -245,7 +269,7 @@ def main() -> None:
                 flush=True,
             )
             totals[:] = 0
-        if step % given.checkpoint_steps == 0 or step == last:
+        if step % given.checkpoint_steps == 0 or step == given.steps:
             save(encoder, given.output)
 
 
