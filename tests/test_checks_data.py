@@ -3,7 +3,7 @@
 import pytest
 from doctor_fixtures import encoder, environment, facts, reads, table, target
 
-from metagene_doctor.checks import config, data, integrity, labels, letters, split, tokens
+from metagene_doctor.checks import config, data, header_layouts, integrity, labels, letters, split, tokens
 from metagene_doctor.checks.registry import CHECKS, sections, select
 from metagene_doctor.checks.runner import Check, run_check
 from metagene_doctor.facts.facts import Gap, RunFacts
@@ -141,7 +141,7 @@ def test_header_suggestions(headers, expected):
 
 
 def test_suggested_patterns_can_be_configured():
-    for regex, _ in data.HEADER_TEMPLATES:
+    for regex, _ in header_layouts.HEADER_TEMPLATES:
         RunConfig.model_validate({"dataset": {"header_regex": regex}})
 
 

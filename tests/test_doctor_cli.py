@@ -561,3 +561,25 @@ def test_standard_input_that_is_no_reads_is_refused(capsys, monkeypatch):
     code, found = findings(capsys, "--fasta", "-")
     assert code == 1
     assert "standard input: not FASTA or FASTQ" in found["F01", "error"]["title"]
+
+
+def test_a_number_of_the_header_that_is_always_a_class_of_the_mapping_is_suggested(capsys, data):
+    path = data / "species.fq"
+    path.write_text(
+        "".join(
+            f"@SRR99.{i} species={100 + 7 * (i % 3)} len=80\n{s}\n+\n{'I' * len(s)}\n"
+            for i, s in enumerate(sequences(30))
+        )
+    )
+    mapping = data / "species.csv"
+    mapping.write_text("class_id;label_name\n100;a\n107;b\n114;c\n")
+    code, found = findings(capsys, "--fasta", path, "--mapping", mapping)
+    assert code == 1
+    assert ("F06", "info") not in found  # quality I alone says nothing about the encoding
+    suggestion = found["F07", "error"]["remedy"]["commands"][0]
+    regex = suggestion.removeprefix("--header-regex '").removesuffix("'")
+    assert "species=" in regex
+    code, found = findings(capsys, "--fasta", path, "--mapping", mapping, "--header-regex", regex)
+    assert code == 0
+    assert "3 classes" in found["F18", "info"]["title"]
+    assert ("F07", "error") not in found

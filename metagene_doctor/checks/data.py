@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.header_layouts import suggest_header
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.checks.unseen import largest_share, not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import at_most_percent, base_count, count, duration, file_size, percent
-from metagene_train.reads.headers import HEADER_REGEX
 
 data_finding = partial(Finding, scope="data")
-
-HEADER_TEMPLATES = (
-    (
-        r"^lbl\|(?P<class_id>\d+)\|(?P<tax_id>\d+)?\|(?P<readlen>\d+)?\|(?P<name>.+?)(?:/(?P<mate>\d+))?$",
-        "the guide's template with blanks in the name",
-    ),
-    (
-        r"^lbl\|(?P<class_id>\d+)\|(?P<tax_id>\d+)\|(?P<name>.+?)(?:/(?P<mate>\d+))?$",
-        "lbl|class_id|tax_id|name",
-    ),
-    (r"^lbl\|(?P<class_id>\d+)\|(?P<name>.+?)(?:/(?P<mate>\d+))?$", "lbl|class_id|name"),
-    (r"kraken:taxid\|(?P<class_id>\d+)", "Kraken's taxonomy tag, the taxon as class"),
-    (r"(?:^|[\s|;])(?:label|class|class_id)=(?P<class_id>\d+)", "a class=N field"),
-    (r"(?:^|[\s|;])tax(?:id|_id)?=(?P<class_id>\d+)", "a taxid=N field, the taxon as class"),
-    (r"\|(?P<class_id>\d+)$", "the class as the last field after |"),
-    (r"^(?P<class_id>\d+)[|_ ](?P<name>.+?)(?:/(?P<mate>\d+))?$", "the class as the first field"),
-)
-"""Header layouts to try when the configured one does not match, most specific first."""
 
 SHORT_READ = 30
 """Bases below which a read says little: about seven tokens of METAGENE-1."""
@@ -52,7 +33,10 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         if not total:
             yield from unseen(data_finding, "F07", reads, "header that does not match")
             continue
-        suggestion = suggest_header(reads.rejected_headers, regex) if total == reads.records else None
+        class_ids = frozenset(row.class_id for row in facts.classes or ())
+        suggestion = (
+            suggest_header(reads.rejected_headers, regex, class_ids) if total == reads.records else None
+        )
         if suggestion:
             remedy = Remedy(
                 text=f"They look like {suggestion[1]}:",
@@ -64,7 +48,9 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
                 "the headers."
             )
         share = total / reads.records
-        reasons = "; ".join(f"{rejected.count:,} {rejected.reason}" for rejected in unmatched[:3])
+        reasons = "; ".join(
+            f"of {rejected.count:,} the header {rejected.reason}" for rejected in unmatched[:3]
+        )
         first = unmatched[0].examples[0] if unmatched[0].examples else None
         yield data_finding(
             id="F07",
@@ -85,14 +71,6 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
 
 def _where(first: Example) -> str:
     return f"line {first.line:,}: {first.text!r}" if first.line else first.text
-
-
-def suggest_header(headers: tuple[str, ...], configured: str) -> tuple[str, str] | None:
-    """A (regular expression, description) that matches all of these headers, when a known one does."""
-    for regex, description in ((HEADER_REGEX, "the guide's template"), *HEADER_TEMPLATES):
-        if headers and regex != configured and all(re.search(regex, header) for header in headers):
-            return regex, description
-    return None
 
 
 def read_lengths(facts: Facts) -> Iterator[Finding]:

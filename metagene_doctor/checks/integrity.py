@@ -17,6 +17,9 @@ integrity_finding = partial(Finding, scope="data")
 PHRED_64 = 64
 """Lowest quality character of Illumina 1.3 and later in the Phred+64 encoding; Phred+33 starts at 33,
 and machines that write it show characters below 64 among the first reads."""
+HIGHEST_SHORT_READ_PHRED_33 = ord("K")
+"""Highest character (quality 42) that Illumina's machines write in Phred+33."""
+
 
 TEST_COMMANDS = {"gzip": "gzip -tv", "zstd": "zstd -tv", "xz": "xz -tv", "bzip2": "bzip2 -tv"}
 """Compression, with which the kinds of its damage start, and the command that shows the same damage."""
@@ -141,13 +144,13 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
     Illumina machines, which other tools have to be told.
     """
     for reads in facts.reads:
-        if reads.quality_range is not None and reads.quality_range[0] >= PHRED_64:
-            lowest, highest = map(chr, reads.quality_range)
+        lowest, highest = reads.quality_range or (0, 0)
+        if lowest >= PHRED_64 and highest > HIGHEST_SHORT_READ_PHRED_33:
             yield integrity_finding(
                 id="F06",
                 severity=Severity.INFO,
-                title=f"{reads.name}: qualities from {lowest} to {highest} look like Phred+64",
-                measured=reads.quality_range[0],
+                title=f"{reads.name}: qualities from {chr(lowest)} to {chr(highest)} look like Phred+64",
+                measured=lowest,
                 threshold=PHRED_64,
                 unit="lowest quality character",
                 why="Training does not use qualities; trimming tools must be told of this encoding.",
