@@ -228,8 +228,35 @@ def _plain_message(item: Any) -> str:
     return message.replace("should be", "must be")
 
 
+NAMES_ELSEWHERE = {
+    "learning_rate": "optimizer.lr",
+    "epochs": "training.max_epochs",
+    "num_epochs": "training.max_epochs",
+    "num_train_epochs": "training.max_epochs",
+    "per_device_train_batch_size": "training.batch_size",
+    "per_device_eval_batch_size": "training.eval_batch_size",
+    "micro_batch_size": "training.batch_size",
+    "gradient_accumulation_steps": "training.grad_accum_steps",
+    "max_seq_length": "tokenizer.max_length",
+    "model_max_length": "tokenizer.max_length",
+    "lora_alpha": "model.lora.alpha",
+    "lora_dropout": "model.lora.dropout",
+    "lora_r": "model.lora.r",
+    "rank": "model.lora.r",
+    "clip_grad_norm": "optimizer.max_grad_norm",
+    "gradient_clip_val": "optimizer.max_grad_norm",
+    "lr_scheduler_type": "scheduler.name",
+    "label_smoothing_factor": "loss.label_smoothing",
+    "load_in_4bit": "model.quantization",
+    "load_in_8bit": "model.quantization",
+}
+"""What transformers, PEFT and other trainers call our keys."""
+
+
 def _did_you_mean(dotted: str, known: set[str]) -> str:
     parent, _, leaf = dotted.rpartition(".")
+    if leaf in NAMES_ELSEWHERE:
+        return f"; did you mean {NAMES_ELSEWHERE[leaf]}?"
     siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == parent}
     if close := difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6):
         return f"; did you mean {siblings[close[0]]}?"

@@ -1,10 +1,12 @@
 """Configuration files: what loads, what is refused and with which words, and what survives an edit."""
 
+import re
+
 import pytest
 import yaml
 
 from metagene_train.config import RunConfig
-from metagene_train.config_file import dump_config, flatten, load_config, set_keys
+from metagene_train.config_file import NAMES_ELSEWHERE, dump_config, flatten, load_config, set_keys
 from metagene_train.errors import ConfigError, InputError
 
 GUIDE_RTX4090 = """\
@@ -110,6 +112,11 @@ def test_a_key_given_under_both_names_with_different_values_is_refused(write):
             r"unknown key training\.batchsize; did you mean training\.batch_size",
         ),
         ("lr: 1e-4\n", 1, r"unknown key lr; did you mean optimizer\.lr"),
+        (
+            "optimizer:\n  learning_rate: 1e-4\n",
+            2,
+            r"unknown key optimizer\.learning_rate; did you mean optimizer\.lr\?",
+        ),
         ("training:\n  batch_size: 0\n", 2, r"training\.batch_size: must be greater than 0 \(found 0\)"),
         ("model:\n  pooling: median\n", 2, r"model\.pooling: must be 'mean', 'max' or 'cls'"),
         ("model:\n  num_classes: many\n", 2, r"model\.num_classes: .*whole number.* or .*'auto'"),
@@ -190,3 +197,12 @@ def test_setting_keys_keeps_comments_order_and_guide_era_spelling(write):
     assert "  r: 8  # from the guide\n# about training\ntraining:\n" in text
     config = load_config(write(text)).config
     assert (config.model.lora.r, config.training.grad_accum_steps) == (8, 32)
+
+
+def test_other_names_of_keys_lead_to_keys_that_exist():
+    for name, dotted in NAMES_ELSEWHERE.items():
+        value = RunConfig()
+        for part in dotted.split("."):
+            value = getattr(value, part)
+        with pytest.raises(ConfigError, match=rf"did you mean {re.escape(dotted)}\?"):
+            load_config(None, [f"training.{name}=1"])
