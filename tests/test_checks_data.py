@@ -6,6 +6,7 @@ from doctor_fixtures import encoder, environment, facts, reads, table, target
 from metagene_doctor.checks import config, data, header_layouts, integrity, labels, letters, split, tokens
 from metagene_doctor.checks.registry import CHECKS, sections, select
 from metagene_doctor.checks.runner import Check, run_check
+from metagene_doctor.facts.audit import AuditFacts
 from metagene_doctor.facts.facts import Gap, RunFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
 from metagene_doctor.facts.reads import Bases, Damage, InputFile, Rejected
@@ -51,7 +52,16 @@ def test_ids_are_unique_and_every_check_explains_itself():
 
 
 def test_selection():
-    assert {check.id for check in select(["split"], ["V03"])} == {"V01", "V02", "V04", "V06", "V07"}
+    assert {check.id for check in select(["split"], ["V03"])} == {
+        "V01",
+        "V02",
+        "V04",
+        "V05",
+        "V06",
+        "V07",
+        "V08",
+        "V09",
+    }
     with pytest.raises(InputError, match="did you mean F0"):
         select(["F0O2"])
 
@@ -453,7 +463,7 @@ def test_validation_reads_are_wanted():
 def test_every_check_answers_for_itself():
     """On ordinary facts no check crashes, and every finding carries the id and scope of its check."""
     known = facts(
-        train=reads(), val=reads("val"), split=SplitFacts(val_reads=1000, train_reads=1000), repeats=RepeatFacts(reads=9, distinct=8),
+        train=reads(), val=reads("val"), split=SplitFacts(val_reads=1000, train_reads=1000), repeats=RepeatFacts(reads=9, distinct=8), audit=AuditFacts(),
         environment=environment(),
         encoder=encoder(), tokens=token_facts(), target=target(), memory=memory(20),
         speed=SpeedFacts(reads_per_s=1, slowest=1, fastest=1, limit="x"), **table((0, "a", 1), (1, "b", 2)),

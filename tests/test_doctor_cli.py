@@ -360,7 +360,7 @@ def test_only_and_skip_take_ids_and_scopes(capsys, data):
     _, found = findings(
         capsys, "--fasta", data / "train.fa", "--only", "f18", "--only", "labels", "--skip", "L06"
     )
-    assert {check for check, _ in found} == {"F18", "L01", "L02", "L03", "L04", "L05", "L07", "L09"}
+    assert {check for check, _ in found} == {"F18", "L01", "L02", "L03", "L04", "L05", "L07", "L08", "L09"}
 
 
 def test_checks_are_listed_and_explained(capsys):

@@ -19,6 +19,11 @@ from metagene_train.reads.records import iter_reads
 PATTERN = HeaderPattern()
 
 
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    monkeypatch.setattr(places, "ROUNDS", 12)
+
+
 def quickly(path):
     return look_quickly("train", path, PATTERN, "auto")
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Sequence
 
 from metagene_doctor.checks import (
+    access,
     config,
     data,
     disk,
@@ -17,7 +18,9 @@ from metagene_doctor.checks import (
     labels,
     letters,
     model,
+    shortcuts,
     split,
+    split_audit,
     tokens,
 )
 from metagene_doctor.checks.runner import Check
@@ -28,9 +31,11 @@ CHECKS = (
     Check("F01", "Files are FASTA or FASTQ", "data", integrity.file_type, ("files",)),
     Check("F02", "Compressed files are whole", "data", integrity.compression_whole, ("train",)),
     Check("F03", "BGZF files have their end block", "data", integrity.blocks_whole, ("train",)),
+    Check("F04", "Compression allows random access", "data", access.seekable_compression, ("train",)),
     Check("F05", "No foreign bytes in reads files", "data", integrity.text_encoding, ("train",)),
     Check("F06", "FASTQ records are sound", "data", integrity.fastq_structure, ("train",)),
     Check("F07", "Headers match the template", "data", data.header_matches, ("train",)),
+    Check("F08", "Headers differ in their first word", "data", access.first_words_differ, ("train", "audit")),
     Check("F09", "No lower-case bases", "data", letters.letter_case, ("train",)),
     Check("F10", "No U bases", "data", letters.uracil, ("train",)),
     Check("F11", "No letters besides A, C, G, T and N", "data", letters.other_letters, ("train",)),
@@ -38,6 +43,7 @@ CHECKS = (
     Check("F13", "Read lengths are as declared", "data", data.read_lengths, ("train",)),
     Check("F14", "Headers are unique", "data", data.duplicate_names, ("train",)),
     Check("F15", "Reads do not repeat", "data", data.repeated_reads, ("train", "repeats")),
+    Check("F16", "Indexes beside the reads are theirs", "data", access.indexes_belong, ("files",)),
     Check("F18", "What there is", "data", data.plan, ("train",)),
     Check("T01", "No unknown tokens", "tokenizer", tokens.unknown_tokens, ("train", "tokens")),
     Check("T02", "Reads fit max_length", "tokenizer", tokens.token_lengths, ("train", "tokens", "encoder")),
@@ -51,6 +57,13 @@ CHECKS = (
     Check("L06", "Classes are balanced", "labels", labels.balance, ("train",)),
     Check("L07", "Classes are in random order", "labels", labels.order, ("train",)),
     Check(
+        "L08",
+        "Nothing but the sequence tells the class",
+        "labels",
+        shortcuts.no_shortcuts,
+        ("train", "audit"),
+    ),
+    Check(
         "L09", "No sequence has two classes", "labels", labels.classes_distinguishable, ("train", "repeats")
     ),
     Check(
@@ -63,8 +76,25 @@ CHECKS = (
     Check("V02", "No copies across the split", "split", split.copies, ("train", "val", "split")),
     Check("V03", "Mates are on the same side", "split", split.pairs_together, ("train", "val", "split")),
     Check("V04", "Reads do not overlap across the split", "split", split.overlaps, ("train", "val", "split")),
+    Check(
+        "V05",
+        "Genomes are on one side of the split",
+        "split",
+        split_audit.groups_apart,
+        ("train", "val", "split", "audit"),
+    ),
     Check("V06", "Validation classes are trained", "split", split.classes_trained, ("train", "val")),
     Check("V07", "Training classes are validated", "split", split.classes_validated, ("train", "val")),
+    Check(
+        "V08",
+        "Validation reads are like training reads",
+        "split",
+        split_audit.no_drift,
+        ("train", "val", "split", "audit"),
+    ),
+    Check(
+        "V09", "Evaluations are cheap", "split", split_audit.evaluation_share, ("config file", "train", "val")
+    ),
     Check("C01", "Config is valid", "config", config.config_read),
     Check("C02", "Run fits the GPU", "config", config.fits_gpu, ("target", "memory")),
     Check("C03", "Schedule fits the data", "config", config.schedule, ("config file", "train")),
@@ -145,6 +175,8 @@ def sections(checks: Sequence[Check]) -> frozenset[Section]:
     needed = {section for check in checks for section in check.needs}
     if needed & {"memory", "speed"}:
         needed |= {"tokens", "train", "classes"}
+    if "audit" in needed:
+        needed.add("repeats")  # whose pass over the training reads is the audit's
     return frozenset(needed | ALWAYS)
 
 

@@ -107,3 +107,11 @@ def reads_seen(reads: int, config: RunConfig) -> float:
     if config.training.max_steps is not None:
         return config.training.max_steps * config.training.effective_batch
     return reads * config.training.max_epochs
+
+
+def evaluations(reads: int, config: RunConfig) -> int:
+    """Evaluations of the run, the one after its last step included."""
+    steps, per_epoch = total_steps(reads, config), steps_per_epoch(reads, config)
+    if config.training.eval_steps is not None:
+        return math.ceil(steps / config.training.eval_steps)
+    return math.ceil(min(config.training.evals_per_epoch, per_epoch) * steps / max(1, per_epoch))

@@ -46,6 +46,16 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def one_file(check_id: str, title: str) -> Finding:
+    """That a comparison was not made because there is nothing to compare."""
+    return split_finding(
+        id=check_id,
+        severity=Severity.SKIP,
+        title=title,
+        why="training and validation reads are one file (V01)",
+    )
+
+
 def copies(facts: Facts) -> Iterator[Finding]:
     """No validation read, nor its reverse complement, is also a training read.
 
@@ -54,7 +64,10 @@ def copies(facts: Facts) -> Iterator[Finding]:
     split = facts.split
     assert split and facts.val
     copied = split.same_strand + split.other_strand
-    if split.same_file or not copied:
+    if split.same_file:
+        yield one_file("V02", "No copies across the split")
+        return
+    if not copied:
         return
     share = copied / split.val_reads
     severity = (
@@ -79,7 +92,10 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
     """Both mates of a pair are on the same side: they come from one fragment, often overlapping."""
     split = facts.split
     assert split and facts.val
-    if split.same_file or not split.paired_val_reads:
+    if split.same_file:
+        yield one_file("V03", "Mates are on the same side")
+        return
+    if not split.paired_val_reads:
         return
     if not split.names_identify:
         yield split_finding(
@@ -129,6 +145,7 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
     split = facts.split
     assert split and facts.val
     if split.same_file:
+        yield one_file("V04", "Reads do not overlap across the split")
         return
     if not split.segment_val_reads:
         yield split_finding(

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,74 +15,14 @@ from metagene_doctor.facts import (
     mapping,
     prediction,
     reads,
-    repeats,
-    split,
     tokens,
 )
-from metagene_doctor.facts.facts import Facts, Gap, Level, RunFacts, Section
+from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
+from metagene_doctor.facts.comparisons import collect_comparisons
+from metagene_doctor.facts.facts import Facts, Section
 from metagene_train import __version__
-from metagene_train.errors import InputError, MetageneError
 
-
-@dataclass(frozen=True)
-class Request:
-    """What the doctor is asked to look at."""
-
-    run: RunFacts
-    level: Level = "standard"
-    gpu: str | None = None
-    gpu_mem: float | None = None
-    index_dir: Path | None = None
-    """Where read indexes are kept; None is the configured or default place."""
-    argv: tuple[str, ...] = ()
-    sections: frozenset[Section] | None = None
-    """Sections that the chosen checks need; costly others are not collected. None is all."""
-
-    def wants(self, section: Section) -> bool:
-        return self.sections is None or section in self.sections
-
-
-NAMED_BY_USER: frozenset[Section] = frozenset({"train", "val", "mapping", "encoder", "tokens"})
-"""Sections made from a file or directory that was named: when it is not there, nothing is judged."""
-
-StartStage = Callable[[str], Callable[[int, int], None]]
-"""Told the name of a stage that takes long, gives what to call with bytes done and to be done."""
-
-
-def silent(stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: None
-
-
-@dataclass
-class _Collection:
-    """Facts while they are being collected."""
-
-    request: Request
-    known: dict[str, Any] = field(default_factory=dict)
-    gaps: dict[Section, Gap] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, section: Section, collector: Callable[[], Any]) -> Any:
-        """Run one collector. Missing inputs end the doctor; anything else that breaks is a gap."""
-        if not self.request.wants(section):
-            self.skip(section, "no chosen check needs it")
-            return None
-        started = time.perf_counter()
-        try:
-            self.known[section] = collector()
-        except MetageneError as error:
-            if isinstance(error, InputError) and section in NAMED_BY_USER:
-                raise
-            self.gaps[section] = Gap(reason=str(error))
-        except Exception as error:
-            place = "".join(traceback.format_tb(error.__traceback__)[-2:]).strip()
-            reason = f"the {section} facts could not be collected ({type(error).__name__}: {error})"
-            self.gaps[section] = Gap(reason=reason, failed=True, details=place)
-        self.seconds[section] = time.perf_counter() - started
-        return self.known.get(section)
-
-    def skip(self, section: Section, reason: str, enable: str = "") -> None:
-        self.gaps[section] = Gap(reason=reason, enable=enable)
+__all__ = ["Request", "collect"]
 
 
 def collect(request: Request, stage: StartStage = silent) -> Facts:
@@ -95,14 +31,14 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     Raises InputError when a named file, directory or card does not exist.
     """
     config, level = request.run.config, request.level
-    found = _Collection(request)
+    found = Collection(request)
     if request.run.path is None:
         found.skip("config file", "no config", "give --config FILE")
     index_dir = request.index_dir or index_directory(config.dataset.index_dir)
     _collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)
     _collect_labels(found, request)
-    _collect_comparisons(found, request, stage)
+    collect_comparisons(found, request, stage)
     _collect_tokens(found, request, samples)
     _collect_prediction(found, request)
     return Facts(
@@ -123,7 +59,7 @@ def index_directory(configured: str | None) -> Path:
     return Path(configured).expanduser() if configured else default_index_dir()
 
 
-def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> None:
+def _collect_machine(found: Collection, request: Request, index_dir: Path) -> None:
     from metagene_train.reads.formats import is_stream
 
     config, deep = request.run.config, request.level == "deep"
@@ -168,7 +104,7 @@ def _collect_machine(found: _Collection, request: Request, index_dir: Path) -> N
 
 
 def _collect_reads(
-    found: _Collection, request: Request, index_dir: Path, stage: StartStage
+    found: Collection, request: Request, index_dir: Path, stage: StartStage
 ) -> tuple[bytes, ...]:
     """Scan both read files; the sample of training sequences."""
     from metagene_train.reads.headers import HeaderPattern
@@ -219,7 +155,7 @@ def _collect_reads(
     return train_sample
 
 
-def _collect_labels(found: _Collection, request: Request) -> None:
+def _collect_labels(found: Collection, request: Request) -> None:
     dataset = request.run.config.dataset
     table = dataset.mapping_tsv
     if table is None:
@@ -236,61 +172,7 @@ def _collect_labels(found: _Collection, request: Request) -> None:
         found.skip("classes", f"{table} cannot be used (L01)")
 
 
-def _collect_comparisons(found: _Collection, request: Request, stage: StartStage) -> None:
-    """What training reads share with validation reads and among each other, in one pass over them."""
-    from metagene_train.reads.headers import HeaderPattern
-
-    dataset = request.run.config.dataset
-    header, tally = HeaderPattern(dataset.header_regex), repeats.RepeatTally()
-    train, val = found.known.get("train"), found.known.get("val")
-    if train is None or train.stream or not train.whole:
-        reason = _not_comparable(train) if train is not None else found.gaps["train"]
-        found.gaps["split"] = found.gaps["repeats"] = reason
-        return
-    if val is None:
-        found.gaps["split"] = found.gaps["val"]
-    elif not val.stream and Path(train.path).samefile(val.path):
-        found.known["split"] = split.SplitFacts(same_file=True)
-    elif val.stream or not val.whole:
-        found.gaps["split"] = _not_comparable(val)
-    elif request.wants("split"):
-        advance = stage("Comparing training and validation reads")
-        compared = found.add(
-            "split",
-            lambda: split.collect(
-                Path(train.path),
-                Path(val.path),
-                header,
-                dataset.file_format,
-                segments=request.level == "deep" or train.records <= split.SEGMENTS_AT_STANDARD,
-                watch=tally.add,
-                progress=advance,
-            ),
-        )
-        if compared is not None:
-            found.known["repeats"] = tally.result()
-            return
-    else:
-        found.skip("split", "no chosen check needs it")
-    if request.wants("repeats"):
-        advance = stage("Looking for repeated reads")
-        found.add("repeats", lambda: repeats.collect(Path(train.path), header, dataset.file_format, advance))
-    else:
-        found.skip("repeats", "no chosen check needs it")
-
-
-def _not_comparable(file: reads.ReadsFacts) -> Gap:
-    if file.damage:
-        return Gap(reason=f"{file.name} is damaged; what could not be read cannot be compared")
-    if file.stream:
-        return Gap(
-            reason=f"{file.name} can be read only once, and comparing reads takes a second pass",
-            enable="save the reads to a file",
-        )
-    return Gap(reason="large files are not compared at this level", enable="use --level standard")
-
-
-def _collect_tokens(found: _Collection, request: Request, sample: tuple[bytes, ...]) -> None:
+def _collect_tokens(found: Collection, request: Request, sample: tuple[bytes, ...]) -> None:
     config = request.run.config
     location = tokens.locate(config)
     if location is None:
@@ -303,7 +185,7 @@ def _collect_tokens(found: _Collection, request: Request, sample: tuple[bytes, .
     found.add("tokens", lambda: tokens.collect(config, location, sample))
 
 
-def _collect_prediction(found: _Collection, request: Request) -> None:
+def _collect_prediction(found: Collection, request: Request) -> None:
     config = request.run.config
     software = found.known.get("environment")
     visible = software.variables.get("CUDA_VISIBLE_DEVICES") if software is not None else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from metagene_doctor.facts.audit import AuditFacts
 from metagene_doctor.facts.disk import DiskFacts
 from metagene_doctor.facts.encoder import EncoderFacts
 from metagene_doctor.facts.environment import EnvironmentFacts
@@ -39,6 +40,7 @@ Section = Literal[
     "classes",
     "split",
     "repeats",
+    "audit",
     "target",
     "memory",
     "speed",
@@ -88,6 +90,7 @@ class Facts(Frozen):
     """Rows of a mapping without problems."""
     split: SplitFacts | None = None
     repeats: RepeatFacts | None = None
+    audit: AuditFacts | None = None
     target: TargetGpu | None = None
     memory: MemoryFacts | None = None
     speed: SpeedFacts | None = None

@@ -37,6 +37,10 @@ _COMMENT_MATE = re.compile(r"^(\S+) ([12]):[YN]:")
 _BARS_BEFORE_NAME = 4
 
 
+Look = Callable[[RecordBatch, np.ndarray, HeaderColumns], None]
+"""Shown a batch, the records of it that count [N], and the fields of all its headers."""
+
+
 class ReadHashes(NamedTuple):
     """Reads of one batch that have bases, in order."""
 
@@ -82,12 +86,13 @@ def read_hashes(
     *,
     segment_step: int = 0,
     one_in: int = 1,
+    look: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ReadHashes]:
     """Every read of a file, or ``one_in`` so many, chosen evenly and at random by record number.
 
-    Segments are taken every ``segment_step`` bases, none for 0. Raises DataError where the file is
-    damaged.
+    Segments are taken every ``segment_step`` bases, none for 0. ``look`` is shown the same reads as
+    they lie in the file. Raises DataError where the file is damaged.
     """
     form = sniff(path, file_format)
     with closing(open_source(path, form.compression)) as source:
@@ -95,16 +100,24 @@ def read_hashes(
             wanted = (batch.layout.faults == SOUND) & (batch.layout.length > 0)
             if one_in > 1:
                 numbers = (batch.first_record + np.arange(len(batch))).astype(np.uint64)
-                wanted &= (numbers * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % one_in == 0
+                wanted &= chosen(numbers, one_in)
             if wanted.any():
-                yield _hash_batch(batch, np.flatnonzero(wanted), header, segment_step)
+                yield _hash_batch(batch, np.flatnonzero(wanted), header, segment_step, look)
             if progress:
                 progress(source.position, source.size)
         if source.problems:
             raise DataError(f"{path}: {source.problems[0].message}")
 
 
-def _hash_batch(batch: RecordBatch, kept: np.ndarray, header: HeaderPattern, segment_step: int) -> ReadHashes:
+def chosen(numbers: np.ndarray, one_in: int) -> np.ndarray:
+    """Which record numbers [N] uint64 belong to an even, pseudo-random choice of one in so many."""
+    picked: np.ndarray = (numbers * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % one_in == 0
+    return picked
+
+
+def _hash_batch(
+    batch: RecordBatch, kept: np.ndarray, header: HeaderPattern, segment_step: int, look: Look | None
+) -> ReadHashes:
     forward, backward = np.zeros((2, len(batch)), dtype=np.uint64)
     segments, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
     for strands in _strands(batch, kept):
@@ -118,6 +131,8 @@ def _hash_batch(batch: RecordBatch, kept: np.ndarray, header: HeaderPattern, seg
     rows = HeaderRows.of(batch)
     columns = parse_headers(batch, rows, header)
     names, mates = _names(batch, header, rows, columns)
+    if look:
+        look(batch, kept, columns)
     return ReadHashes(
         batch.first_record + kept,
         np.minimum(forward, backward)[kept],

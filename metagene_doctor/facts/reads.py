@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from metagene_doctor.facts import companions
+from metagene_doctor.facts.companions import Companion
 from metagene_doctor.finding import Example, Frozen
 from metagene_train.errors import DataError
 
@@ -28,6 +30,8 @@ class InputFile(Frozen):
     path: str
     bytes: int
     refused: str | None = None
+    companions: tuple[Companion, ...] = ()
+    """Index files of other tools beside it."""
 
 
 class Damage(Frozen):
@@ -182,7 +186,10 @@ def collect(
                 from metagene_doctor.facts.quick_reads import look_quickly
 
                 facts, sample = look_quickly(role, path, header, file_format)
-                return InputFile(role=role, path=str(path), bytes=facts.bytes), facts, sample
+                file = InputFile(
+                    role=role, path=str(path), bytes=facts.bytes, companions=companions.find(path)
+                )
+                return file, facts, sample
         kept_in = None if stream else index_dir
         found = scan(path, header=header, file_format=file_format, index_dir=kept_in, progress=progress)
     except DataError as error:
@@ -190,7 +197,8 @@ def collect(
         return InputFile(role=role, path=name_of(path), bytes=size, refused=str(error)), None, ()
     indexed = kept_in is not None and found.complete
     facts = from_scan(role, found, indexed, time.perf_counter() - started)
-    file = InputFile(role=role, path=found.path, bytes=found.bytes_present)
+    beside = () if stream else companions.find(path)
+    file = InputFile(role=role, path=found.path, bytes=found.bytes_present, companions=beside)
     return file, facts.model_copy(update={"stream": stream}), found.sample
 
 

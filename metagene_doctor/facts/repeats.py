@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from metagene_doctor.facts.read_hashes import ReadHashes
+    from metagene_doctor.facts.read_hashes import Look, ReadHashes
     from metagene_train.reads.headers import HeaderPattern
 
 CAPACITY = 1 << 22
@@ -110,12 +110,13 @@ def collect(
     path: Path,
     header: HeaderPattern,
     file_format: str = "auto",
+    look: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RepeatFacts:
     """Count the repeats of one file in a pass of its own. Raises DataError where it is damaged."""
     from metagene_doctor.facts.read_hashes import read_hashes
 
     tally = RepeatTally()
-    for batch in read_hashes(path, header, file_format, progress=progress):
+    for batch in read_hashes(path, header, file_format, look=look, progress=progress):
         tally.add(batch)
     return tally.result()

@@ -17,12 +17,17 @@ from metagene_doctor.finding import Frozen
 if TYPE_CHECKING:
     import numpy as np
 
-    from metagene_doctor.facts.read_hashes import ReadHashes
+    from metagene_doctor.facts.read_hashes import Look, ReadHashes
+    from metagene_train.reads.batches import RecordBatch
+    from metagene_train.reads.header_columns import HeaderColumns
     from metagene_train.reads.headers import HeaderPattern
 
 
 SEGMENT_READS = 10_000
 """About so many validation reads are looked for in parts: the share is then known to 0.01."""
+
+SEGMENT_BASES = 20_000_000
+"""Bases of those reads at most, 16 bytes each in memory: 10,000 reads of up to 2,000 bases."""
 
 SEGMENTS_AT_STANDARD = 20_000_000
 """Training reads up to which the standard level compares segments (2.5 s of processor time a million)."""
@@ -110,9 +115,12 @@ def collect(
     *,
     segments: bool = True,
     watch: Callable[[ReadHashes], None] | None = None,
+    look: Look | None = None,
+    look_at_val: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitFacts:
-    """Compare two read files; ``segments`` also in parts. ``watch`` is shown every training batch.
+    """Compare two read files; ``segments`` also in parts. ``watch`` is shown every training batch,
+    ``look`` and ``look_at_val`` the reads themselves.
 
     Raises DataError where one of them is damaged.
     """
@@ -122,13 +130,23 @@ def collect(
 
     if train.samefile(val):
         return SplitFacts(same_file=True)
-    batches = list(read_hashes(val, header, file_format))
-    parts = _val_segments(val, header, file_format, sum(len(b.records) for b in batches) if segments else 0)
+    val_bases = 0
+
+    def look_and_count(batch: RecordBatch, kept: np.ndarray, columns: HeaderColumns) -> None:
+        nonlocal val_bases
+        val_bases += int(batch.layout.length[kept].sum())
+        if look_at_val:
+            look_at_val(batch, kept, columns)
+
+    batches = list(read_hashes(val, header, file_format, look=look_and_count))
+    val_reads = sum(len(batch.records) for batch in batches)
+    one_in = max(1, round(val_reads / SEGMENT_READS), -(-val_bases // SEGMENT_BASES))
+    parts = _val_segments(val, header, file_format, one_in) if segments else _ValSegments.none()
     shared = _Lookup(parts.segments, kinds=1)
     held = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
     sequences, names = _Lookup(held.sequences, kinds=2), _Lookup(held.names, kinds=3)
     train_reads, step = 0, SEGMENT_STEP if segments else 0
-    for batch in read_hashes(train, header, file_format, segment_step=step, progress=progress):
+    for batch in read_hashes(train, header, file_format, segment_step=step, look=look, progress=progress):
         shared.see(batch.segments, _one_kind(batch.owners), batch.records[batch.owners])
         sequences.see(batch.sequences, batch.strands, batch.records)
         names.see(batch.names, batch.mates, batch.records)
@@ -161,20 +179,25 @@ class _ValSegments(NamedTuple):
     """int64 [M]: which of the chosen reads each is of."""
     reads: int
 
+    @classmethod
+    def none(cls) -> _ValSegments:
+        import numpy as np
 
-def _val_segments(val: Path, header: HeaderPattern, file_format: str, reads: int) -> _ValSegments:
-    """Segments of about `SEGMENT_READS` of so many validation reads; none for 0 reads."""
+        return cls(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), 0)
+
+
+def _val_segments(val: Path, header: HeaderPattern, file_format: str, one_in: int) -> _ValSegments:
+    """Segments of one in so many validation reads."""
     import numpy as np
 
     from metagene_doctor.facts.read_hashes import read_hashes
 
-    one_in = max(1, round(reads / SEGMENT_READS))
-    segments, owners, looked_at = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)], 0
-    if reads:
-        for batch in read_hashes(val, header, file_format, segment_step=1, one_in=one_in):
-            segments.append(batch.segments)
-            owners.append(batch.owners + looked_at)
-            looked_at += len(batch.records)
+    parts = [_ValSegments.none()]
+    looked_at = 0
+    for batch in read_hashes(val, header, file_format, segment_step=1, one_in=one_in):
+        parts.append(_ValSegments(batch.segments, batch.owners + looked_at, 0))
+        looked_at += len(batch.records)
+    segments, owners, _ = zip(*parts, strict=True)
     return _ValSegments(np.concatenate(segments), np.concatenate(owners), looked_at)
 
 

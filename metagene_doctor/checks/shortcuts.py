@@ -1,0 +1,82 @@
+"""Can classes be told without reading the sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.shortcuts import Shortcut
+from metagene_doctor.finding import Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, percent
+
+label_finding = partial(Finding, scope="labels")
+
+NOTABLE, STRONG = 0.1, 0.3
+"""Correlations of one trait with the class: from which on it is told, and from which on it is a fault."""
+
+FEWEST_READS = 200
+"""Reads to judge a rule on; below, chance alone reaches a correlation of 0.14."""
+
+SEEN_BY_THE_ENCODER = ("read length", "N content")
+"""Traits of how reads were made that a model can use. GC content is one of the genomes themselves;
+case, qualities and names do not reach it."""
+
+
+def no_shortcuts(facts: Facts) -> Iterator[Finding]:
+    """No trait of how the reads were made (length, N, case, quality, name) tells their class.
+
+    A rule of one trait, learnt on half of a sample of about 50,000 reads, is judged on the other
+    half. The correlation counts less two standard errors, so that small samples raise no alarm. What
+    the GC content alone can do is a property of the genomes, and a baseline for the classifier.
+    """
+    train, audit = facts.train, facts.audit
+    assert train and audit
+    if not audit.shortcuts:
+        return
+    if audit.shortcuts[0].reads < FEWEST_READS:
+        yield label_finding(
+            id="L08",
+            severity=Severity.SKIP,
+            title="Nothing but the sequence tells the class",
+            why=f"{train.name} has too few reads to tell a shortcut from chance",
+        )
+        return
+    notable = [shortcut for shortcut in audit.shortcuts if shortcut.surely >= NOTABLE]
+    for trait in dict.fromkeys(shortcut.trait for shortcut in notable):
+        best = max((shortcut for shortcut in notable if shortcut.trait == trait), key=lambda found: found.mcc)
+        yield _finding(train.name, best)
+
+
+def _finding(name: str, best: Shortcut) -> Finding:
+    harmful = best.trait in SEEN_BY_THE_ENCODER and best.surely >= STRONG
+    trait = best.trait if best.part is None else f"part {best.part} of the name"
+    return label_finding(
+        id="L08",
+        severity=Severity.WARN if harmful else Severity.INFO,
+        title=f"{name}: {trait} alone tells the class of {percent(best.correct)} of the reads "
+        f"(always the largest class: {percent(best.baseline)}; correlation {best.mcc:.2f})",
+        measured=round(best.mcc, 3),
+        threshold=STRONG,
+        unit="Matthews correlation",
+        why=_meaning(best) + f" Judged on {count(best.reads, 'read')}.",
+        remedy=Remedy(
+            text="Make the reads of all classes in one way: the same simulator settings, the same trimming."
+        )
+        if harmful
+        else None,
+        confidence="sampled",
+    )
+
+
+def _meaning(best: Shortcut) -> str:
+    if best.trait in SEEN_BY_THE_ENCODER:
+        return (
+            "Classes differ in how their reads were made. A classifier can score by that, and fails on reads "
+            "made otherwise."
+        )
+    if best.trait == "GC content":
+        return "Genomes differ in it, so that is no fault: it is what a classifier has to beat."
+    if best.trait == "name":
+        return "Training reads sequences only, so it does no harm here; it would if names were shown."
+    return "Training does not see it, so it does no harm here, but other programs may."

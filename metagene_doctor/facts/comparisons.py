@@ -1,0 +1,79 @@
+"""Training reads against validation reads and among each other, in one pass over each file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metagene_doctor.facts import audit, repeats, split
+from metagene_doctor.facts.collection import Collection, Request, StartStage
+from metagene_doctor.facts.facts import Gap, Section
+from metagene_doctor.facts.reads import ReadsFacts
+
+SECTIONS: tuple[Section, ...] = ("split", "repeats", "audit")
+
+
+def collect_comparisons(found: Collection, request: Request, stage: StartStage) -> None:
+    """Fill the sections `SECTIONS`. Everything that looks at all training reads looks at the same pass."""
+    from metagene_train.reads.headers import HeaderPattern
+
+    dataset = request.run.config.dataset
+    header, tally = HeaderPattern(dataset.header_regex), repeats.RepeatTally()
+    train, val = found.known.get("train"), found.known.get("val")
+    if train is None or train.stream or not train.whole:
+        reason = _not_comparable(train) if train is not None else found.gaps["train"]
+        found.gaps.update(dict.fromkeys(SECTIONS, reason))
+        return
+    if val is None:
+        found.gaps["split"] = found.gaps["val"]
+    elif not val.stream and Path(train.path).samefile(val.path):
+        found.known["split"] = split.SplitFacts(same_file=True)
+    elif val.stream or not val.whole:
+        found.gaps["split"] = _not_comparable(val)
+    elif request.wants("split"):
+        advance = stage("Comparing training and validation reads")
+        ours, theirs = audit.Audit(train, header), audit.Audit(val, header)
+        compared = found.add(
+            "split",
+            lambda: split.collect(
+                Path(train.path),
+                Path(val.path),
+                header,
+                dataset.file_format,
+                segments=request.level == "deep" or train.records <= split.SEGMENTS_AT_STANDARD,
+                watch=tally.add,
+                look=ours.look,
+                look_at_val=theirs.look,
+                progress=advance,
+            ),
+        )
+        if compared is not None:
+            found.known["repeats"] = tally.result()
+            found.add("audit", lambda: audit.conclude(ours, theirs))
+            return
+    else:
+        found.skip("split", "no chosen check needs it")
+    if request.wants("repeats"):
+        advance = stage("Looking for repeated reads")
+        alone = audit.Audit(train, header)
+        counted = found.add(
+            "repeats",
+            lambda: repeats.collect(Path(train.path), header, dataset.file_format, alone.look, advance),
+        )
+        if counted is not None:
+            found.add("audit", lambda: audit.conclude(alone, None))
+        else:
+            found.gaps["audit"] = found.gaps["repeats"]
+    else:
+        for section in SECTIONS[1:]:
+            found.skip(section, "no chosen check needs it")
+
+
+def _not_comparable(file: ReadsFacts) -> Gap:
+    if file.damage:
+        return Gap(reason=f"{file.name} is damaged; what could not be read cannot be compared")
+    if file.stream:
+        return Gap(
+            reason=f"{file.name} can be read only once, and comparing reads takes a second pass",
+            enable="save the reads to a file",
+        )
+    return Gap(reason="large files are not compared at this level", enable="use --level standard")
