@@ -43,8 +43,7 @@ def main() -> None:
 
     import metagene_train.step  # noqa: F401
     from metagene_doctor import rulebook
-    from metagene_doctor.memory import Workload, device, profile_many, read_lengths, trace
-    from metagene_doctor.memory.workload import template_of
+    from metagene_doctor.memory import Workload, device, profile_many, read_lengths, templates, trace
     from metagene_doctor.tuning import autotune
     from metagene_doctor.tuning.search import Request
     from metagene_doctor.tuning.speed import Architecture
@@ -69,7 +68,7 @@ def main() -> None:
         for length, batch, rank, targets in itertools.product(LENGTHS, BATCHES, RANKS, TARGETS)
     ]
     candidates += [replace(candidate, checkpointing=True) for candidate in candidates]
-    template_of.cache_clear()
+    templates.forget()
     start, busy = time.perf_counter(), processor_time()
     profiles = profile_many(candidates, gpu=card, processes=options.processes)
     result("search_s", time.perf_counter() - start)
@@ -85,7 +84,7 @@ def main() -> None:
     separately = results["separately_each_processor_s"] * len(candidates)
     result("ratio_in_processor_time", separately / results["search_processor_s"])
 
-    template_of.cache_clear()
+    templates.forget()
     request = Request(
         base=RunConfig(),
         book=rulebook.load(),
@@ -112,17 +111,17 @@ def processor_time() -> float:
 
 def directly(work: object) -> None:
     """Record and replay one candidate with all its layers and its own sizes."""
-    from metagene_doctor.memory import depth
-    from metagene_doctor.memory import workload as workloads
+    from metagene_doctor.memory import depth, rehearsal
     from metagene_doctor.memory.profiling import recorded_sizes, summarise
     from metagene_doctor.memory.tracing import record
+    from metagene_doctor.memory.workload import Workload
     from metagene_train.model import encoder_architecture
 
-    assert isinstance(work, workloads.Workload)
+    assert isinstance(work, Workload)
     recording = record(
-        functools.partial(workloads._build, work, encoder_architecture(work.encoder_path)),
-        functools.partial(workloads._train, work),
-        evaluate=functools.partial(workloads._evaluate, work),
+        functools.partial(rehearsal.build, work, encoder_architecture(work.encoder_path)),
+        functools.partial(rehearsal.train, work),
+        evaluate=functools.partial(rehearsal.evaluate, work),
     )
     stream = depth.plain(recording)
     summarise(stream, recorded_sizes(recording, stream, 0), recording.categories, expandable=True)

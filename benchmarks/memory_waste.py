@@ -16,7 +16,8 @@ import numpy as np
 
 from metagene_doctor.memory import Workload, profile
 from metagene_doctor.memory.allocator import replay
-from metagene_doctor.memory.workload import Template, _batch, _build, run_config, template_of
+from metagene_doctor.memory.rehearsal import batch, run_config
+from metagene_doctor.memory.templates import Template, template_of
 from metagene_train.config import RunConfig
 from metagene_train.model import encoder_architecture
 
@@ -40,7 +41,7 @@ def peak(
     from metagene_train.step import evaluation_step, training_step
 
     def build() -> tuple[Any, Any]:
-        model, update = _build(work, encoder_architecture(work.encoder_path))
+        model, update = build(work, encoder_architecture(work.encoder_path))
         if change:
             change(model)
         if optimizer:
@@ -49,9 +50,9 @@ def peak(
 
     def step(model: Any, update: Any) -> None:
         if evaluates:
-            evaluation_step(model, _batch(work.evaluation_batch, work.length))
+            evaluation_step(model, batch(work.evaluation_batch, work.length))
             return
-        training_step(model, update, [_batch(work.micro_batch, work.length)], run_config(work))
+        training_step(model, update, [batch(work.micro_batch, work.length)], run_config(work))
 
     return profile(build, step, repeated_layers=LAYERS).live_gib
 

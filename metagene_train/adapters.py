@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from metagene_train.config import RunConfig
 from metagene_train.encoder import first_line
 from metagene_train.errors import ConfigError
-from metagene_train.lean import make_lean
 from metagene_train.precision import AUTOCAST_DTYPES, WEIGHT_DTYPES
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ def with_adapters(encoder: PreTrainedModel, config: RunConfig) -> nn.Module:
     """
     from peft import LoraConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from metagene_train.lean import make_lean
 
     settings = config.model.lora
     adapter = LoraConfig(

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from memory_fixtures import run_config
 
-from metagene_doctor.memory import Workload, depth, profile_many, trace
-from metagene_doctor.memory import workload as workloads
+from metagene_doctor.memory import Workload, depth, profile_many, rehearsal, template_store, templates, trace
 from metagene_doctor.memory.profiling import recorded_sizes
 from metagene_doctor.memory.sizes import formulas, prime_dimensions
 from metagene_doctor.memory.tracing import record
@@ -58,10 +57,10 @@ def direct(work: Workload):
     layers = 6
     architecture = encoder_architecture(work.encoder_path)
     recording = record(
-        functools.partial(workloads._build, replace(work, encoder_layers=4), architecture),
-        functools.partial(workloads._train, work),
-        evaluate=functools.partial(workloads._evaluate, work),
-        repeated_layers=workloads._layers_name(work),
+        functools.partial(rehearsal.build, replace(work, encoder_layers=4), architecture),
+        functools.partial(rehearsal.train, work),
+        evaluate=functools.partial(rehearsal.evaluate, work),
+        repeated_layers=rehearsal.layers_name(work),
     )
     stream = depth.deepen(recording, layers)
     return stream, recorded_sizes(recording, stream, layers)
@@ -82,7 +81,7 @@ def test_formulas_give_every_size_of_a_direct_trace(changes):
     work = replace(workload(), encoder_layers=6, checkpointing=False)
     work = replace(work, **changes)
     stream, sizes = direct(work)
-    template = workloads.template_of(work.structure(), (8, 0))
+    template = templates.template_of(work.structure(), (8, 0))
     assert template.stream.events == stream.events
     np.testing.assert_array_equal(template.storage_sizes(work.dimensions), sizes)
 
@@ -122,6 +121,55 @@ def test_evaluation_has_its_own_batch_and_can_set_the_peak():
 def test_many_workloads_give_what_single_ones_give_in_order():
     many = [replace(workload(), micro_batch=b, length=n) for b in (1, 4) for n in (64, 128)]
     assert profile_many(many, gpu="rtx4090", processes=2) == [trace(w, gpu="rtx4090") for w in many]
+
+
+def test_many_workloads_in_several_processes_give_what_one_process_gives():
+    """Enough for the sums to be shared out, of structures that are not known yet."""
+    many = [
+        replace(workload(), micro_batch=batch, length=length, checkpointing=checkpointing)
+        for checkpointing in (False, True)
+        for batch in range(1, 7)
+        for length in (48, 64)
+    ]
+    templates.forget()
+    shared = profile_many(many, gpu="rtx4090", processes=2)
+    templates.forget()
+    assert shared == profile_many(many, gpu="rtx4090", processes=1)
+
+
+def test_a_structure_is_traced_once_on_a_machine(monkeypatch, tmp_path):
+    monkeypatch.setenv("METAGENE_CACHE", str(tmp_path))
+    work = workload(model__encoder_layers=5)
+    templates.forget()
+    traced = templates.template_of(work.structure(), (8, 0))
+    templates.forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(templates, "_trace", None)
+        again = templates.template_of(work.structure(), (8, 0))
+        with pytest.raises(TypeError):
+            templates.template_of(replace(work, checkpointing=False).structure(), (8, 0))
+    assert again.stream.events == traced.stream.events
+    assert again.categories == traced.categories
+    np.testing.assert_array_equal(again.storage_sizes(work.dimensions), traced.storage_sizes(work.dimensions))
+    np.testing.assert_array_equal(again.flops.at(work.dimensions), traced.flops.at(work.dimensions))
+
+    (stored,) = (tmp_path / "traces").glob("*.npz")
+    stored.write_bytes(stored.read_bytes()[:1000])
+    templates.forget()
+    assert templates.template_of(work.structure(), (8, 0)).stream.events == traced.stream.events
+    assert template_store.load(work.structure(), (8, 0)) is not None
+
+
+def test_stored_traces_of_another_encoder_or_code_are_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("METAGENE_CACHE", str(tmp_path))
+    work = workload(model__encoder_layers=5)
+    templates.forget()
+    templates.template_of(work.structure(), (8, 0))
+    assert template_store.load(work.structure(), (9, 0)) is None
+    monkeypatch.setattr(template_store, "version", lambda package: "0.0")
+    template_store._code.cache_clear()
+    assert template_store.load(work.structure(), (8, 0)) is None
+    template_store._code.cache_clear()
 
 
 def test_a_workload_keeps_what_decides_memory():

@@ -10,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metagene_doctor.memory.answer import profile_many, trace
     from metagene_doctor.memory.profiling import MemoryProfile, profile
-    from metagene_doctor.memory.workload import Workload, profile_many, trace
+    from metagene_doctor.memory.workload import Workload
 
 __all__ = ["MemoryProfile", "Workload", "profile", "profile_many", "trace"]
 
@@ -19,8 +20,8 @@ _HOMES = {
     "MemoryProfile": "profiling",
     "profile": "profiling",
     "Workload": "workload",
-    "profile_many": "workload",
-    "trace": "workload",
+    "profile_many": "answer",
+    "trace": "answer",
 }
 
 

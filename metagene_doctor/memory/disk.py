@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from metagene_doctor.memory.profiling import capability
 from metagene_doctor.memory.recording import Category
-from metagene_doctor.memory.workload import Workload, template_of
+from metagene_doctor.memory.templates import template_of
+from metagene_doctor.memory.workload import Workload
 from metagene_train.config import METAGENE_1, RunConfig
 from metagene_train.reads.index_files import READ_BYTES
 

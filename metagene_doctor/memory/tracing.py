@@ -110,6 +110,11 @@ def count_layers(build: Build, repeated_layers: str) -> int:
 class Recorder(TorchDispatchMode):
     """Notes storages as operations create them and as they are released."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch wraps each dispatch of a mode against being compiled; nothing here is compiled."""
+        return False
+
     def __init__(self, cublas_workspace: int) -> None:
         super().__init__()
         self._cublas_workspace = cublas_workspace
@@ -163,8 +168,9 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.prim.device.default:
-            # A question, not an operation; fake tensors answer it through dispatch.
-            return func(*args, **(kwargs or {}))
+            # A question, not an operation, and the most frequent one: answered as FakeTensorMode would.
+            tensor = args[0]
+            return _META if tensor.fake_mode.in_kernel_invocation else tensor.fake_device
         if self.leaving:
             self.layer, self.leaving = NO_LAYER, False
         if torch._C._current_graph_task_id() != -1:
@@ -290,6 +296,7 @@ class Recorder(TorchDispatchMode):
         self.recording.operations[Operation(self.phase, self.layer, flops, tensors)] += 1
 
 
+_META = torch.device("meta")
 _MATRIX_PRODUCTS = frozenset(
     {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 )

@@ -134,11 +134,12 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
     tried: list[Candidate] = []
     for relaxed, notes in _relaxations(request, plan):
         configs = [configured(request, relaxed, choice) for choice in _choices(request, relaxed)]
-        smallest = min(configs, key=_activations)
-        (found_smallest,) = judge(request, [smallest], predict)
-        if not found_smallest.fits:
-            tried.append(found_smallest)
-            continue
+        if notes:
+            # A concession is for cards that are too small: only the smallest candidate may tell.
+            (smallest,) = judge(request, [min(configs, key=_activations)], predict)
+            if not smallest.fits:
+                tried.append(smallest)
+                continue
         found = judge(request, configs, predict)
         tried += found
         feasible = [candidate for candidate in found if candidate.fits]

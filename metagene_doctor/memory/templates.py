@@ -1,0 +1,189 @@
+"""What workloads of the same structure have in common: one recording, with sizes as formulas.
+
+A structure is traced once. Its template is kept in memory, and in the cache directory for later commands
+(`metagene_doctor.memory.template_store`); several that are missing are traced in processes of their own.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from metagene_doctor.memory import depth, sizes, template_store
+from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Stream, with_second_step
+from metagene_doctor.memory.sizes import Dimensions, Formulas
+from metagene_doctor.memory.workload import Workload
+from metagene_train.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+MOST_KEPT = 64
+"""Templates kept in memory, a megabyte each."""
+Capability = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Template:
+    """The allocations and kernel launches of every workload of one structure, at full depth."""
+
+    stream: Stream
+    categories: tuple[Category, ...]
+    sizes: Formulas
+    growth: np.ndarray
+    """Bytes that a storage of the recording gains with the layers that were not traced."""
+    flops: Formulas
+    traffic: Formulas
+    """Bytes read or written, one entry per tensor of a launch."""
+    launch_of: np.ndarray
+    """Which launch each entry of ``traffic`` belongs to."""
+    launches: np.ndarray
+    """How often each launch happens in one training step."""
+    phases: np.ndarray
+    """The phase of each launch."""
+
+    def storage_sizes(self, dimensions: Dimensions) -> np.ndarray:
+        """Bytes of each storage of the stream."""
+        return (self.sizes.at(dimensions) + self.growth)[self.stream.origin]
+
+    def kept(self, category: Category, dimensions: Dimensions) -> int:
+        """Bytes of the storages of one purpose that live until the end of the run."""
+        sizes = self.storage_sizes(dimensions)
+        last = np.bincount(self.stream.storages, weights=self.stream.signs, minlength=len(sizes))
+        purpose = np.asarray(self.categories)[self.stream.origin]
+        return int(sizes[(last > 0) & (purpose == category)].sum())
+
+
+_known: dict[tuple[Workload, Capability], Template] = {}
+
+
+def template_of(structure: Workload, capability: Capability) -> Template:
+    """The template of a structure (`Workload.structure`) on cards of this compute capability."""
+    return templates([structure], capability)[0]
+
+
+def templates(structures: Sequence[Workload], capability: Capability, processes: int = 1) -> list[Template]:
+    """The template of each structure; what is not known yet is traced, in up to ``processes`` processes.
+
+    Raises InputError (no such encoder) and ConfigError (target modules or layers that it lacks).
+    """
+    missing = []
+    for structure in dict.fromkeys(structures):
+        if (structure, capability) not in _known:
+            stored = template_store.load(structure, capability)
+            if stored is None:
+                missing.append(structure)
+            else:
+                _keep(structure, capability, stored)
+    for structure, traced in zip(missing, _trace_all(missing, capability, processes), strict=True):
+        _keep(structure, capability, traced)
+        template_store.save(structure, capability, traced)
+    return [_known[structure, capability] for structure in structures]
+
+
+def forget() -> None:
+    """Drop the templates kept in memory (not those in the cache directory)."""
+    _known.clear()
+
+
+def _keep(structure: Workload, capability: Capability, template: Template) -> None:
+    _known[structure, capability] = template
+    if len(_known) > MOST_KEPT:
+        del _known[next(iter(_known))]
+
+
+def _trace_all(structures: Sequence[Workload], capability: Capability, processes: int) -> list[Template]:
+    if len(structures) > 1 and processes > 1 and _may_fork():
+        from metagene_doctor.memory import rehearsal
+
+        rehearsal.import_what_it_needs()
+        workers = min(processes, len(structures))
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+            return list(pool.map(_trace, structures, [capability] * len(structures)))
+    return [_trace(structure, capability) for structure in structures]
+
+
+def _may_fork() -> bool:
+    """Where there is a GPU, torch's autograd engine does not run in a fork once it has run in the parent."""
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _trace(structure: Workload, capability: Capability) -> Template:
+    """Record a structure at prime dimensions, four layers of it, and repeat the layers to full depth."""
+    from metagene_doctor.memory import rehearsal
+    from metagene_doctor.memory.tracing import record
+    from metagene_train.encoder import encoder_architecture
+
+    architecture = encoder_architecture(structure.encoder_path, structure.revision)
+    dimensions = sizes.prime_dimensions(_numbers(architecture))
+    layers = structure.encoder_layers or architecture.num_hidden_layers
+    if layers > architecture.num_hidden_layers:
+        raise ConfigError(
+            [
+                f"model.encoder_layers: {layers} layers asked for, {structure.encoder_path} has "
+                f"{architecture.num_hidden_layers}"
+            ]
+        )
+    traced = min(layers, TRACED_LAYERS)
+    workload = replace(
+        structure,
+        encoder_layers=traced,
+        micro_batch=dimensions.micro_batch,
+        length=dimensions.tokens,
+        rank=dimensions.rank,
+        num_labels=dimensions.labels,
+        evaluation_batch=dimensions.evaluation_batch,
+    )
+    one_step = record(
+        functools.partial(rehearsal.build, workload, architecture),
+        functools.partial(rehearsal.train, workload),
+        steps=1,
+        evaluate=functools.partial(rehearsal.evaluate, workload),
+        repeated_layers=rehearsal.layers_name(workload) if layers > TRACED_LAYERS else None,
+        compute_capability=capability,
+    )
+    recording = with_second_step(one_step)
+    stream = depth.deepen(recording, layers) if layers > TRACED_LAYERS else depth.plain(recording)
+    growth = np.zeros(len(recording.sizes), dtype=np.int64)
+    for storage, per_layer in recording.growth.items():
+        growth[storage] = per_layer * (layers - traced)
+    operations = list(recording.operations.items())
+    tensors = [(at, size) for at, (operation, _) in enumerate(operations) for size in operation.tensors]
+    return Template(
+        stream=stream,
+        categories=tuple(recording.categories),
+        sizes=sizes.formulas(recording.sizes, dimensions),
+        growth=growth,
+        flops=sizes.formulas([operation.flops for operation, _ in operations], dimensions),
+        traffic=sizes.formulas([size for _, size in tensors], dimensions),
+        launch_of=np.array([at for at, _ in tensors], dtype=np.int64),
+        launches=np.array(
+            [
+                count * (depth.multiplicity(operation.layer, layers) if layers > TRACED_LAYERS else 1)
+                for operation, count in operations
+            ],
+            dtype=np.int64,
+        ),
+        phases=np.array([operation.phase for operation, _ in operations]),
+    )
+
+
+def _numbers(architecture: PretrainedConfig) -> list[int]:
+    """Every integer of the architecture, and the head size, which is not always among them."""
+    numbers = [value for value in architecture.to_dict().values() if type(value) is int]
+    return [*numbers, architecture.hidden_size // architecture.num_attention_heads]
