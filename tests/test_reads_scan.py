@@ -14,7 +14,7 @@ from reads_fixtures import fasta, fastq, random_reads, written
 from metagene_train.errors import DataError, InputError
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.problems import Place
-from metagene_train.reads.sample import SAMPLE_SIZE, Reservoir
+from metagene_train.reads.sample import SAMPLE_SIZE, Sample
 from metagene_train.reads.scan import scan
 from metagene_train.reads.tallies import Histogram, TaxTally
 
@@ -178,21 +178,29 @@ def test_inputs_are_not_written_to(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["reads.fa"]
 
 
-def test_the_sample_is_uniform_and_does_not_depend_on_chunks(tmp_path: Path) -> None:
+def test_the_sample_is_uniform_and_does_not_depend_on_chunks_or_ranges() -> None:
     stream = [str(number).encode() for number in range(1000)]
+    offsets = np.arange(1000) * 190
     hits = np.zeros(1000)
+
+    def offer(sample: Sample, start: int, stop: int) -> None:
+        sample.offer(offsets[start:stop], lambda wanted: [stream[start + i] for i in wanted.tolist()])
+
     for seed in range(400):
-        reservoir = Reservoir(size=100, seed=seed)
+        chunked, at_once, first, rest = (Sample(size=100, seed=seed) for _ in range(4))
         for start in range(0, 1000, 125):
-            part = stream[start : start + 125]
-            reservoir.offer(125, lambda places, part=part: [part[i] for i in places])  # type: ignore[misc]
-        at_once = Reservoir(size=100, seed=seed)
-        at_once.offer(1000, lambda places: [stream[i] for i in places])
-        assert reservoir.sequences == at_once.sequences
-        assert len(set(reservoir.sequences)) == 100
-        hits[[int(sequence) for sequence in reservoir.sequences]] += 1
+            offer(chunked, start, start + 125)
+        offer(at_once, 0, 1000)
+        offer(first, 0, 300)
+        offer(rest, 300, 1000)
+        first.merge(rest)
+        assert chunked.sequences == at_once.sequences == first.sequences
+        assert len(set(at_once.sequences)) == 100
+        hits[[int(sequence) for sequence in at_once.sequences]] += 1
     # Each of ten parts of the stream is expected to hold 4,000 of the 40,000 draws (sd about 57).
     assert np.abs(hits.reshape(10, 100).sum(axis=1) - 4000).max() < 5 * 60
+    # And each read 40 of 400 (sd 6).
+    assert abs(hits.std() - 6) < 0.6
 
 
 def test_the_sample_of_a_file_has_at_most_its_size(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from metagene_doctor.finding import Frozen
+from metagene_train.processors import ancestors, cgroup_paths, cpu_quota, processors_allowed
 
 
 class CgroupFacts(Frozen):
@@ -78,9 +79,7 @@ def collect(
         swap_total_bytes=swap.total,
         swap_used_bytes=swap.used,
         cpus_of_machine=os.cpu_count() or 1,
-        cpus_allowed=len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1,
+        cpus_allowed=processors_allowed(),
         cgroup=read_cgroup(proc / "self" / "cgroup", cgroup_root),
         shared_memory_total_bytes=shared.total if shared else None,
         shared_memory_free_bytes=shared.free if shared else None,
@@ -106,27 +105,16 @@ def read_cgroup(membership: Path, root: Path) -> CgroupFacts | None:
     """
     if not membership.is_file():
         return None
-    groups = {}
-    for line in membership.read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        groups[controllers] = path
+    groups, quota = cgroup_paths(membership), cpu_quota(membership, root)
     if "" in groups and (root / "cgroup.controllers").is_file():
-        return _version_2(_ancestors(root, groups[""]))
+        return _version_2(ancestors(root, groups[""]), quota)
     memory = next((path for names, path in groups.items() if "memory" in names.split(",")), None)
-    return None if memory is None else _version_1(root, groups, memory)
+    return None if memory is None else _version_1(root, memory, quota)
 
 
-def _ancestors(root: Path, path: str) -> list[Path]:
-    """The group's directory and its parents up to ``root``, those that are visible here."""
-    group = root / path.lstrip("/")
-    directories = [group, *group.parents]
-    return [directory for directory in directories if directory.is_relative_to(root) and directory.is_dir()]
-
-
-def _version_2(groups: list[Path]) -> CgroupFacts:
+def _version_2(groups: list[Path], quota: float | None) -> CgroupFacts:
     limited = [(limit, group) for group in groups if (limit := _number(group / "memory.max")) is not None]
     limit, owner = min(limited, key=lambda pair: pair[0], default=(None, groups[0]))
-    quotas = [quota for group in groups if (quota := _cpu_quota(group / "cpu.max")) is not None]
     pids = [number for group in groups if (number := _number(group / "pids.max")) is not None]
     return CgroupFacts(
         version=2,
@@ -134,7 +122,7 @@ def _version_2(groups: list[Path]) -> CgroupFacts:
         memory_used_bytes=_number(owner / "memory.current"),
         memory_reclaimable_bytes=_field(owner / "memory.stat", "inactive_file"),
         out_of_memory_kills=_field(owner / "memory.events", "oom_kill"),
-        cpu_quota=min(quotas, default=None),
+        cpu_quota=quota,
         pids_limit=min(pids, default=None),
     )
 
@@ -143,23 +131,20 @@ UNLIMITED_V1 = 2**60
 """Version 1 writes "no limit" as the largest multiple of the page size in 63 bits."""
 
 
-def _version_1(root: Path, groups: dict[str, str], memory: str) -> CgroupFacts:
-    group = next((d for d in _ancestors(root / "memory", memory)), root / "memory")
+def _version_1(root: Path, memory: str, quota: float | None) -> CgroupFacts:
+    group = next((d for d in ancestors(root / "memory", memory)), root / "memory")
     limits = [
         _field(group / "memory.stat", "hierarchical_memory_limit"),
         _number(group / "memory.limit_in_bytes"),
     ]
     limit = min((number for number in limits if number is not None and number < UNLIMITED_V1), default=None)
-    cpu = next((path for names, path in groups.items() if "cpu" in names.split(",")), "/")
-    cpu_group = next((d for d in _ancestors(root / "cpu", cpu)), root / "cpu")
-    quota, period = _number(cpu_group / "cpu.cfs_quota_us"), _number(cpu_group / "cpu.cfs_period_us")
     return CgroupFacts(
         version=1,
         memory_limit_bytes=limit,
         memory_used_bytes=_number(group / "memory.usage_in_bytes"),
         memory_reclaimable_bytes=_field(group / "memory.stat", "total_inactive_file"),
         out_of_memory_kills=_field(group / "memory.oom_control", "oom_kill"),
-        cpu_quota=quota / period if quota and period and quota > 0 else None,
+        cpu_quota=quota,
     )
 
 
@@ -175,11 +160,6 @@ def _field(file: Path, key: str) -> int | None:
         if name == key:
             return int(value)
     return None
-
-
-def _cpu_quota(file: Path) -> float | None:
-    quota, _, period = _text(file).strip().partition(" ")
-    return int(quota) / int(period) if quota.isdigit() else None
 
 
 def _text(file: Path) -> str:

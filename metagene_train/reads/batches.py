@@ -94,16 +94,18 @@ def _joined(raw: bytearray, start: int, end: int) -> bytes:
 
 
 def iter_batches(
-    source: ByteSource, form: ReadFormat, chunk_bytes: int = CHUNK_BYTES
+    source: ByteSource, form: ReadFormat, chunk_bytes: int = CHUNK_BYTES, offset: int = 0
 ) -> Iterator[RecordBatch]:
     """Every record of a source, sound or not, in batches of about ``chunk_bytes``.
+
+    ``offset`` is where the source starts in the unpacked file.
 
     Memory is bounded by the chunk and the longest record. Raises DataError for a record of more
     than `window.LONGEST_RECORD` bytes; damaged compression is left in ``source.problems``, and the
     record it cuts has a fault.
     """
     find_records = fasta.find_records if form.kind == "fasta" else fastq.find_records
-    window = Window(source, chunk_bytes)
+    window = Window(source, chunk_bytes, offset)
     window.advance(window.begin)
     record = line = 1
     while True:

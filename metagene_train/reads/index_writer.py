@@ -12,7 +12,8 @@ import math
 import shutil
 import tempfile
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,6 +75,11 @@ class IndexWriter:
     def tap(self, source: ByteSource) -> ByteSource:
         """The source to scan: of a compressed file, one that also keeps what it unpacks."""
         return _KeepingSource(source, self._unpacked, self._root) if self._unpacked else source
+
+    @property
+    def unpacked(self) -> Path | None:
+        """The file that holds the unpacked reads; None for a file that is not compressed."""
+        return self._partial / UNPACKED if self._unpacked else None
 
     def append(
         self, offsets: np.ndarray, spans: np.ndarray, lengths: np.ndarray, class_ids: np.ndarray
@@ -157,6 +163,17 @@ class _KeepingSource:
 
     def close(self) -> None:
         self._source.close()
+
+
+@contextmanager
+def kept_at(source: ByteSource, file: Path, offset: int) -> Iterator[ByteSource]:
+    """A source that also writes what it hands out to a file that exists, from ``offset`` on."""
+    try:
+        with file.open("r+b") as kept:
+            kept.seek(offset)
+            yield _KeepingSource(source, kept, file.parent.parent)
+    except OSError as error:
+        raise _cannot_write(file.parent.parent, error) from None
 
 
 def _check_space(path: Path, form: ReadFormat, root: Path) -> None:

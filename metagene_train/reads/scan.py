@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +19,27 @@ from metagene_train.reads.distinct import RepeatCounter
 from metagene_train.reads.formats import ReadFormat
 from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index_writer import IndexWriter
+from metagene_train.reads.held import HeldColumns, HeldHashes
+from metagene_train.reads.index_writer import IndexWriter, kept_at
 from metagene_train.reads.layout import FAULTS, SOUND
 from metagene_train.reads.letters import count_letters
 from metagene_train.reads.opening import OpenReads, opened
+from metagene_train.reads.parallel import CAN_FORK, in_order
 from metagene_train.reads.problems import Problem
+from metagene_train.reads.ranges import RANGE_BYTES, Range, open_range, split
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.report import ReadScan
-from metagene_train.reads.sample import Reservoir
-from metagene_train.reads.tallies import Examples, Histogram, OrderTally, Problems, Rejections, TaxTally
+from metagene_train.reads.sample import LARGEST_KEY, Sample
+from metagene_train.reads.tallies import (
+    Examples,
+    Histogram,
+    OrderTally,
+    Origin,
+    Problems,
+    QualityTally,
+    Rejections,
+    TaxTally,
+)
 
 __all__ = ["ReadScan", "scan"]
 
@@ -39,6 +55,8 @@ def scan(
     index_dir: Path | None = None,
     progress: Progress | None = None,
     chunk_bytes: int = CHUNK_BYTES,
+    processes: int = 1,
+    range_bytes: int = RANGE_BYTES,
 ) -> ReadScan:
     """Read a file once and count everything; with ``index_dir`` also write the read index there.
 
@@ -47,36 +65,107 @@ def scan(
     ``chunk_bytes``, the longest record, the classes and the hashes of `distinct`. ``path`` may be a pipe,
     or ``-`` for standard input, which can have no index. Raises InputError or DataError where there
     is nothing to scan (missing, empty, neither FASTA nor FASTQ).
+
+    With several ``processes`` ranges of a large plain or BGZF file are read at the same time. What is
+    found is the same in every detail: where that is not certain (damage, a FASTQ file in which it
+    cannot be told where a record starts) the file is read again by this process alone.
     """
-    with opened(path, file_format) as reads, ExitStack() as open_writer:
-        writer = None
-        if index_dir:
-            if reads.stream:
-                raise InputError(
-                    f"{reads.name}: can be read only once, so it cannot have an index; save it first"
-                )
-            begun = IndexWriter.begin(Path(path), reads.form, header, index_dir)
-            writer = open_writer.enter_context(begun)
-        tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
-        source = writer.tap(reads.source) if writer else reads.source
-        try:
-            for batch in iter_batches(source, reads.form, chunk_bytes):
-                tally.add(batch)
-                if progress:
-                    progress(source.position, 0 if reads.stream else source.size)
-        except DataError as error:
-            tally.problems.add(Problem("record_too_long", str(error)))
-        tally.problems.add_all(source.problems)
-        if reads.was_changed:
-            tally.problems.add(Problem("changed", "the file was changed while it was being read"))
-        found = tally.result(reads)
-        if writer and found.complete:
-            writer.publish(found.to_dict())
+    with opened(path, file_format) as reads:
+        if index_dir and reads.stream:
+            raise InputError(
+                f"{reads.name}: can be read only once, so it cannot have an index; save it first"
+            )
+        begin = partial(_writer, path, reads.form, header, index_dir)
+        if processes > 1 and CAN_FORK and not reads.stream:
+            ranges = split(Path(path), reads.form, range_bytes)
+            if len(ranges) > 1:
+                with begin() as writer:
+                    tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
+                    kept = writer.unpacked if writer else None
+                    limit = RawValue("Q", LARGEST_KEY)
+                    work = _RangeWork(Path(path), reads.form, header, chunk_bytes, kept, limit)
+                    if _add_ranges(tally, work, ranges, processes, reads, progress):
+                        return _finished(tally, reads, reads.source.size, writer)
+        with begin() as writer:
+            tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
+            source = writer.tap(reads.source) if writer else reads.source
+            try:
+                for batch in iter_batches(source, reads.form, chunk_bytes):
+                    tally.add(batch)
+                    if progress:
+                        progress(source.position, 0 if reads.stream else source.size)
+            except DataError as error:
+                tally.problems.add(Problem("record_too_long", str(error)))
+            tally.problems.add_all(source.problems)
+            return _finished(tally, reads, source.position, writer)
+
+
+def _writer(
+    path: str | Path, form: ReadFormat, header: HeaderPattern | None, index_dir: Path | None
+) -> AbstractContextManager[IndexWriter | None]:
+    return IndexWriter.begin(Path(path), form, header, index_dir) if index_dir else nullcontext()
+
+
+def _finished(tally: _Tally, reads: OpenReads, examined: int, writer: IndexWriter | None) -> ReadScan:
+    if reads.was_changed:
+        tally.problems.add(Problem("changed", "the file was changed while it was being read"))
+    found = tally.result(reads, examined)
+    if writer and found.complete:
+        writer.publish(found.to_dict())
     return found
 
 
-_QUALITIES_LOOKED_AT = 64
-"""First reads of each batch whose quality characters are looked at."""
+def _add_ranges(
+    tally: _Tally,
+    work: _RangeWork,
+    ranges: list[Range],
+    processes: int,
+    reads: OpenReads,
+    progress: Progress | None,
+) -> bool:
+    """Whether the ranges were read, and are certain to be what one process would have found."""
+    with closing(in_order(work, ranges, processes)) as parts:
+        for part, found in zip(ranges, parts, strict=True):
+            # A record that was cut may go on in the next range, whose start was a guess then.
+            if found is None or not (found.ends_with_a_sound_record or part is ranges[-1]):
+                return False
+            tally.merge(found)
+            work.sample_limit.value = tally.sample.largest
+            if progress:
+                progress(part.disk_end, reads.source.size)
+    return True
+
+
+@dataclass(frozen=True)
+class _RangeWork:
+    """Counting one range of a file, in a process of its own."""
+
+    path: Path
+    form: ReadFormat
+    header: HeaderPattern | None
+    chunk_bytes: int
+    unpacked: Path | None
+    """Where the unpacked bytes are kept, each range at its own place."""
+    sample_limit: Any
+    """Shared with the other processes: see `Sample.limit`."""
+
+    def __call__(self, part: Range) -> _Tally | None:
+        """None where anything is wrong with the bytes."""
+        tally = _Tally(self.form, self.header, HeldColumns(), HeldHashes())
+        tally.sample.limit(self.sample_limit.value)
+        with ExitStack() as stack:
+            source = stack.enter_context(closing(open_range(self.path, part)))
+            if self.unpacked:
+                source = stack.enter_context(kept_at(source, self.unpacked, part.start))
+            try:
+                for batch in iter_batches(source, self.form, self.chunk_bytes, part.start):
+                    tally.add(batch)
+            except DataError:
+                return None
+        if source.problems:
+            return None
+        tally.sample.prune()
+        return tally
 
 
 class _Tally:
@@ -86,8 +175,8 @@ class _Tally:
         self,
         form: ReadFormat,
         header: HeaderPattern | None,
-        writer: IndexWriter | None,
-        repeats: RepeatCounter,
+        writer: IndexWriter | HeldColumns | None,
+        repeats: RepeatCounter | HeldHashes,
     ):
         self._plain = form.compression == "none"
         self._header = header
@@ -97,13 +186,14 @@ class _Tally:
         self._rejections = Rejections()
         self._lengths = Histogram()
         self._bases = BaseCounts()
-        self._quality: tuple[int, int] | None = None
+        self._quality = QualityTally()
         self._classes = Histogram()
         self._mates = Histogram()
         self._taxa = TaxTally()
         self._order = OrderTally()
         self._readlen = Examples()
-        self._reservoir = Reservoir()
+        self.sample = Sample()
+        self.ends_with_a_sound_record = True
         self._records = self._accepted = self._lines = self._crlf_lines = 0
         self._total_bases = self._longest = self._non_ascii = self._header_sum = 0
 
@@ -133,6 +223,7 @@ class _Tally:
             self._writer.append(
                 *(_chosen(values, accepted) for values in (batch.offsets(), spans, layout.length, class_ids))
             )
+        self.ends_with_a_sound_record = bool(sound[-1])
         self._records += len(batch)
         self._accepted += int(np.count_nonzero(accepted))
 
@@ -160,12 +251,10 @@ class _Tally:
         self._longest = max(self._longest, int(lengths.max(initial=0)))
         self._bases += count_letters(batch, rows)
         places = np.flatnonzero(usable)
-        self._reservoir.offer(len(places), lambda wanted: batch.sequences(places[wanted]))
-        for record in places[:_QUALITIES_LOOKED_AT].tolist():
-            quality = batch.quality(record)
-            if quality:
-                low, high = self._quality or (255, 0)
-                self._quality = min(low, *quality), max(high, *quality)
+        offsets = batch.offsets()[places]
+        self.sample.offer(offsets, lambda wanted: batch.sequences(places[wanted]))
+        if batch.layout.quality_start is not None:
+            self._quality.add(offsets, lambda wanted: batch.quality(places[wanted]) or b"")
 
     def _count_classes(self, batch: RecordBatch, columns: HeaderColumns, accepted: np.ndarray) -> None:
         class_ids = _chosen(columns.class_id, accepted)
@@ -194,14 +283,35 @@ class _Tally:
         if self._writer:
             self._writer.skip(self._accepted + np.cumsum(accepted)[rejected])
 
-    def result(self, reads: OpenReads) -> ReadScan:
+    def merge(self, later: _Tally) -> None:
+        """Count what another tally holds of the range of the file that follows."""
+        origin = Origin(self._lines, self._records)
+        self.problems.merge(later.problems, origin)
+        self._rejections.merge(later._rejections, origin)
+        self._readlen.merge(later._readlen, origin)
+        for name in ("_lengths", "_quality", "_classes", "_mates", "_taxa", "_order", "sample"):
+            getattr(self, name).merge(getattr(later, name))
+        assert isinstance(later._repeats, HeldHashes)
+        for hashes in later._repeats.held:
+            self._repeats.add(hashes)
+        if self._writer:
+            assert isinstance(later._writer, HeldColumns)
+            later._writer.pour(self._writer, self._accepted)
+        self._bases += later._bases
+        self._longest = max(self._longest, later._longest)
+        self._header_sum = (self._header_sum + later._header_sum) % 2**64
+        for name in ("_records", "_accepted", "_lines", "_crlf_lines", "_total_bases", "_non_ascii"):
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+
+    def result(self, reads: OpenReads, examined: int) -> ReadScan:
         """The counts of the whole file."""
+        assert isinstance(self._repeats, RepeatCounter)
         repeats = self._repeats.repeats()
         return ReadScan(
             path=reads.name,
             format=reads.form,
             bytes_present=reads.source.size,
-            bytes_examined=reads.source.position,
+            bytes_examined=examined,
             digest=reads.digest,
             records=self._records,
             accepted=self._accepted,
@@ -211,7 +321,7 @@ class _Tally:
             total_bases=self._total_bases,
             longest=self._longest,
             bases=self._bases,
-            quality_range=self._quality,
+            quality_range=self._quality.range,
             lines=self._lines,
             crlf_lines=self._crlf_lines,
             class_counts=self._classes.as_dict(),
@@ -224,7 +334,7 @@ class _Tally:
             duplicate_examples=tuple((first + 1, again + 1) for first, again in repeats.examples),
             non_ascii_headers=self._non_ascii,
             headers_digest=f"{self._header_sum:016x}",
-            sample=self._reservoir.sequences,
+            sample=self.sample.sequences,
         )
 
 

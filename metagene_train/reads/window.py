@@ -22,12 +22,12 @@ class Window:
     then (``completed_line``), so that every line of a final window has an end.
     """
 
-    def __init__(self, source: ByteSource, chunk_bytes: int):
+    def __init__(self, source: ByteSource, chunk_bytes: int, offset: int = 0):
         self._source = source
         self._chunk_bytes = chunk_bytes
         self._allocate(chunk_bytes)
         self.begin = self.end = SPARE
-        self.offset = 0
+        self.offset = offset
         self.final = False
         self.completed_line = False
 

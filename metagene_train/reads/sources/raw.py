@@ -46,14 +46,23 @@ class RawBytes(Protocol):
 
 
 class DiskFile:
-    """A regular file."""
+    """A regular file, or its bytes from ``start`` to ``end``, which count from 0 then."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, start: int = 0, end: int | None = None):
         self._file = path.open("rb", buffering=0)
-        self.size = os.fstat(self._file.fileno()).st_size
+        self._file.seek(start)
+        self._whole = os.fstat(self._file.fileno()).st_size
+        self._start = start
+        self._limit = None if end is None else end - start
         self.position = 0
 
+    @property
+    def size(self) -> int:
+        return self._whole - self._start if self._limit is None else self._limit
+
     def readinto(self, view: memoryview) -> int:
+        if self._limit is not None:
+            view = view[: self._limit - self.position]
         try:
             count = self._file.readinto(view) or 0
         except OSError as error:
@@ -62,6 +71,8 @@ class DiskFile:
         return count
 
     def read(self, count: int) -> bytes:
+        if self._limit is not None:
+            count = min(count, self._limit - self.position)
         try:
             piece = self._file.read(count) or b""
         except OSError as error:
@@ -70,7 +81,7 @@ class DiskFile:
         return piece
 
     def tail(self, count: int) -> bytes:
-        return os.pread(self._file.fileno(), count, max(0, self.size - count))
+        return os.pread(self._file.fileno(), count, max(0, self._whole - count))
 
     def close(self) -> None:
         self._file.close()
