@@ -11,6 +11,7 @@ from metagene_doctor.facts import companions
 from metagene_doctor.facts.companions import Companion
 from metagene_doctor.finding import Example, Frozen
 from metagene_train.errors import DataError
+from metagene_train.processors import usable_processors
 
 if TYPE_CHECKING:
     from metagene_train.reads.headers import HeaderPattern
@@ -191,7 +192,14 @@ def collect(
                 )
                 return file, facts, sample
         kept_in = None if stream else index_dir
-        found = scan(path, header=header, file_format=file_format, index_dir=kept_in, progress=progress)
+        found = scan(
+            path,
+            header=header,
+            file_format=file_format,
+            index_dir=kept_in,
+            progress=progress,
+            processes=usable_processors(),
+        )
     except DataError as error:
         size = 0 if stream else path.stat().st_size
         return InputFile(role=role, path=name_of(path), bytes=size, refused=str(error)), None, ()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metagene_train.errors import DataError
+from metagene_train.processors import usable_processors
 from metagene_train.reads import index_files
 from metagene_train.reads.formats import sniff
 from metagene_train.reads.headers import HeaderPattern
@@ -60,7 +61,14 @@ class ReadIndex:
         directory = root / IndexKey.of(path, form, header).directory()
         meta = index_files.load_meta(directory)
         if meta is None:
-            found = scan(path, header=header, file_format=file_format, index_dir=root, progress=progress)
+            found = scan(
+                path,
+                header=header,
+                file_format=file_format,
+                index_dir=root,
+                progress=progress,
+                processes=usable_processors(),
+            )
             if found.problems:
                 raise DataError("\n".join(f"{path}: {_describe(problem)}" for problem in found.problems))
             directory = root / IndexKey.of(path, form, header).directory()

@@ -30,8 +30,8 @@ class ReadScan:
     an earlier record), ``duplicate_examples`` (record numbers of a first and its repetition; none
     above 16 million records), ``non_ascii_headers``, ``headers_digest`` (does not depend on the order of
     records). ``sample`` is a uniform sample of at most 10,000 sequences of sound reads with bases,
-    as they stand in the file. ``quality_range`` are the lowest and highest quality characters
-    (ASCII codes) of the first reads of each chunk; None in FASTA.
+    as they stand in the file, in its order. ``quality_range`` are the lowest and highest quality
+    characters (ASCII codes) of the first 64 reads and of one in 512 of all; None in FASTA.
 
     ``digest`` is SHA-256 of the first and last 64 KiB of the file. Bytes are of the file on disk.
     """
