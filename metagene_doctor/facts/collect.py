@@ -18,7 +18,7 @@ from metagene_doctor.facts import (
     tokens,
 )
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
-from metagene_doctor.facts.comparisons import collect_comparisons
+from metagene_doctor.facts.comparisons import collect_comparisons, collect_second_reader
 from metagene_doctor.facts.facts import Facts, Section
 from metagene_train import __version__
 
@@ -39,6 +39,7 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     samples = _collect_reads(found, request, index_dir, stage)
     _collect_labels(found, request)
     collect_comparisons(found, request, stage)
+    collect_second_reader(found, request, stage)
     _collect_tokens(found, request, samples)
     _collect_prediction(found, request)
     return Facts(

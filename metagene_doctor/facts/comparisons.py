@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metagene_doctor.facts import audit, repeats, split
+from metagene_doctor.facts import audit, repeats, second_reader, split
 from metagene_doctor.facts.collection import Collection, Request, StartStage
 from metagene_doctor.facts.facts import Gap, Section
 from metagene_doctor.facts.reads import ReadsFacts
@@ -66,6 +66,27 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
     else:
         for section in SECTIONS[1:]:
             found.skip(section, "no chosen check needs it")
+
+
+def collect_second_reader(found: Collection, request: Request, stage: StartStage) -> None:
+    """Let pyfastx read the undamaged files too; the section ``second reader``."""
+    if request.level != "deep":
+        found.skip("second reader", "a second reader takes minutes", "use --level deep")
+        return
+    if "files" in found.gaps:
+        found.gaps["second reader"] = found.gaps["files"]
+        return
+    files = [found.known[role] for role in ("train", "val") if role in found.known]
+    whole = [f for f in files if f.whole and not f.stream and f.compression in second_reader.READABLE]
+
+    def read_again() -> dict[str, second_reader.SecondReaderFacts]:
+        stage("Reading with pyfastx")
+        file_format = request.run.config.dataset.file_format
+        return {f.role: second_reader.collect(Path(f.path), file_format) for f in whole}
+
+    agreed = found.add("second reader", read_again)
+    if agreed is not None:
+        found.known["second_reader"] = found.known.pop("second reader")
 
 
 def _not_comparable(file: ReadsFacts) -> Gap:

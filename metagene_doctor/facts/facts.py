@@ -12,8 +12,9 @@ from metagene_doctor.facts.gpu import GpuFacts
 from metagene_doctor.facts.host import HostFacts
 from metagene_doctor.facts.mapping import ClassRow, MappingFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
-from metagene_doctor.facts.reads import InputFile, ReadsFacts
+from metagene_doctor.facts.reads import InputFile, ReadsFacts, Role
 from metagene_doctor.facts.repeats import RepeatFacts
+from metagene_doctor.facts.second_reader import SecondReaderFacts
 from metagene_doctor.facts.split import SplitFacts
 from metagene_doctor.facts.tokens import TokenFacts
 from metagene_doctor.finding import Frozen
@@ -41,6 +42,7 @@ Section = Literal[
     "split",
     "repeats",
     "audit",
+    "second reader",
     "target",
     "memory",
     "speed",
@@ -91,6 +93,8 @@ class Facts(Frozen):
     split: SplitFacts | None = None
     repeats: RepeatFacts | None = None
     audit: AuditFacts | None = None
+    second_reader: dict[Role, SecondReaderFacts] = {}
+    """Files that pyfastx has read too (level deep)."""
     target: TargetGpu | None = None
     memory: MemoryFacts | None = None
     speed: SpeedFacts | None = None
