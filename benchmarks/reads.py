@@ -1,151 +1,222 @@
-"""What a pass over a reads file costs, on files made up for the purpose.
+"""What reading costs, beside the tools that labs use for it; files are made up for the purpose.
 
-    python benchmarks/reads.py [--reads 1000000] [--directory DIR]
+    python benchmarks/reads.py [--reads 1000000] [--rounds 5] [--growth 1000000 5000000] [--directory DIR]
 
-Each job runs in a process of its own, on files that have just been written (a warm page cache). CPU
-seconds are user and system time of the job without start-up and imports; memory is the peak of the
-whole process (Linux only). pyfastx only hands out records: it counts and checks nothing.
+Every job is a process of its own, on files that have just been written (a warm page cache). CPU is user
+and system time of the process and its children, start-up and imports included. Figures are medians
+of the rounds, ratios medians of the ratios within each round; the jobs of a round follow each other, so
+that other load on the machine meets all of them. Jobs marked * are slow and run in the first round only. What
+is not installed (seqkit, Biopython, pyfastx) is left out. Nothing is judged here: docs/reads.md says what
+figures were met.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
-import subprocess
+import importlib.util
+import os
+import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-import numpy as np
+from measured import Cost, cost_of, typical
 
-READ_LENGTH = 150
-CLASSES = 500
-RANDOM_READS = 100_000
+JOBS = Path(__file__).with_name("reads_jobs.py")
+FULL_SCALE = 558_000_000
 
 
-def make_files(directory: Path, reads: int) -> dict[str, Path]:
-    """The same random reads as FASTA, wrapped FASTA, FASTQ and gzip."""
-    names = {"fasta": "reads.fa", "wrapped": "wrapped.fa", "fastq": "reads.fq", "gzip": "reads.fa.gz"}
-    paths = {kind: directory / name for kind, name in names.items()}
-    source = np.random.default_rng(0)
-    with (
-        paths["fasta"].open("wb") as fasta,
-        paths["wrapped"].open("wb") as wrapped,
-        paths["fastq"].open("wb") as fastq,
-        gzip.open(paths["gzip"], "wb", compresslevel=1) as packed,
-    ):
-        for start in range(0, reads, 20_000):
-            count = min(20_000, reads - start)
-            bases = np.frombuffer(b"ACGT", np.uint8)[source.integers(0, 4, (count, READ_LENGTH))]
-            classes = source.integers(0, CLASSES, count)
-            parts = [
-                (
-                    f"lbl|{label}|{10**6 + label}|{READ_LENGTH}|read{start + i:09d}/1".encode(),
-                    bases[i].tobytes(),
+@dataclass(frozen=True)
+class Job:
+    """A command to be measured: one of `reads_jobs`, or an outside tool's."""
+
+    title: str
+    needs: str | None = None
+    """A program or module that has to be there."""
+    job: str | None = None
+    command: tuple[str, ...] = ()
+    slow: bool = False
+
+    @property
+    def missing(self) -> bool:
+        if self.needs is None:
+            return False
+        return shutil.which(self.needs) is None and importlib.util.find_spec(self.needs) is None
+
+    def line(self, folder: Path, reads: int) -> list[str]:
+        if self.job:
+            return [sys.executable, str(JOBS), self.job, str(folder), str(reads)]
+        return [part.format(folder=folder) for part in self.command]
+
+
+def seqkit(title: str, *arguments: str, slow: bool = False) -> Job:
+    return Job(title, "seqkit", command=("seqkit", *arguments), slow=slow)
+
+
+STATS, STATS_ALL = "seqkit stats", "seqkit stats -a"
+STATS_GZIP = "seqkit stats, gzip"
+SCAN = "scan and index"
+PARALLEL = "scan, on all processors"
+SCAN_GZIP = "scan, gzip"
+BIOPYTHON, PYFASTX = "Biopython SeqIO, same job", "pyfastx.Fastx, same job"
+LEAKAGE, COMMON = "leakage, a tenth as many validation reads", "seqkit common -s"
+FROM_INDEX, FROM_PYFASTX = "100,000 reads at random, batches of 256", "100,000 reads at random, pyfastx fa[i]"
+
+SCANS = (
+    seqkit(STATS, "stats", "{folder}/train.fa"),
+    seqkit(STATS_ALL, "stats", "-a", "{folder}/train.fa"),
+    Job(SCAN, job="scan_and_index"),
+    Job("scan", job="scan_only"),
+    Job(PARALLEL, job="scan_in_parallel"),
+    Job("scan, wrapped", job="scan_wrapped"),
+    Job("scan, FASTQ", job="scan_fastq"),
+    seqkit(STATS_GZIP, "stats", "{folder}/train.fa.gz"),
+    Job(SCAN_GZIP, job="scan_gzip"),
+    Job(PYFASTX, "pyfastx", job="pyfastx_loop", slow=True),
+    Job(BIOPYTHON, "Bio", job="biopython", slow=True),
+)
+ACCESS = (
+    Job(FROM_INDEX, job="random_reads"),
+    Job(FROM_PYFASTX, "pyfastx", job="random_reads_pyfastx"),
+)
+LEAKS = (
+    Job(LEAKAGE, job="leakage"),
+    seqkit(
+        COMMON, "common", "-s", "{folder}/train.fa", "{folder}/val.fa", "-o", "{folder}/common.fa", slow=True
+    ),
+)
+
+RATIOS = (
+    (SCAN, STATS, "cpu_s"),
+    (SCAN_GZIP, STATS_GZIP, "cpu_s"),
+    (BIOPYTHON, SCAN, "cpu_s"),
+    (PYFASTX, SCAN, "cpu_s"),
+    (COMMON, LEAKAGE, "cpu_s"),
+    (PARALLEL, STATS_ALL, "wall_s"),
+)
+
+
+class Bench:
+    """Measures jobs on the files of one folder and prints what it found."""
+
+    def __init__(self, folder: Path, reads: int, rounds: int):
+        self._folder = folder
+        self._reads = reads
+        self._rounds = rounds
+        self.costs: dict[str, list[Cost]] = {}
+
+    def once(self, job: str) -> Cost:
+        return cost_of(Job(job, job=job).line(self._folder, self._reads))
+
+    def measure(self, jobs: tuple[Job, ...]) -> None:
+        """Every job in turn, as many times as there are rounds."""
+        for job in jobs:
+            if job.missing:
+                print(f"{job.title}: left out, {job.needs} is not installed")
+        present = [job for job in jobs if not job.missing]
+        for number in range(self._rounds):
+            for job in present:
+                if not job.slow or not number:
+                    cost = cost_of(job.line(self._folder, self._reads))
+                    self._check(job, cost)
+                    self.costs.setdefault(job.title, []).append(cost)
+
+    def _check(self, job: Job, cost: Cost) -> None:
+        if isinstance(cost.answer, dict) and cost.answer.get("records", self._reads) != self._reads:
+            raise SystemExit(f"{job.title}: {cost.answer['records']:,} of {self._reads:,} reads")
+
+    def table(self, jobs: tuple[Job, ...]) -> None:
+        print("\n| job | CPU s | wall s | µs CPU a read | peak MiB |\n|---|---|---|---|---|")
+        for job in jobs:
+            if job.title in self.costs:
+                cost = typical(self.costs[job.title])
+                print(
+                    f"| {job.title}{'*' * job.slow} | {cost.cpu_s:.2f} | {cost.wall_s:.2f} "
+                    f"| {1e6 * cost.cpu_s / self._reads:.2f} | {cost.peak_mib:.0f} |"
                 )
-                for i, label in enumerate(classes.tolist())
-            ]
-            plain = b"".join(b">%s\n%s\n" % part for part in parts)
-            fasta.write(plain)
-            packed.write(plain)
-            wrapped.writelines(b">%s\n%s\n%s\n%s\n" % (h, s[:60], s[60:120], s[120:]) for h, s in parts)
-            quality = b"I" * READ_LENGTH
-            fastq.writelines(b"@%s\n%s\n+\n%s\n" % (h, s, quality) for h, s in parts)
-    return paths
+
+    def ratios(self) -> None:
+        print("\n| ratio | of | |\n|---|---|---|")
+        for above, below, what in RATIOS:
+            if above in self.costs and below in self.costs:
+                pairs = zip(self.costs[above], self.costs[below], strict=False)
+                ratio = median(getattr(one, what) / getattr(other, what) for one, other in pairs)
+                print(f"| {above} : {below} | {'CPU' if what == 'cpu_s' else 'wall'} | {ratio:.2f} |")
+
+    def rates(self) -> None:
+        rates = {title: self.costs[title] for title in (FROM_INDEX, FROM_PYFASTX) if title in self.costs}
+        print("\n| reads at random | a second | a CPU second |\n|---|---|---|")
+        for title, costs in rates.items():
+            wall, cpu = (median(cost.answer[key] for cost in costs) for key in ("per_wall_s", "per_cpu_s"))
+            print(f"| {title} | {wall:,.0f} | {cpu:,.0f} |")
+        if len(rates) == 2:
+            pairs = zip(*rates.values(), strict=True)
+            ratio = median(one.answer["per_wall_s"] / other.answer["per_wall_s"] for one, other in pairs)
+            print(f"| ratio | {ratio:.1f} | |")
 
 
-def scan_file(path: Path, index_dir: Path | None = None) -> int:
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.scan import scan
-
-    return scan(path, header=HeaderPattern(), index_dir=index_dir).records
-
-
-def index_file(path: Path) -> int:
-    with tempfile.TemporaryDirectory(dir=path.parent) as index_dir:
-        return scan_file(path, Path(index_dir))
-
-
-def iterate(path: Path) -> int:
-    from metagene_train.reads.records import iter_reads
-
-    return sum(1 for _ in iter_reads(path))
-
-
-def iterate_with_pyfastx(path: Path) -> int:
-    import pyfastx
-
-    return sum(1 for _ in pyfastx.Fastx(str(path)))
-
-
-def read_at_random(path: Path) -> int:
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.index import ReadIndex
-
-    index = ReadIndex.open_or_build(path, header=HeaderPattern(), index_dir=path.parent / "index")
-    chosen = np.random.default_rng(0).integers(0, len(index), RANDOM_READS)
-    started = time.process_time()
-    for position in chosen.tolist():
-        index.read(position)
-    return round(RANDOM_READS / (time.process_time() - started))
-
-
-JOBS: dict[str, tuple[str, Callable[[Path], int]]] = {
-    "scan, FASTA": ("fasta", scan_file),
-    "scan, FASTA, writing the index": ("fasta", index_file),
-    "scan, wrapped FASTA": ("wrapped", scan_file),
-    "scan, FASTQ": ("fastq", scan_file),
-    "scan, gzip": ("gzip", scan_file),
-    "iter_reads, FASTA": ("fasta", iterate),
-    "pyfastx.Fastx, FASTA": ("fasta", iterate_with_pyfastx),
-}
-
-
-def run_job(name: str, path: Path) -> None:
-    """In a process of its own: do a job and print what it cost."""
-    job = JOBS[name][1]
-    if not name.startswith("pyfastx"):
-        import metagene_train.reads.scan  # noqa: F401 (imports are not what is measured)
-    started = time.process_time()
-    records = job(path)
-    cpu_s = time.process_time() - started
-    # Not getrusage: its peak is inherited from the process that started this one.
-    status = Path("/proc/self/status").read_text().split()
-    peak_kib = int(status[status.index("VmHWM:") + 1])
-    print(json.dumps({"records": records, "cpu_s": cpu_s, "peak_mib": peak_kib / 1024}))
+def growth(folder: Path, sizes: list[int], rounds: int) -> None:
+    """Cost of the scan and its index at several sizes, and a straight line through the last two."""
+    print("\n| reads | CPU s | peak MiB | index MB |\n|---|---|---|---|")
+    rows = []
+    for reads in sizes:
+        bench = Bench(folder, reads, rounds)
+        bench.once("make")
+        bench.measure((Job(SCAN, job="scan_and_index"),))
+        cost = typical(bench.costs[SCAN])
+        rows.append((reads, cost.cpu_s, cost.peak_mib, cost.answer["index_bytes"] / 1e6))
+        print("| {:,} | {:.2f} | {:.0f} | {:,.0f} |".format(*rows[-1]))
+    if len(rows) > 1:
+        (some, *before), (more, *after) = rows[-2:]
+        cpu_s, _, index_mb = (
+            last + (last - first) / (more - some) * (FULL_SCALE - more)
+            for first, last in zip(before, after, strict=True)
+        )
+        print(f"| {FULL_SCALE:,} (extrapolated) | {cpu_s:,.0f} | | {index_mb:,.0f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--reads", type=int, default=1_000_000)
+    parser.add_argument("--reads", type=int, default=1_000_000, help="training reads (default 1,000,000)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--growth", type=int, nargs="*", default=[], help="sizes at which growth is measured")
     parser.add_argument("--directory", type=Path, help="where the files are made (default: temporary)")
-    parser.add_argument("--job", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.job:
-        run_job(options.job[0], Path(options.job[1]))
-        return
-    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
-        paths = make_files(Path(directory), options.reads)
-        print(f"{options.reads:,} reads of {READ_LENGTH} bases, {CLASSES} classes\n")
-        print("| job | MB on disk | CPU s | µs/read | MB/s | peak MiB |")
-        print("|---|---|---|---|---|---|")
-        for name, (kind, _) in JOBS.items():
-            megabytes = paths[kind].stat().st_size / 1e6
-            command = [sys.executable, __file__, "--job", name, str(paths[kind])]
-            cost = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            if cost["records"] != options.reads:
-                raise SystemExit(f"{name}: found {cost['records']:,} of {options.reads:,} reads")
-            cpu_s = cost["cpu_s"]
-            print(
-                f"| {name} | {megabytes:.0f} | {cpu_s:.2f} | {1e6 * cpu_s / options.reads:.2f} "
-                f"| {megabytes / cpu_s:.0f} | {cost['peak_mib']:.0f} |"
-            )
-        print(f"\nReads at random positions, FASTA: {read_at_random(paths['fasta']):,} per CPU second")
+    with tempfile.TemporaryDirectory(dir=options.directory) as name:
+        folder = Path(name)
+        os.environ.setdefault("METAGENE_CACHE", str(folder / "cache"))
+        bench = Bench(folder, options.reads, options.rounds)
+        size = bench.once("make").answer["bytes"]
+        bench.once("make_more")
+        print(
+            f"{options.reads:,} reads, {size / 1e6:,.0f} MB, {options.rounds} rounds, {os.cpu_count()} cores"
+        )
+        bench.measure(SCANS)
+        bench.measure(LEAKS)
+        bench.once("random_reads")  # builds the index; the readers of pyfastx do so at first use
+        if not ACCESS[1].missing:
+            bench.once("random_reads_pyfastx")
+        bench.measure(ACCESS)
+        bench.table((*SCANS, *LEAKS))
+        bench.ratios()
+        bench.rates()
+        right = bench.once("right_everywhere").answer
+        print("\nWrong reads of {checked:,}: fork {fork}, spawn {spawn}, threads {threads}".format(**right))
+        order = bench.once("shuffled_order").answer
+        print(
+            f"Shuffled order of {FULL_SCALE:,} reads: {order['added_mib']:.1f} MiB more than before, "
+            f"{order['reads']:,} reads in {order['seconds']:.2f} s"
+        )
+        if os.environ.get("METAGENE_TOKENIZER"):
+            first = [bench.once("first_batch").answer["seconds"] for _ in range(options.rounds)]
+            print(f"First training batch, index there, after imports: {median(first):.2f} s")
+        else:
+            print("First training batch: left out, METAGENE_TOKENIZER does not name a tokenizer")
+        growth(folder, options.growth, min(options.rounds, 3))
 
 
 if __name__ == "__main__":

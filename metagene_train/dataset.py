@@ -62,7 +62,7 @@ class ReadDataset:
     def token_lengths_estimate(self) -> np.ndarray:
         """Length of every read in tokens [N], from bases per token of a sample, cut to max_length."""
         chosen = np.linspace(0, len(self) - 1, min(LENGTH_SAMPLE, len(self))).astype(int)
-        sequences = [normalise(self._read(int(number)).sequence) for number in chosen]
+        sequences = self._sequences(chosen.tolist())
         tokens = sum(len(ids) for ids in self._tokenizer.encode(sequences))
         own = tokens - self._tokenizer.adds_special_tokens * len(sequences)
         tokens_per_base = own / max(sum(map(len, sequences)), 1)
@@ -80,7 +80,7 @@ class ReadDataset:
         """
         chosen = [int(number) for number in numbers]
         own = [number if number >= 0 else ~number for number in chosen]
-        sequences = [normalise(self._read(number).sequence) for number in own]
+        sequences = self._sequences(own)
         sequences = [
             reverse_complement(sequence) if number < 0 else sequence
             for number, sequence in zip(chosen, sequences, strict=True)
@@ -96,6 +96,10 @@ class ReadDataset:
 
     def _position(self, number: int) -> int:
         return number if self._positions is None else int(self._positions[number])
+
+    def _sequences(self, numbers: list[int]) -> list[bytes]:
+        positions = numbers if self._positions is None else self._positions[numbers]
+        return [normalise(sequence) for sequence in self.index.sequences(positions)]
 
     def _read(self, number: int) -> Read:
         return self.index.read(self._position(number))

@@ -33,7 +33,11 @@ def build(path: Path, index_dir: Path, header: HeaderPattern | None = STANDARD) 
 
 def wrong_reads(index: ReadIndex, positions: range) -> int:
     """How many reads at these positions are not those of READS."""
-    found = ((index.read(i).header, index.read(i).sequence.decode()) for i in positions)
+    together = index.sequences(positions)
+    assert together == [index.read(i).sequence for i in positions]
+    found = (
+        (index.read(i).header, sequence.decode()) for i, sequence in zip(positions, together, strict=True)
+    )
     return sum(read != READS[i] for i, read in zip(positions, found, strict=True))
 
 
@@ -74,8 +78,12 @@ def test_every_read_is_found_at_its_position(tmp_path: Path, content: bytes) -> 
     assert (index.class_ids.dtype, index.lengths.dtype) == (np.int32, np.int32)
     assert index.read(-1).header == READS[-1][0]
     assert index.read(np.int64(3)).record == 4  # type: ignore[arg-type]
-    with pytest.raises(IndexError):
-        index.read(500)
+    assert index.sequences([]) == []
+    for outside in (500, -501):
+        with pytest.raises(IndexError):
+            index.read(outside)
+        with pytest.raises(IndexError):
+            index.sequences([0, outside])
 
 
 def test_rejected_records_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -142,6 +150,8 @@ def test_a_read_of_another_length_than_was_indexed_is_an_error(tmp_path: Path) -
     path.write_bytes(b">lbl|1|||abc\nAC\n")
     with pytest.raises(DataError, match="changed after it was indexed"):
         index.read(0)
+    with pytest.raises(DataError, match="changed after it was indexed"):
+        index.sequences([0])
 
 
 def test_another_pattern_has_its_own_index(tmp_path: Path) -> None:

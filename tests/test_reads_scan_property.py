@@ -200,6 +200,8 @@ def check_index(path: Path, pattern: HeaderPattern, index_dir: Path, expected: d
         position + 1 + sum(before <= position for before in expected["rejected_at"])
         for position in range(len(index))
     ]
+    bases = [record.bases for record in expected["accepted_records"]]
+    assert index.sequences(range(len(index))) == bases
     for position, record in enumerate(expected["accepted_records"]):
         read = index.read(position)
         assert read.sequence == record.bases

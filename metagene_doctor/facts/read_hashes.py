@@ -16,25 +16,27 @@ from typing import NamedTuple
 import numpy as np
 
 from metagene_train.errors import DataError
-from metagene_train.reads.bases import WHITESPACE, normalise, reverse_complement
+from metagene_train.reads.bases import WHITESPACE, normalise
 from metagene_train.reads.batches import RecordBatch, iter_batches
 from metagene_train.reads.formats import sniff
 from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.layout import SOUND
+from metagene_train.reads.letters import count_letters
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.source import open_source
-from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_words, hash_rows
+from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_reversed, gather_words, hash_rows
 
 SEGMENT = 31
 """Bases of a segment: two reads that share one are from one genome (4^31 is 5x10^18)."""
 
-_BLANK, _BAR, _UNKNOWN = ord(" "), ord("|"), ord("N")
+_BLOCK_WORDS = 1 << 15
+"""What is computed of so many words stays in the processor's cache."""
+
+_BLANK, _UNKNOWN = ord(" "), ord("N")
 _NORMAL = bytes(_BLANK if byte in WHITESPACE else normalise(bytes([byte]))[0] for byte in range(256))
 """As `normalise` does it byte by byte, but blanks stay: they mark reads that need more care."""
-_COMPLEMENT = reverse_complement(bytes(range(256)))[::-1]
 _COMMENT_MATE = re.compile(r"^(\S+) ([12]):[YN]:")
-_BARS_BEFORE_NAME = 4
 
 
 Look = Callable[[RecordBatch, np.ndarray, HeaderColumns], None]
@@ -63,20 +65,37 @@ class ReadHashes(NamedTuple):
 
 
 class Strands(NamedTuple):
-    """Normalised sequences in a buffer, and the same buffer read from the other strand."""
+    """Normalised sequences in a buffer, and a buffer that has the complement of every base."""
 
     forward: np.ndarray
-    backward: np.ndarray
+    complement: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
     places: np.ndarray
     """int64 [N]: which records of the batch these are."""
 
     @classmethod
-    def of(cls, letters: bytes, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray) -> Strands:
-        opposite = letters.translate(_COMPLEMENT)[::-1]
-        forward, backward = (np.frombuffer(buffer, np.uint8) for buffer in (letters, opposite))
-        return cls(forward, backward, starts, lengths, places)
+    def of(cls, letters: np.ndarray, starts: np.ndarray, lengths: np.ndarray, places: np.ndarray) -> Strands:
+        return cls(letters, _complement(letters), starts, lengths, places)
+
+
+def _complement(letters: np.ndarray) -> np.ndarray:
+    """The complement of A, C, G, T and N; of other bytes anything.
+
+    C and G differ in one bit and have the bit of value 2 set, A and T differ in three and have not.
+    """
+    padded = np.concatenate((letters, np.zeros(-len(letters) % 8, dtype=np.uint8)))
+    words = padded.view(np.uint64)
+    for start in range(0, len(words), _BLOCK_WORDS):
+        block = words[start : start + _BLOCK_WORDS]
+        is_c_or_g = block & np.uint64(0x0202020202020202)
+        block ^= np.uint64(0x1515151515151515)
+        block ^= is_c_or_g << np.uint64(3)
+        block ^= is_c_or_g >> np.uint64(1)
+    if _UNKNOWN in letters[SPARE:-SPARE]:
+        # What N has become by that, and no base can.
+        padded[padded == _UNKNOWN ^ 4] = _UNKNOWN
+    return padded[: len(letters)]
 
 
 def read_hashes(
@@ -120,7 +139,8 @@ def _hash_batch(
 ) -> ReadHashes:
     forward, backward = np.zeros((2, len(batch)), dtype=np.uint64)
     segments, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
-    for strands in _strands(batch, kept):
+    rows = HeaderRows.of(batch)
+    for strands in _strands(batch, rows, kept):
         if not len(strands.places):
             continue
         forward[strands.places], backward[strands.places] = _sequence_hashes(strands)
@@ -128,7 +148,6 @@ def _hash_batch(
             hashes, reads = _segment_hashes(strands, segment_step)
             segments.append(hashes)
             owners.append(np.searchsorted(kept, strands.places[reads]))
-    rows = HeaderRows.of(batch)
     columns = parse_headers(batch, rows, header)
     names, mates = _names(batch, header, rows, columns)
     if look:
@@ -145,32 +164,42 @@ def _hash_batch(
     )
 
 
-def _strands(batch: RecordBatch, kept: np.ndarray) -> tuple[Strands, Strands]:
+def _strands(batch: RecordBatch, rows: HeaderRows, kept: np.ndarray) -> list[Strands]:
     """Reads on one line as they lie in the batch, and the others copied out of it."""
-    letters = bytes(batch.raw).translate(_NORMAL)
-    starts, lengths = batch.layout.sequence_start[kept], batch.layout.length[kept]
-    blanks = np.concatenate(([0], np.cumsum(np.frombuffer(letters, np.uint8) == _BLANK, dtype=np.int32)))
-    special = (lengths > LONGEST_ROW) | (blanks[starts + lengths] > blanks[starts])
+    layout = batch.layout
+    starts, lengths = layout.sequence_start[kept], layout.length[kept]
+    bases = count_letters(batch, rows)
+    special = lengths > LONGEST_ROW
+    if bases.acgt + bases.n == bases.total and not batch.crlf_lines:
+        letters = batch.data
+        special |= layout.sequence_end[kept] - starts - lengths > 1
+    else:
+        letters = np.frombuffer(bytes(batch.raw).translate(_NORMAL), np.uint8)
+        blanks = np.concatenate(([0], np.cumsum(letters == _BLANK, dtype=np.int32)))
+        special |= blanks[starts + lengths] > blanks[starts]
+    if not special.any():
+        return [Strands.of(letters, starts, lengths, kept)]
     ordinary = Strands.of(letters, starts[~special], lengths[~special], kept[~special])
     sequences = [normalise(batch.sequence(place)) for place in kept[special].tolist()]
     copied = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     margin = bytes(SPARE)
     begins = SPARE + np.cumsum(copied) - copied
-    copies = Strands.of(margin + b"".join(sequences) + margin, begins, copied, kept[special])
-    return ordinary, copies
+    joined = np.frombuffer(margin + b"".join(sequences) + margin, np.uint8)
+    return [ordinary, Strands.of(joined, begins, copied, kept[special])]
 
 
 def _sequence_hashes(strands: Strands) -> tuple[np.ndarray, np.ndarray]:
     """Hashes [N] of the sequences and of their reverse complements."""
     starts, lengths = strands.starts, strands.lengths
-    mirrored = len(strands.forward) - starts - lengths
     short = np.where(lengths <= LONGEST_ROW, lengths, 0)
     forward = hash_rows(gather_words(strands.forward, starts, short), short)
-    backward = hash_rows(gather_words(strands.backward, mirrored, short), short)
+    backward = hash_rows(gather_reversed(strands.complement, starts, short), short)
     for long in np.flatnonzero(lengths > LONGEST_ROW):
         one = slice(long, long + 1)
         forward[one] = hash_rows(gather_words(strands.forward, starts[one], lengths[one]), lengths[one])
-        backward[one] = hash_rows(gather_words(strands.backward, mirrored[one], lengths[one]), lengths[one])
+        backward[one] = hash_rows(
+            gather_reversed(strands.complement, starts[one], lengths[one]), lengths[one]
+        )
     return forward, backward
 
 
@@ -183,7 +212,7 @@ def _segment_hashes(strands: Strands, step: int) -> tuple[np.ndarray, np.ndarray
     lengths = np.full(len(starts), SEGMENT)
     rows = gather_words(strands.forward, starts, lengths)
     known = ~(rows.view(np.uint8) == _UNKNOWN).any(axis=1)
-    opposite = gather_words(strands.backward, len(strands.forward) - starts[known] - SEGMENT, lengths[known])
+    opposite = gather_reversed(strands.complement, starts[known], lengths[known])
     hashes = np.minimum(hash_rows(rows[known], lengths[known]), hash_rows(opposite, lengths[known]))
     return hashes, reads[known]
 
@@ -204,10 +233,9 @@ def _names(
     names = rows.hashes(batch)
     if header.is_standard:
         # Read length and tax id stand before the name and may differ between mates.
-        bars = np.cumsum(rows.bytes == _BAR, axis=1) < _BARS_BEFORE_NAME
-        begin = np.count_nonzero(bars, axis=1) + 1
+        begin = columns.name_start
         end = np.where(mates > 0, rows.lengths - 2, rows.lengths)
-        quick = columns.matched & (rows.lengths > 0) & (end > begin)
+        quick = begin >= 0
         starts = batch.layout.header_start + np.where(quick, begin, 0)
         lengths = np.where(quick, end - begin, 0)
         hashed = hash_rows(gather_words(batch.data, starts, lengths), lengths)

@@ -62,9 +62,12 @@ class RecordBatch:
 
     def sequences(self, records: np.ndarray) -> list[bytes]:
         """The sequences of some records."""
-        starts = self.layout.sequence_start[records].tolist()
-        ends = self.layout.sequence_end[records].tolist()
-        return [_joined(self.raw, start, end) for start, end in zip(starts, ends, strict=True)]
+        starts, ends = self.layout.sequence_start[records], self.layout.sequence_end[records]
+        length = int(self.layout.length[records[0]]) if len(records) else 0
+        if length and (ends - starts == length + 1).all() and (self.layout.length[records] == length).all():
+            together = np.ndarray((len(self.data) - length,), f"V{length}", self.data, strides=(1,))
+            return together[starts].tolist()
+        return [_joined(self.raw, *place) for place in zip(starts.tolist(), ends.tolist(), strict=True)]
 
     def quality(self, record: int) -> bytes | None:
         layout = self.layout

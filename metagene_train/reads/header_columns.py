@@ -70,13 +70,17 @@ class HeaderRows:
 
 @dataclass(frozen=True)
 class HeaderColumns:
-    """Fields of the headers of a batch [N] int64; absent fields are -1. Unmatched rows are -1 too."""
+    """Fields of the headers of a batch [N] int64; absent fields are -1. Unmatched rows are -1 too.
+
+    ``name_start`` is where in the header the name starts, -1 where the header was parsed alone.
+    """
 
     matched: np.ndarray
     class_id: np.ndarray
     tax_id: np.ndarray
     readlen: np.ndarray
     mate: np.ndarray
+    name_start: np.ndarray
 
 
 def parse_headers(batch: RecordBatch, rows: HeaderRows, pattern: HeaderPattern) -> HeaderColumns:
@@ -85,7 +89,7 @@ def parse_headers(batch: RecordBatch, rows: HeaderRows, pattern: HeaderPattern) 
     if pattern.is_standard and count:
         columns = _parse_template(batch, rows)
     else:
-        columns = HeaderColumns(np.zeros(count, dtype=bool), *np.full((4, count), ABSENT, dtype=np.int64))
+        columns = HeaderColumns(np.zeros(count, dtype=bool), *np.full((5, count), ABSENT, dtype=np.int64))
     for record in np.flatnonzero(~columns.matched).tolist():
         numbers = pattern.parse_numbers(decode_header(batch.header(record)))
         if numbers:
@@ -109,7 +113,7 @@ def _parse_template(batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
     tax_id = leading_numbers(first, _BAR)
     readlen = leading_numbers(drop_bits(first, second, tax_id.bits), _BAR)
 
-    has_mate, mate, sure = _mates(batch, rows)
+    has_mate, mate, sure = _mates(rows)
     sure &= words[0] << _FOUR_BYTES == _LBL << _FOUR_BYTES
     sure &= class_id.ended
     sure &= class_id.bits > _ONE_CHARACTER
@@ -120,7 +124,7 @@ def _parse_template(batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
     taken += readlen.bits
     name_start = len(b"lbl|") + (taken >> np.uint64(3)).view(np.int64)
     sure &= rows.lengths - 2 * has_mate > name_start
-    columns = [class_id.values, _or_absent(tax_id), _or_absent(readlen), mate]
+    columns = [class_id.values, _or_absent(tax_id), _or_absent(readlen), mate, name_start]
     if not sure.all():
         columns = [np.where(sure, column, ABSENT) for column in columns]
     return HeaderColumns(sure, *columns)
@@ -131,19 +135,24 @@ def _or_absent(numbers: Numbers) -> np.ndarray:
     return np.where(missing, ABSENT, numbers.values) if missing.any() else numbers.values
 
 
-def _mates(batch: RecordBatch, rows: HeaderRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mates(rows: HeaderRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether each header ends with a slash and a digit [N], that digit or -1 [N] int64, and whether it
     has no other slash [N]."""
-    ends = batch.layout.header_end
-    digits = batch.data[ends - 1] - np.uint8(_ZERO)
-    has_mate = batch.data[ends - 2] == _SLASH
+    count, width = rows.bytes.shape
+    letters = rows.bytes.reshape(-1)
+    last = np.arange(0, count * width, width)
+    last += rows.lengths
+    last -= 1
+    digits = letters[last] - np.uint8(_ZERO)
+    last -= 1
+    has_mate = letters[last] == _SLASH
     has_mate &= digits < 10
     has_mate &= rows.lengths > 0
-    slashes = rows.bytes == _SLASH
+    slashes = letters == _SLASH
     if np.count_nonzero(slashes) == np.count_nonzero(has_mate):
-        plain = np.ones(len(batch), dtype=bool)
+        plain = np.ones(count, dtype=bool)
     else:
-        plain = np.count_nonzero(slashes, axis=1) == has_mate
+        plain = np.count_nonzero(slashes.reshape(count, width), axis=1) == has_mate
     mates = digits.astype(np.int64)
     if not has_mate.all():
         mates[~has_mate] = ABSENT

@@ -19,7 +19,7 @@ import numpy as np
 from metagene_train.reads.formats import ReadFormat
 from metagene_train.reads.headers import HeaderPattern
 
-INDEX_VERSION = 2
+INDEX_VERSION = 3
 COLUMNS: dict[str, type[np.number]] = {
     "offsets": np.int64,
     "spans": np.uint32,

@@ -27,13 +27,11 @@ _ONE_BYTE, _EIGHT_BYTES, _NINE_BYTES = np.uint64(8), np.uint64(64), np.uint64(72
 def gather_words(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Strings of a uint8 buffer as rows of words [N, W] uint64, zero-padded to the longest.
 
-    Strings are of at most ``LONGEST_ROW`` bytes, or one longer one at a time. All words of a row
-    are copied at once, which costs as much as one word does.
+    Strings are of at most ``LONGEST_ROW`` bytes, or one longer one at a time.
     """
     longest = int(lengths.max(initial=1))
     width = -(-longest // WORD) * WORD
-    strings = np.ndarray((len(buffer) - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))
-    rows = strings[starts].view("<u8").reshape(len(starts), width // WORD)
+    rows = _rows(buffer, starts, width)
     shortest = int(lengths.min(initial=longest))
     for column in range(shortest // WORD, width // WORD):
         if shortest == longest:
@@ -41,6 +39,24 @@ def gather_words(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) ->
         else:
             rows[:, column] &= _LOW_BYTES[np.minimum(np.maximum(lengths - WORD * column, 0), WORD)]
     return rows
+
+
+def gather_reversed(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The same strings read backwards, as rows of words like those of `gather_words`."""
+    longest = int(lengths.max(initial=1))
+    width = -(-longest // WORD) * WORD
+    rows = _rows(buffer, starts + lengths - width, width)
+    shortest = int(lengths.min(initial=longest))
+    for column in range((width - shortest + WORD - 1) // WORD):
+        spare = np.minimum(np.maximum(width - lengths - WORD * column, 0), WORD)
+        rows[:, column] &= ~_LOW_BYTES[spare]
+    return rows.byteswap()[:, ::-1]
+
+
+def _rows(buffer: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
+    """``width`` bytes from each start on, as words. To copy all of a row costs as much as one word does."""
+    strings = np.ndarray((len(buffer) - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))
+    return strings[starts].view("<u8").reshape(len(starts), width // WORD)
 
 
 class Numbers(NamedTuple):
@@ -91,20 +107,21 @@ def drop_bits(words: np.ndarray, following: np.ndarray, bits: np.ndarray | np.ui
 def hash_rows(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """64-bit hashes [N] of zero-padded rows of words; padding columns do not change them.
 
-    Each word is multiplied with a constant of its column and mixed on until every bit reaches
-    nearly every bit, so neither equal words nor equal differences cancel.
+    The halves of each word are mixed, so that its last bytes reach the low bits too, and it is weighted
+    with a constant of its column: neither equal words nor equal differences cancel.
     """
     total = lengths.astype(np.uint64)
     total *= np.uint64(0x9E3779B97F4A7C15)
     for column, weight in enumerate(_column_weights(rows.shape[1])):
-        mixed = rows[:, column] * weight
-        mixed ^= mixed >> np.uint64(32)
-        mixed *= np.uint64(0xFF51AFD7ED558CCD)
-        mixed ^= mixed >> np.uint64(29)
+        mixed = rows[:, column] >> np.uint64(32)
+        mixed ^= rows[:, column]
+        mixed *= weight
         total += mixed
     total ^= total >> np.uint64(32)
     total *= np.uint64(0xC4CEB9FE1A85EC53)
     total ^= total >> np.uint64(29)
+    total *= np.uint64(0xFF51AFD7ED558CCD)
+    total ^= total >> np.uint64(32)
     return total
 
 
