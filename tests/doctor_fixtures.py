@@ -181,6 +181,10 @@ def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: A
         "nvmlDeviceGetEnforcedPowerLimit": 450_000,
         "nvmlDeviceGetPowerManagementDefaultLimit": 450_000,
         "nvmlDeviceGetTotalEccErrors": NVMLError(3),
+        "nvmlDeviceGetDisplayActive": 0,
+        "nvmlDeviceGetCurrPcieLinkWidth": 16,
+        "nvmlDeviceGetMaxPcieLinkWidth": 16,
+        "nvmlDeviceGetP2PStatus": 0,
     }
     if init_error is not None:
         defaults["nvmlInit"] = NVMLError(init_error)
@@ -194,6 +198,8 @@ def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: A
         "NVML_ERROR_LIB_RM_VERSION_MISMATCH": 18,
         "NVML_ERROR_GPU_IS_LOST": 15,
         "NVML_ERROR_NO_PERMISSION": 4,
+        "NVML_P2P_CAPS_INDEX_READ": 0,
+        "NVML_P2P_STATUS_OK": 0,
     }
     for name, value in constants.items():
         setattr(module, name, value)

@@ -15,7 +15,7 @@ from doctor_fixtures import (
     target,
 )
 
-from metagene_doctor.checks import disk, model
+from metagene_doctor.checks import disk, model, packages
 from metagene_doctor.checks import environment as checks
 from metagene_doctor.checks import gpu as gpu_checks
 from metagene_doctor.checks import host as host_checks
@@ -123,11 +123,13 @@ def test_a_gpu_that_computes_wrongly_or_not_at_all(probe, fires):
 
 def test_packages():
     imports = (ImportResult(module="torch"), ImportResult(module="peft", error="ImportError: no name X"))
-    (finding,) = checks.packages_import(facts(environment=environment(imports=imports)))
+    (finding,) = packages.packages_import(facts(environment=environment(imports=imports)))
     assert "peft 0.18.0 does not import: ImportError: no name X" in finding.title
-    (finding,) = checks.packages_import(facts({"model": {"quantization": "nf4"}}, environment=environment()))
+    (finding,) = packages.packages_import(
+        facts({"model": {"quantization": "nf4"}}, environment=environment())
+    )
     assert "bitsandbytes" in finding.title
-    assert not list(checks.packages_import(facts(environment=environment())))
+    assert not list(packages.packages_import(facts(environment=environment())))
 
 
 @pytest.mark.parametrize(

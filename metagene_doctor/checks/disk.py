@@ -36,6 +36,8 @@ NETWORK_FILESYSTEMS = {
     "smbfs",
 }
 
+LITTLE_TEMPORARY_SPACE = 1_000_000_000
+
 CLASSES_WHEN_UNKNOWN = 4000
 """For sizes that grow with the head while no mapping is given: about the 3,507 of the guide's authors."""
 
@@ -147,6 +149,73 @@ def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
         else Remedy(text="Keep fewer, or write to a larger disk.", commands=("training.checkpoint.keep: 1",))
         if keep > 1
         else Remedy(text="Write to a larger disk.", commands=("training.output_dir: /path/with/room",)),
+        confidence="estimated",
+    )
+
+
+def temporary_space(facts: Facts) -> Iterator[Finding]:
+    """The temporary directory can be written, has some room, and lets programs run.
+
+    Libraries that compile kernels while a run starts (triton, bitsandbytes, torch extensions) put them
+    there or in their own caches.
+    """
+    disk = facts.disk
+    assert disk
+    place = disk.place("temporary directory")
+    use = Remedy(text="Use another one.", commands=("export TMPDIR=/path/with/room",))
+    if not place.writable or place.free_bytes < LITTLE_TEMPORARY_SPACE:
+        state = f"has {file_size(place.free_bytes)} free" if place.writable else "cannot be written"
+        yield disk_finding(
+            id="S04",
+            severity=Severity.WARN,
+            title=f"The temporary directory {place.checked} {state}",
+            measured=place.free_bytes,
+            threshold=LITTLE_TEMPORARY_SPACE,
+            unit="bytes free",
+            why="Compilers, the hub client and level quick of doctor write there for a moment.",
+            remedy=use,
+        )
+    elif place.noexec:
+        yield disk_finding(
+            id="S04",
+            severity=Severity.INFO,
+            title=f"Programs cannot be run from the temporary directory {place.checked} (noexec)",
+            why="Kernels that are compiled there when a run starts cannot be loaded.",
+            remedy=use,
+        )
+
+
+def fast_enough(facts: Facts) -> Iterator[Finding]:
+    """The disk of the training reads gives single reads as fast as the GPU takes them (level deep).
+
+    Measured past the page cache with 4 KiB reads at random. A file that fits the free memory is read
+    from the disk in the first epoch only.
+    """
+    disk, speed, host = facts.disk_speed, facts.speed, facts.host
+    assert disk and speed and host
+    if disk.random_reads_per_s >= speed.reads_per_s:
+        return
+    cached = disk.file_bytes < host.memory_free_bytes / 2
+    yield disk_finding(
+        id="S05",
+        severity=Severity.INFO if cached else Severity.WARN,
+        title=f"The disk gives {disk.random_reads_per_s:,.0f} random reads per second, the GPU takes about "
+        f"{speed.reads_per_s:,.0f}",
+        measured=round(disk.random_reads_per_s),
+        threshold=round(speed.reads_per_s),
+        unit="reads per second",
+        why=(
+            "In the first epoch the GPU waits; then the file is in memory."
+            if cached
+            else f"The file ({file_size(disk.file_bytes)}) does not fit the memory, so the GPU waits in "
+            "every epoch."
+        )
+        + f" In order the disk gives {file_size(disk.sequential_bytes_per_s)}/s.",
+        remedy=None
+        if cached
+        else Remedy(
+            text="Copy the reads to a local SSD, or write them in random order once and read in order."
+        ),
         confidence="estimated",
     )
 

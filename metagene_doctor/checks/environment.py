@@ -261,49 +261,6 @@ def gpu_computes(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def packages_import(facts: Facts) -> Iterator[Finding]:
-    """Every package of a training run imports; each is tried in a process of its own (level deep)."""
-    environment = facts.environment
-    assert environment
-    missing = [
-        name
-        for name in ("transformers", "peft", "accelerate", "tokenizers", "safetensors")
-        if name not in environment.packages
-    ]
-    if missing:
-        yield environment_finding(
-            id="E06",
-            severity=Severity.ERROR,
-            title=f"Not installed: {', '.join(missing)}",
-            count=len(missing),
-            why="Training imports them.",
-            remedy=Remedy(text="Install metagene with its dependencies.", commands=("pip install metagene",)),
-        )
-    quantized = facts.config.model.quantization != "none" or facts.config.optimizer.name == "adamw_8bit"
-    if quantized and "bitsandbytes" not in environment.packages:
-        yield environment_finding(
-            id="E06",
-            severity=Severity.ERROR,
-            title="The config uses 8-bit or 4-bit numbers, and bitsandbytes is not installed",
-            why="model.quantization and adamw_8bit come from it.",
-            remedy=Remedy(text="Install the extra.", commands=("pip install 'metagene[quant]'",)),
-        )
-    for result in environment.imports or ():
-        if result.error is not None and result.module.replace("_", "-") not in missing:
-            yield environment_finding(
-                id="E06",
-                severity=Severity.ERROR,
-                title=f"{result.module} {environment.packages.get(result.module, '')} does not "
-                f"import: {result.error}",
-                measured=result.error,
-                why="The installed versions do not fit each other.",
-                remedy=Remedy(
-                    text="Reinstall it together with the rest.",
-                    commands=(f"pip install --force-reinstall {result.module} metagene",),
-                ),
-            )
-
-
 def gpu_visible(facts: Facts) -> Iterator[Finding]:
     """CUDA_VISIBLE_DEVICES must name GPUs that exist: an unknown entry hides it and all that follow."""
     environment, gpu = facts.environment, facts.gpu

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from shlex import quote
 
-from metagene_doctor.checks.sizes import WEIGHT_BYTES, encoder_parameters
+from metagene_doctor.checks.sizes import WEIGHT_BYTES, encoder_parameters, trainable_parameters
 from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, EncoderFacts, WeightFile
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, file_size, gib
+from metagene_doctor.report.quantities import count, file_size, gib, percent
 
 model_finding = partial(Finding, scope="model")
+
+LARGE_SHARE = 0.05
+"""Share of trained parameters above which LoRA is no longer a small addition."""
 
 
 def encoder_present(facts: Facts) -> Iterator[Finding]:
@@ -100,6 +104,72 @@ def weights_complete(facts: Facts) -> Iterator[Finding]:
             why="The encoder cannot be loaded.",
             remedy=fetch,
         )
+
+
+def adapters_placed(facts: Facts) -> Iterator[Finding]:
+    """LoRA's target modules exist in the encoder, and train a usual part of it.
+
+    The classifier's head is always trained and saved with the adapters.
+    """
+    encoder, config = facts.encoder, facts.config
+    assert encoder
+    lora, architecture = config.model.lora, encoder.architecture
+    if architecture is None or not lora.enabled:
+        return
+    known = architecture.linear_shapes
+    named = list(known) if lora.target_modules == "all-linear" else list(lora.target_modules)
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        yield model_finding(
+            id="M07",
+            severity=Severity.ERROR,
+            title=f"LoRA targets {', '.join(unknown)}, which {encoder.name} does not have",
+            count=len(unknown),
+            measured=", ".join(unknown),
+            threshold=", ".join(known),
+            unit="modules",
+            why="Nothing of the encoder would be trained."
+            if len(unknown) == len(named)
+            else "peft leaves them out without an error: less is trained than the config says.",
+            remedy=Remedy(
+                text="Name modules that exist.",
+                commands=("model.lora.target_modules: [q_proj, k_proj, v_proj, o_proj]",),
+            ),
+        )
+        return
+    classes = len(facts.classes) or 2
+    trained = trainable_parameters(architecture, config, classes)
+    share = trained / (encoder_parameters(architecture, config.model.encoder_layers) + trained)
+    if share > LARGE_SHARE:
+        yield model_finding(
+            id="M07",
+            severity=Severity.INFO,
+            title=f"{percent(share)} of the parameters are trained (LoRA rank {lora.r})",
+            measured=share,
+            threshold=LARGE_SHARE,
+            unit="fraction of parameters",
+            why="LoRA usually trains about 1 % or less; more costs memory for gradients and optimizer, and "
+            "memorises sooner.",
+        )
+
+
+def revision_pinned(facts: Facts) -> Iterator[Finding]:
+    """An encoder from the hub is named with its revision, so that a later run gets the same weights."""
+    encoder, config = facts.encoder, facts.config
+    assert encoder
+    if not encoder.in_hub_cache or config.model.revision is not None:
+        return
+    here = Path(encoder.location).name if encoder.location else None
+    yield model_finding(
+        id="M08",
+        severity=Severity.INFO,
+        title=f"{encoder.name} is not pinned to a revision",
+        why="The hub may serve other files under the same name later.",
+        remedy=Remedy(
+            text="Pin the one that is here." if here else "Pin it once it is here.",
+            commands=(f"model.revision: {here}",) if here else (),
+        ),
+    )
 
 
 def _describe(file: WeightFile) -> str:

@@ -27,6 +27,43 @@ LENGTH_STEP = 8
 """Lengths are suggested in multiples of 8, which tensor cores like."""
 
 
+def padding_usable(facts: Facts) -> Iterator[Finding]:
+    """The token that pads a batch has an embedding, and the encoder's config names the same one.
+
+    Training pads by the tokenizer and masks what it padded, and hands over token ids and mask only;
+    programs that go by the encoder's config need its ``pad_token_id``.
+    """
+    tokens, encoder = facts.tokens, facts.encoder
+    assert tokens and encoder
+    architecture = encoder.architecture
+    if architecture is None:
+        return
+    if not 0 <= tokens.pad_id < architecture.vocab_size:
+        yield token_finding(
+            id="M06",
+            severity=Severity.ERROR,
+            title=f"The padding token {tokens.pad_id} has no embedding: the encoder embeds "
+            f"{architecture.vocab_size:,} ids",
+            measured=tokens.pad_id,
+            threshold=architecture.vocab_size,
+            unit="token id",
+            why="The first batch of reads of different lengths would stop training.",
+            remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
+        )
+    elif architecture.pad_token_id != tokens.pad_id:
+        named = "none" if architecture.pad_token_id is None else str(architecture.pad_token_id)
+        yield token_finding(
+            id="M06",
+            severity=Severity.INFO,
+            title=f"The tokenizer pads with {tokens.pad_id}, the encoder's config names {named}",
+            measured=named,
+            threshold=tokens.pad_id,
+            unit="token id",
+            why="Padding is masked here, so it does no harm; a plain transformers classifier would stop at "
+            "batches of more than one read, or pool over padding.",
+        )
+
+
 def tokenizer_fits(facts: Facts) -> Iterator[Finding]:
     """The tokenizer's ids mean to the encoder what they mean to the tokenizer.
 

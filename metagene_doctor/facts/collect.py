@@ -7,11 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from metagene_doctor.facts import (
-    disk,
-    encoder,
-    environment,
-    gpu,
-    host,
     mapping,
     prediction,
     reads,
@@ -20,6 +15,7 @@ from metagene_doctor.facts import (
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
 from metagene_doctor.facts.comparisons import collect_comparisons, collect_second_reader
 from metagene_doctor.facts.facts import Facts, Section
+from metagene_doctor.facts.machine import collect_disk_speed, collect_machine
 from metagene_train import __version__
 
 __all__ = ["Request", "collect"]
@@ -35,11 +31,12 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     if request.run.path is None:
         found.skip("config file", "no config", "give --config FILE")
     index_dir = request.index_dir or index_directory(config.dataset.index_dir)
-    _collect_machine(found, request, index_dir)
+    collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)
     _collect_labels(found, request)
     collect_comparisons(found, request, stage)
     collect_second_reader(found, request, stage)
+    collect_disk_speed(found, request)
     _collect_tokens(found, request, samples)
     _collect_prediction(found, request)
     return Facts(
@@ -58,50 +55,6 @@ def index_directory(configured: str | None) -> Path:
     from metagene_train.reads.index_files import default_index_dir
 
     return Path(configured).expanduser() if configured else default_index_dir()
-
-
-def _collect_machine(found: Collection, request: Request, index_dir: Path) -> None:
-    from metagene_train.reads.formats import is_stream
-
-    config, deep = request.run.config, request.level == "deep"
-    graphics = found.add("gpu", gpu.collect)
-    if graphics is not None and not graphics.devices:
-        absent = graphics.state in ("ok", "no library", "driver not loaded") and not graphics.device_nodes
-        found.skip(
-            "devices",
-            "no NVIDIA GPU was found on this machine"
-            if absent
-            else f"the GPUs cannot be looked at: {graphics.message} (E03)",
-        )
-    has_gpu = graphics is not None and bool(graphics.devices)
-    ask_torch = has_gpu and request.level != "quick"
-    software = found.add(
-        "environment",
-        lambda: environment.collect(ask_torch=ask_torch, compute=deep and has_gpu, try_imports=deep),
-    )
-    probes: tuple[tuple[Section, Any, str], ...] = (
-        ("probe", software.probe if software else None, "standard"),
-        ("compute", software.compute if software else None, "deep"),
-    )
-    for section, probe, level in probes:
-        if probe is not None:
-            continue
-        if "devices" in found.gaps:
-            found.gaps[section] = found.gaps["devices"]
-        else:
-            found.skip(section, "torch is not asked at this level", f"use --level {level}")
-    found.add("host", host.collect)
-    directories: dict[disk.Role, Path] = {
-        "hub cache": disk.hub_cache(),
-        "output directory": Path(config.training.output_dir),
-        "index directory": index_dir,
-    }
-    if config.dataset.train_fasta is not None and not is_stream(config.dataset.train_fasta):
-        directories["training reads"] = Path(config.dataset.train_fasta).absolute().parent
-    found.add("disk", lambda: disk.collect(directories))
-    files = found.add("encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision))
-    if files is not None and files.location is None:
-        found.skip("weights", f"{files.name} is not on this machine (M01)")
 
 
 def _collect_reads(

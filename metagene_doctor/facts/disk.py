@@ -9,7 +9,7 @@ from typing import Literal
 
 from metagene_doctor.finding import Frozen
 
-Role = Literal["hub cache", "output directory", "index directory", "training reads"]
+Role = Literal["hub cache", "output directory", "index directory", "training reads", "temporary directory"]
 
 
 class Place(Frozen):
@@ -26,6 +26,8 @@ class Place(Frozen):
     free_inodes: int | None = None
     """None on file systems that do not count them."""
     writable: bool
+    noexec: bool = False
+    """Programs on it cannot be run."""
 
 
 class DiskFacts(Frozen):
@@ -37,11 +39,11 @@ class DiskFacts(Frozen):
 
 def collect(directories: dict[Role, Path], mountinfo: Path = Path("/proc/self/mountinfo")) -> DiskFacts:
     """Measure each directory; one that does not exist yet is measured where it would be created."""
-    mounts = read_mounts(mountinfo)
-    return DiskFacts(places=tuple(_place(role, path, mounts) for role, path in directories.items()))
+    mounts, noexec = read_mounts(mountinfo), noexec_mounts(mountinfo)
+    return DiskFacts(places=tuple(_place(role, path, mounts, noexec) for role, path in directories.items()))
 
 
-def _place(role: Role, path: Path, mounts: dict[str, str]) -> Place:
+def _place(role: Role, path: Path, mounts: dict[str, str], noexec: frozenset[str]) -> Place:
     absolute = path.expanduser().absolute()
     nearest = next(found for found in (absolute, *absolute.parents) if found.exists())
     existing = nearest if nearest.is_dir() else nearest.parent
@@ -57,6 +59,7 @@ def _place(role: Role, path: Path, mounts: dict[str, str]) -> Place:
         free_bytes=usage.f_frsize * usage.f_bavail,
         free_inodes=usage.f_favail if usage.f_files else None,
         writable=nearest.is_dir() and os.access(existing, os.W_OK | os.X_OK),
+        noexec=mount in noexec,
     )
 
 
@@ -67,10 +70,21 @@ def read_mounts(mountinfo: Path) -> dict[str, str]:
     mounts = {}
     for line in mountinfo.read_text().splitlines():
         before, _, after = line.partition(" - ")
-        # Spaces, tabs and backslashes in mount points are written as octal escapes.
-        point = re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), before.split(" ")[4])
-        mounts[point] = after.split(" ", 1)[0]
+        mounts[_mount_point(before)] = after.split(" ", 1)[0]
     return mounts
+
+
+def noexec_mounts(mountinfo: Path) -> frozenset[str]:
+    """Mount points from which programs cannot be run."""
+    if not mountinfo.is_file():
+        return frozenset()
+    lines = (line.partition(" - ")[0] for line in mountinfo.read_text().splitlines())
+    return frozenset(_mount_point(line) for line in lines if "noexec" in line.split(" ")[5].split(","))
+
+
+def _mount_point(before: str) -> str:
+    """The fifth field of a line; spaces, tabs and backslashes in it are written as octal escapes."""
+    return re.sub(r"\\([0-7]{3})", lambda escape: chr(int(escape[1], 8)), before.split(" ")[4])
 
 
 def mount_of(path: Path, mounts: dict[str, str]) -> str | None:

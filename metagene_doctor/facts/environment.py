@@ -117,6 +117,21 @@ class ComputeProbe(Frozen):
     """Why there is no result."""
 
 
+_QUANTIZED = """
+import json, sys, torch, bitsandbytes
+layer = (bitsandbytes.nn.Linear4bit if sys.argv[1] == "nf4" else bitsandbytes.nn.Linear8bitLt)(64, 64)
+output = layer.to("cuda")(torch.randn(4, 64, device="cuda", dtype=torch.float16))
+print(json.dumps({"finite": bool(output.isfinite().all())}))
+"""
+
+
+class QuantizedProbe(Frozen):
+    """A small quantised layer of bitsandbytes on the GPU, tried in a process of its own."""
+
+    finite: bool = False
+    error: str | None = None
+
+
 class ImportResult(Frozen):
     module: str
     error: str | None = None
@@ -134,12 +149,23 @@ class EnvironmentFacts(Frozen):
     probe: TorchProbe | None = None
     compute: ComputeProbe | None = None
     """None when the GPU was not tried."""
+    quantized: QuantizedProbe | None = None
+    """None when it was not tried."""
     imports: tuple[ImportResult, ...] | None = None
     """Result of importing each of ``IMPORTED_TOGETHER``; None when that was not tried."""
 
 
-def collect(*, ask_torch: bool = False, compute: bool = False, try_imports: bool = False) -> EnvironmentFacts:
-    """Facts about this Python environment; the options start processes, which takes seconds."""
+def collect(
+    *,
+    ask_torch: bool = False,
+    compute: bool = False,
+    try_imports: bool = False,
+    quantization: str | None = None,
+) -> EnvironmentFacts:
+    """Facts about this Python environment; the options start processes, which takes seconds.
+
+    ``quantization`` (``nf4`` or ``int8``) is tried on the GPU.
+    """
     build = torch_build()
     return EnvironmentFacts(
         python=platform.python_version(),
@@ -150,6 +176,7 @@ def collect(*, ask_torch: bool = False, compute: bool = False, try_imports: bool
         variables={name: os.environ[name] for name in WATCHED_VARIABLES if name in os.environ},
         probe=probe_torch() if ask_torch and importlib.util.find_spec("torch") else None,
         compute=try_compute() if compute and importlib.util.find_spec("torch") else None,
+        quantized=try_quantized(quantization) if quantization else None,
         imports=tuple(try_import(module) for module in IMPORTED_TOGETHER) if try_imports else None,
     )
 
@@ -191,16 +218,28 @@ def try_compute(timeout_s: float = PROBE_TIMEOUT_S) -> ComputeProbe:
     return ComputeProbe.model_validate(json.loads(output.splitlines()[-1]))
 
 
+def try_quantized(kind: str, timeout_s: float = PROBE_TIMEOUT_S) -> QuantizedProbe:
+    """Let bitsandbytes compute one layer: its native library may be missing for this CUDA."""
+    output, error = _run(_QUANTIZED, timeout_s, kind)
+    if error:
+        return QuantizedProbe(error=error)
+    return QuantizedProbe.model_validate(json.loads(output.splitlines()[-1]))
+
+
 def try_import(module: str, timeout_s: float = PROBE_TIMEOUT_S) -> ImportResult:
     _, error = _run(f"import {module}", timeout_s)
     return ImportResult(module=module, error=error)
 
 
-def _run(code: str, timeout_s: float) -> tuple[str, str | None]:
+def _run(code: str, timeout_s: float, *arguments: str) -> tuple[str, str | None]:
     """Output of ``python -c code`` and, when it failed, the last line it said or how it died."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout_s, check=False
+            [sys.executable, "-c", code, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return "", f"no answer within {timeout_s:.0f} s"

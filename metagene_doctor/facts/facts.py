@@ -6,10 +6,13 @@ from typing import Literal
 
 from metagene_doctor.facts.audit import AuditFacts
 from metagene_doctor.facts.disk import DiskFacts
+from metagene_doctor.facts.disk_speed import DiskSpeedFacts
 from metagene_doctor.facts.encoder import EncoderFacts
 from metagene_doctor.facts.environment import EnvironmentFacts
 from metagene_doctor.facts.gpu import GpuFacts
+from metagene_doctor.facts.gpu_load import GpuLoadFacts
 from metagene_doctor.facts.host import HostFacts
+from metagene_doctor.facts.kernel_log import KernelLogFacts
 from metagene_doctor.facts.mapping import ClassRow, MappingFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
 from metagene_doctor.facts.reads import InputFile, ReadsFacts, Role
@@ -43,6 +46,10 @@ Section = Literal[
     "repeats",
     "audit",
     "second reader",
+    "kernel log",
+    "gpu load",
+    "quantized",
+    "disk speed",
     "target",
     "memory",
     "speed",
@@ -80,8 +87,11 @@ class Facts(Frozen):
     run: RunFacts
     environment: EnvironmentFacts | None = None
     gpu: GpuFacts | None = None
+    kernel_log: KernelLogFacts | None = None
+    gpu_load: GpuLoadFacts | None = None
     host: HostFacts | None = None
     disk: DiskFacts | None = None
+    disk_speed: DiskSpeedFacts | None = None
     encoder: EncoderFacts | None = None
     tokens: TokenFacts | None = None
     files: tuple[InputFile, ...] = ()

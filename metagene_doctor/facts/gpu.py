@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -58,6 +59,11 @@ class GpuDevice(Frozen):
     remap_failed: bool | None = None
     power_limit_w: float | None = None
     default_power_limit_w: float | None = None
+    display_active: bool | None = None
+    """A screen is driven by it."""
+    pcie_width: int | None = None
+    pcie_max_width: int | None = None
+    """Lanes of the slot and of the card, whichever has fewer."""
 
 
 class GpuFacts(Frozen):
@@ -69,6 +75,8 @@ class GpuFacts(Frozen):
     devices: tuple[GpuDevice, ...] = ()
     device_nodes: tuple[str, ...] = ()
     """``/dev/nvidia*`` that exist: hardware is there even when NVML is not."""
+    peers: tuple[tuple[int, int, bool], ...] = ()
+    """Pairs of devices, and whether they can read each other's memory."""
 
 
 def collect(dev: Path = Path("/dev")) -> GpuFacts:
@@ -93,6 +101,7 @@ def collect(dev: Path = Path("/dev")) -> GpuFacts:
             cuda_driver=(cuda // 1000, cuda % 1000 // 10),
             devices=tuple(_device(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())),
             device_nodes=nodes,
+            peers=_peers(pynvml),
         )
     except pynvml.NVMLError as error:
         return GpuFacts(state=_state(pynvml, error), message=str(error), device_nodes=nodes)
@@ -132,6 +141,7 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
     mode = ask("nvmlDeviceGetComputeMode")
     remapped = ask("nvmlDeviceGetRemappedRows")
     power = ask("nvmlDeviceGetEnforcedPowerLimit")
+    display = ask("nvmlDeviceGetDisplayActive")
     default_power = ask("nvmlDeviceGetPowerManagementDefaultLimit")
     return GpuDevice(
         index=index,
@@ -154,7 +164,23 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
         remap_failed=None if remapped is None else bool(remapped[3]),
         power_limit_w=None if power is None else power / 1000,
         default_power_limit_w=None if default_power is None else default_power / 1000,
+        display_active=None if display is None else bool(display),
+        pcie_width=ask("nvmlDeviceGetCurrPcieLinkWidth"),
+        pcie_max_width=ask("nvmlDeviceGetMaxPcieLinkWidth"),
     )
+
+
+def _peers(pynvml: ModuleType) -> tuple[tuple[int, int, bool], ...]:
+    """Every pair of devices of which the driver says whether it has peer-to-peer reads."""
+    found = []
+    for first, second in combinations(range(pynvml.nvmlDeviceGetCount()), 2):
+        handles = (pynvml.nvmlDeviceGetHandleByIndex(index) for index in (first, second))
+        try:
+            status = pynvml.nvmlDeviceGetP2PStatus(*handles, pynvml.NVML_P2P_CAPS_INDEX_READ)
+        except (pynvml.NVMLError, AttributeError):
+            continue
+        found.append((first, second, status == pynvml.NVML_P2P_STATUS_OK))
+    return tuple(found)
 
 
 def _processes(ask: Callable[..., Any]) -> tuple[GpuProcess, ...] | None:
