@@ -69,6 +69,8 @@ class Finding(Frozen):
     remedy: Remedy | None = None
     confidence: Literal["exact", "sampled", "estimated"] = "exact"
     rule: str | None = None
+    ignored: str | None = None
+    """Why the laboratory ignores it (``--ignore``); it then no longer decides the exit code."""
     duration_s: float | None = None
 
 
@@ -91,11 +93,18 @@ class Report(Frozen):
     verdict: str
 
 
-def exit_code(findings: tuple[Finding, ...], fail_on: Severity = Severity.ERROR) -> int:
-    """0 nothing at or above ``fail_on``, 1 findings at or above it, 3 a check crashed and none failed."""
+def exit_code(
+    findings: tuple[Finding, ...], fail_on: Severity = Severity.ERROR, *, all_judged: bool = False
+) -> int:
+    """0 nothing at or above ``fail_on``, 1 findings at or above it, 3 a check crashed and none failed.
+
+    ``all_judged``: a skipped check counts as a crashed one. Ignored findings count for nothing.
+    """
+    findings = tuple(f for f in findings if f.ignored is None)
     judged = [f.severity for f in findings if f.severity not in (Severity.CRASH, Severity.SKIP)]
     if any(severity.rank >= fail_on.rank for severity in judged):
         return 1
-    if any(f.severity is Severity.CRASH for f in findings):
+    unknown = (Severity.CRASH, Severity.SKIP) if all_judged else (Severity.CRASH,)
+    if any(f.severity in unknown for f in findings):
         return 3
     return 0

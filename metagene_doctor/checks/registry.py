@@ -28,6 +28,7 @@ from metagene_doctor.checks import (
 )
 from metagene_doctor.checks.runner import Check
 from metagene_doctor.facts.facts import Section
+from metagene_doctor.report.sarif import Rule
 from metagene_train.errors import InputError
 
 CHECKS = (
@@ -176,7 +177,7 @@ CHECKS = (
     Check("S02", "Disks are local", "host", disk.network_filesystems, ("disk",)),
     Check("S03", "Output directory has room", "host", disk.room_for_checkpoints, ("disk", "encoder")),
     Check("S04", "Temporary directory is usable", "host", disk.temporary_space, ("disk",)),
-    Check("S05", "Disk is fast enough", "host", disk.fast_enough, ("disk speed", "speed", "host")),
+    Check("S05", "Disk is fast enough", "host", disk.fast_enough, ("speed", "host", "disk speed")),
     Check("S06", "Index directory has room", "host", disk.room_for_index, ("disk",)),
 )
 
@@ -212,6 +213,11 @@ def explain(check_id: str) -> str:
     _known(check_id, scopes=False)
     check = next(check for check in CHECKS if check.id == check_id.upper())
     return f"{check.id}  {check.title}  ({check.scope})\n\n{inspect.getdoc(check.judge)}"
+
+
+def rules(checks: Sequence[Check] = CHECKS) -> tuple[Rule, ...]:
+    """The checks as a report describes them."""
+    return tuple(Rule(check.id, check.title, inspect.getdoc(check.judge) or "") for check in checks)
 
 
 def _named(check: Check, names: Sequence[str]) -> bool:

@@ -10,13 +10,14 @@ from shlex import quote
 import click
 from pydantic import ValidationError
 
+from metagene_doctor import ignoring
 from metagene_doctor.checks.config import autotune_command
-from metagene_doctor.checks.registry import CHECKS, explain, sections, select
+from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
 from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.facts.collect import Request, collect
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
-from metagene_doctor.report import html, markdown, terminal
+from metagene_doctor.report import html, markdown, sarif, terminal
 from metagene_doctor.report.progress import progress_on_stderr
 from metagene_doctor.report.quantities import duration, file_size, gib
 from metagene_doctor.report.verdict import make_report
@@ -83,6 +84,14 @@ OVERRIDES = {
 )
 @click.option("--html", "html_file", metavar="FILE", help="Write one self-contained HTML file.")
 @click.option("--markdown", "markdown_file", metavar="FILE", help="Write Markdown.")
+@click.option("--sarif", "sarif_file", metavar="FILE", help="Write SARIF 2.1.0, for code hosts and editors.")
+@click.option(
+    "--ignore",
+    "ignore_file",
+    metavar="FILE",
+    help="YAML list of checks to ignore, each with id, reason and optional until (a date).",
+)
+@click.option("--strict", is_flag=True, help="Warnings fail (exit 1), and so do skipped checks (exit 3).")
 @click.option("--save-facts", metavar="FILE", help="Write what was found out, to judge it again elsewhere.")
 @click.option("--facts", "facts_file", metavar="FILE", help="Judge saved facts; look at nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="Also show passes, places and times.")
@@ -104,6 +113,9 @@ def command(
     json_file: str | None,
     html_file: str | None,
     markdown_file: str | None,
+    sarif_file: str | None,
+    ignore_file: str | None,
+    strict: bool,
     save_facts: str | None,
     facts_file: str | None,
     verbose: bool,
@@ -134,6 +146,7 @@ def command(
         raise click.UsageError("give --gpu or --gpu-mem, not both")
 
     checks = select(only, skip)
+    ignores = ignoring.load(ignore_file, [check.id for check in CHECKS]) if ignore_file else ()
     argv = ("metagene", *sys.argv[1:])
     if facts_file is not None:
         facts = _load_facts(facts_file)
@@ -151,8 +164,14 @@ def command(
             facts = collect(request, stage)
     if save_facts is not None:
         _write(save_facts, facts.model_dump_json(indent=1))
+    for entry in filter(ignoring.expired, ignores):
+        click.echo(
+            f"metagene: {ignore_file}:{entry.line}: {entry.id} was ignored until {entry.until}; "
+            "it counts again",
+            err=True,
+        )
     report = make_report(
-        run_checks(checks, facts),
+        ignoring.apply(ignores, run_checks(checks, facts)),
         argv=argv,
         examined=Examined(
             bytes=sum(reads.bytes_examined for reads in facts.reads),
@@ -167,12 +186,14 @@ def command(
         _write(html_file, html.render(report, heading))
     if markdown_file is not None:
         _write(markdown_file, markdown.render(report, heading))
+    if sarif_file is not None:
+        _write(sarif_file, sarif.render(report, rules(checks)))
     if not quiet and json_file != "-":
         terminal.render(report, console=terminal.ReportConsole(), verbose=verbose, heading=heading)
     if verbose and not quiet and facts.seconds:
         slowest = sorted(facts.seconds.items(), key=lambda part: -part[1])
         click.echo("Time: " + ", ".join(f"{name} {duration(spent)}" for name, spent in slowest), err=True)
-    return exit_code(report.findings, Severity(fail_on))
+    return exit_code(report.findings, Severity("warn" if strict else fail_on), all_judged=strict)
 
 
 def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> RunFacts:

@@ -34,6 +34,9 @@ class Request:
 NAMED_BY_USER: frozenset[Section] = frozenset({"train", "val", "mapping", "encoder", "tokens"})
 """Sections made from a file or directory that was named: when it is not there, nothing is judged."""
 
+ONLY_DEEP = ("takes minutes", "use --level deep")
+"""Reason and remedy of the gaps that the deepest level fills."""
+
 StartStage = Callable[[str], Callable[[int, int], None]]
 """Told the name of a stage that takes long, gives what to call with bytes done and to be done."""
 

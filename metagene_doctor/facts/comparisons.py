@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from metagene_doctor.facts import audit, repeats, second_reader, split
-from metagene_doctor.facts.collection import Collection, Request, StartStage
+from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request, StartStage
 from metagene_doctor.facts.facts import Gap, Section
 from metagene_doctor.facts.reads import ReadsFacts
 
@@ -71,7 +71,7 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
 def collect_second_reader(found: Collection, request: Request, stage: StartStage) -> None:
     """Let pyfastx read the undamaged files too; the section ``second reader``."""
     if request.level != "deep":
-        found.skip("second reader", "a second reader takes minutes", "use --level deep")
+        found.skip("second reader", *ONLY_DEEP)
         return
     if "files" in found.gaps:
         found.gaps["second reader"] = found.gaps["files"]

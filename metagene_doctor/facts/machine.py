@@ -17,7 +17,7 @@ from metagene_doctor.facts import (
     kernel_log,
     prediction,
 )
-from metagene_doctor.facts.collection import Collection, Request
+from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request
 from metagene_doctor.facts.facts import Section
 
 
@@ -70,10 +70,10 @@ def _collect_software(found: Collection, request: Request, has_gpu: bool) -> Non
     for section, probe, level in probes:
         if probe is not None:
             continue
-        if section == "quantized" and quantization == "none":
-            found.skip(section, "the config does not quantise the encoder")
-        elif "devices" in found.gaps:
+        if "devices" in found.gaps:
             found.gaps[section] = found.gaps["devices"]
+        elif section == "quantized" and quantization == "none":
+            found.skip(section, "the config does not quantise the encoder")
         else:
             found.skip(section, "torch is not asked at this level", f"use --level {level}")
 
@@ -88,7 +88,7 @@ def _collect_gpu_history(found: Collection, request: Request) -> None:
     if log is not None:
         found.known["kernel_log"] = found.known.pop("kernel log")
     if request.level != "deep":
-        found.skip("gpu load", "the GPU is not put under load at this level", "use --level deep")
+        found.skip("gpu load", *ONLY_DEEP)
         return
     software = found.known.get("environment")
     visible = software.variables.get("CUDA_VISIBLE_DEVICES") if software is not None else None
@@ -103,7 +103,7 @@ def collect_disk_speed(found: Collection, request: Request) -> None:
     """Time the disk of the training reads; the section ``disk speed``."""
     train = found.known.get("train")
     if request.level != "deep":
-        found.skip("disk speed", "the disk is not timed at this level", "use --level deep")
+        found.skip("disk speed", *ONLY_DEEP)
     elif train is None:
         found.gaps["disk speed"] = found.gaps["train"]
     elif train.stream or train.compression != "none":

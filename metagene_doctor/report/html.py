@@ -38,7 +38,8 @@ ul { padding-left: 1.2rem } @media print { article { break-inside: avoid } }
 def render(report: Report, heading: str = "") -> str:
     """The whole document; passes are folded away at its end."""
     ordered = worst_first(report.findings)
-    shown = [f for f in ordered if f.severity in (Severity.ERROR, Severity.WARN, Severity.INFO)]
+    listed = (Severity.ERROR, Severity.WARN, Severity.INFO)
+    shown = [finding for finding in ordered if finding.severity in listed and finding.ignored is None]
     passes = [finding for finding in ordered if finding.severity is Severity.PASS]
     bad = "" if report.verdict.startswith("READY") else " bad"
     examined = (
@@ -52,6 +53,7 @@ def render(report: Report, heading: str = "") -> str:
         f"<p class='verdict{bad}'>{escape(report.verdict)}</p>",
         *(_article(finding) for finding in shown),
         _unknown_list(report),
+        _ignored_list(report),
         f"<details><summary>{count(passed(report.findings), 'check')} passed</summary><ul>"
         + "".join(f"<li>{finding.id} {escape(finding.title)}</li>" for finding in passes)
         + "</ul></details>",
@@ -79,6 +81,15 @@ def _article(finding: Finding) -> str:
         items = "".join(f"<li><code>{escape(place(example))}</code></li>" for example in finding.examples)
         parts.append(f"<details><summary>where</summary><ul>{items}</ul></details>")
     return f"<article class='{finding.severity}'>{''.join(parts)}</article>"
+
+
+def _ignored_list(report: Report) -> str:
+    items = [
+        f"<li>{finding.id} ignored ({escape(finding.ignored)}): {escape(finding.title)}</li>"
+        for finding in report.findings
+        if finding.ignored is not None
+    ]
+    return f"<ul class='heading'>{''.join(items)}</ul>" if items else ""
 
 
 def _unknown_list(report: Report) -> str:

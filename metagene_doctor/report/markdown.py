@@ -15,7 +15,7 @@ def render(report: Report, heading: str = "") -> str:
     lines = [f"## metagene doctor: {report.verdict.split(':')[0]}", ""]
     if heading:
         lines += [_escape(heading), ""]
-    shown = [finding for finding in worst_first(report.findings) if finding.severity in LABELS]
+    shown = [f for f in worst_first(report.findings) if f.severity in LABELS and f.ignored is None]
     if shown:
         lines += ["| | Check | Finding | What to do |", "|---|---|---|---|"]
         lines += [_row(finding) for finding in shown]
@@ -29,6 +29,11 @@ def render(report: Report, heading: str = "") -> str:
         verb = "skipped" if group.severity is Severity.SKIP else "**not finished**"
         enable = f" ({_escape(group.enable)})" if group.enable else ""
         lines.append(f"- {', '.join(group.ids)} {verb}: {_escape(group.why)}{enable}")
+    lines += [
+        f"- {finding.id} ignored ({_escape(finding.ignored)}): {_escape(finding.title)}"
+        for finding in report.findings
+        if finding.ignored is not None
+    ]
     examined = (
         f"Examined {file_size(report.examined.bytes)}, {count(report.examined.records, 'record')}; "
         if report.examined.records

@@ -39,16 +39,20 @@ def render(report: Report, *, console: Console, verbose: bool = False, heading: 
     if heading:
         _paragraph(console, Text(heading, style="bold"))
     for finding in worst_first(report.findings):
-        if finding.severity in (Severity.SKIP, Severity.CRASH):
+        if finding.severity in (Severity.SKIP, Severity.CRASH) or finding.ignored is not None:
             continue
         if finding.severity is not Severity.PASS or verbose:
             _finding(console, finding, verbose)
     for group in unknowns(report.findings):
         _unknown(console, group, verbose)
+    for finding in report.findings:
+        if finding.ignored is not None and verbose:
+            text = f"{finding.id} ignored ({finding.ignored}): {finding.title}"
+            _paragraph(console, Text(f"- {text}", style="dim"), hanging=INDENT)
     summary = _summary(report, verbose)
     if summary:
         _paragraph(console, Text(summary, style="dim"))
-    failed = any(finding.severity is Severity.ERROR for finding in report.findings)
+    failed = any(f.severity is Severity.ERROR and f.ignored is None for f in report.findings)
     ready = "bold red" if failed or not report.complete else "bold green"
     _paragraph(console, Text(report.verdict, style=ready))
 

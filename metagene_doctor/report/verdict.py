@@ -43,11 +43,15 @@ def make_report(
 
 def verdict(findings: Sequence[Finding], next_step: str = "") -> str:
     """Ready or not, how many findings of which severity, and what to do next."""
+    ignored = len({finding.id for finding in findings if finding.ignored is not None})
+    findings = [finding for finding in findings if finding.ignored is None]
     numbers = Counter(finding.severity for finding in findings)
     counted = [count(numbers[severity], noun) for severity, noun in NOUNS.items() if numbers[severity]]
     skipped = len({finding.id for finding in findings if finding.severity is Severity.SKIP})
     if skipped:
         counted.append(f"{skipped} skipped")
+    if ignored:
+        counted.append(f"{ignored} ignored")
     summary = ", ".join(counted) or "no findings"
     first = next((finding for finding in worst_first(findings) if finding.severity is Severity.ERROR), None)
     if first is not None:
@@ -73,7 +77,7 @@ def unknowns(findings: Iterable[Finding]) -> list[Group]:
     """Skipped and unfinished checks, those with the same reason together."""
     groups: dict[tuple[Severity, str, str], list[Finding]] = {}
     for finding in findings:
-        if finding.severity in (Severity.SKIP, Severity.CRASH):
+        if finding.severity in (Severity.SKIP, Severity.CRASH) and finding.ignored is None:
             enable = finding.remedy.text if finding.remedy else ""
             groups.setdefault((finding.severity, finding.why, enable), []).append(finding)
     return [
