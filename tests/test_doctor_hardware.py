@@ -234,6 +234,7 @@ def test_an_unpinned_encoder_is_named_with_the_revision_that_is_here():
     here = encoder(location="/cache/models--metagene-ai--METAGENE-1/snapshots/0123abc")
     (finding,) = model.revision_pinned(facts(encoder=here))
     assert finding.remedy.commands == ("model.revision: 0123abc",)
+    assert not list(model.revision_pinned(facts(encoder=encoder())))
     assert not list(model.revision_pinned(facts({"model": {"revision": "0123abc"}}, encoder=here)))
     assert not list(model.revision_pinned(facts(encoder=encoder(in_hub_cache=False, location="/my/encoder"))))
 

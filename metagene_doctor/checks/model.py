@@ -157,17 +157,15 @@ def revision_pinned(facts: Facts) -> Iterator[Finding]:
     """An encoder from the hub is named with its revision, so that a later run gets the same weights."""
     encoder, config = facts.encoder, facts.config
     assert encoder
-    if not encoder.in_hub_cache or config.model.revision is not None:
+    if not encoder.in_hub_cache or encoder.location is None or config.model.revision is not None:
         return
-    here = Path(encoder.location).name if encoder.location else None
     yield model_finding(
         id="M08",
         severity=Severity.INFO,
         title=f"{encoder.name} is not pinned to a revision",
         why="The hub may serve other files under the same name later.",
         remedy=Remedy(
-            text="Pin the one that is here." if here else "Pin it once it is here.",
-            commands=(f"model.revision: {here}",) if here else (),
+            text="Pin the one that is here.", commands=(f"model.revision: {Path(encoder.location).name}",)
         ),
     )
 
