@@ -173,6 +173,9 @@ BAD: dict[str, Bad] = {
     ),
     "FASTQ cut after the last +": Bad(FASTQ[:-41], "F06", "fastq", at(FASTQ, 60, b"@"), 237, 60, 59),
     "FASTQ that goes on as FASTA": Bad(FASTQ + FASTA, "F06", "fastq", len(FASTQ), 241, 61, 60),
+    "FASTA that goes on as FASTQ": Bad(
+        FASTA + fastq(READS[:1]).replace(b"I", b"A"), "F05", "mixed", at(FASTA, 60), 119, 60
+    ),
     "NUL bytes in a sequence": Bad(HOLE, "F05", "nul", at(FASTA, 20), 39, 20),
     "NUL bytes at the end": Bad(FASTA + bytes(512), "F05", "nul", at(FASTA, 60), 119, 60),
     "a header of another tool": Bad(

@@ -111,6 +111,12 @@ def _read_fastq_record(lines: list[tuple[int, bytes, int]], i: int, record: Reco
     return i
 
 
+def has_fastq(record: Record) -> bool:
+    """A line of the sequence that starts with @, and a later one with +."""
+    starts = b"".join(line[:1] for line in record.sequence if line[:1] in (b"@", b"+"))
+    return b"@+" in starts
+
+
 def decode(header: bytes) -> str:
     try:
         return header.decode()
@@ -156,6 +162,7 @@ def statistics(content: bytes, kind: str, regex: str) -> dict:
         "rejected": Counter(),
         "faults": Counter(),
         "nul": 0,
+        "mixed": 0,
         "accepted_records": [],
         "sampled": [],
         "rejected_at": [],
@@ -163,6 +170,7 @@ def statistics(content: bytes, kind: str, regex: str) -> dict:
     classes = []
     for record in records:
         sequence = record.bases
+        found["mixed"] += kind == "fasta" and has_fastq(record)
         found["nul"] += 0 in content[record.offset : record.end]
         if record.fault:
             found["rejected"]["fastq"] += 1

@@ -26,6 +26,7 @@ TEST_COMMANDS = {"gzip": "gzip -tv", "zstd": "zstd -tv", "xz": "xz -tv", "bzip2"
 
 OTHER_DAMAGE = {
     "nul": "Part of the file was overwritten, or never written: a full disk, a sparse copy?",
+    "mixed": "Files of two formats were joined; every read that follows is taken for one long sequence.",
     "changed": "Another program is still writing it; counts are of no one state of it.",
     "record_too_long": "Reads are not that long: the file holds something else, or lost its line ends.",
 }

@@ -79,6 +79,20 @@ class RecordBatch:
         """Records of the batch (from 0) whose structure is not whole."""
         return np.flatnonzero(self.layout.faults).tolist()
 
+    def mixed_with_fastq(self) -> list[int]:
+        """FASTA records of the batch (from 0) in which a line with @ and later one with + start."""
+        found: list[int] = []
+        if self.layout.quality_start is not None or self.raw.find(b"@", self.begin, self.end) < 0:
+            return found
+        place = self.raw.find(b"\n@", self.begin, self.end)
+        while place >= 0:
+            record = int(np.searchsorted(self.layout.starts, place, side="right")) - 1
+            end = int(self.layout.ends[record])
+            if self.raw.find(b"\n+", place, end) >= 0:
+                found.append(record)
+            place = self.raw.find(b"\n@", end, self.end)
+        return found
+
     def damaged_by_nul(self) -> list[int]:
         """Records of the batch (from 0) that hold NUL bytes."""
         if self.raw.find(b"\0", self.begin, self.end) < 0:

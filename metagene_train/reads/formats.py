@@ -195,7 +195,8 @@ def _kind(name: str, head: bytes) -> Kind:
 
 def _refuse_protein(name: str, text: bytes) -> None:
     """E, F, I, L, P and Q stand for amino acids only: no nucleotide code uses them."""
-    lines = text.split(b"\n")[:-1]
+    # Behind a line with @ there may be FASTQ, whose qualities are no letters of anything.
+    lines = text.partition(b"\n@")[0].split(b"\n")[:-1]
     letters = b"".join(line for line in lines if not line.startswith(b">")).upper()
     amino_acids = len(letters) - len(letters.translate(None, b"EFILPQ"))
     if len(letters) >= 20 and amino_acids > 0.1 * len(letters):

@@ -16,6 +16,9 @@ FAULTS = (
 )
 """What can be wrong with a record, by code; code 0 is a sound record. All but the last are of FASTQ."""
 
+MIXED = "FASTQ records stand inside this FASTA record"
+"""Damage that the structure of FASTA does not show: its lines are taken for sequence."""
+
 MISSING_PLUS, LENGTHS_DIFFER, STRAY_TEXT, CUT_RECORD = range(1, len(FAULTS))
 
 

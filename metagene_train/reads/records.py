@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metagene_train.errors import DataError
 from metagene_train.reads.batches import iter_batches
-from metagene_train.reads.layout import FAULTS
+from metagene_train.reads.layout import FAULTS, MIXED
 from metagene_train.reads.opening import OpenReads, opened
 
 _CHUNK_BYTES = 1 << 18
@@ -50,6 +50,7 @@ def reads_of(reads: OpenReads) -> Iterator[Read]:
     name, source = reads.name, reads.source
     for batch in iter_batches(source, reads.form, _CHUNK_BYTES):
         faults = dict.fromkeys(batch.damaged_by_nul(), "holds NUL bytes")
+        faults |= dict.fromkeys(batch.mixed_with_fastq(), MIXED)
         faults |= {number: FAULTS[batch.layout.faults[number]] for number in batch.faulty()}
         for number in range(len(batch)):
             fault = faults.get(number)

@@ -21,7 +21,7 @@ from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.held import HeldColumns, HeldHashes
 from metagene_train.reads.index_writer import IndexWriter, kept_at
-from metagene_train.reads.layout import FAULTS, SOUND
+from metagene_train.reads.layout import FAULTS, MIXED, SOUND
 from metagene_train.reads.letters import count_letters
 from metagene_train.reads.opening import OpenReads, opened
 from metagene_train.reads.parallel import CAN_FORK, in_order
@@ -232,6 +232,7 @@ class _Tally:
         if batch.layout.quality_start is not None:
             damaged = [("fastq", record, FAULTS[batch.layout.faults[record]]) for record in batch.faulty()]
         damaged += [("nul", record, "the record holds NUL bytes") for record in batch.damaged_by_nul()]
+        damaged += [("mixed", record, MIXED) for record in batch.mixed_with_fastq()]
         for kind, record, message in damaged:
             offset = int(batch.offsets()[record]) if self._plain else None
             self.problems.add(Problem(kind, message, batch.line(record), batch.first_record + record, offset))
