@@ -21,9 +21,10 @@ from metagene_train.errors import InputError
 from metagene_train.labels import LabelMap
 
 CONFIG, LABELS, METRICS, SUMMARY = "config.yaml", "labels.json", "metrics.jsonl", "run.json"
-CHECKPOINTS, MODEL, PREDICTED = "checkpoints", "model", "predicted.json"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+PREDICTED, DOCTOR = "predicted.json", "doctor.json"
 
-WRITTEN_BEFORE = frozenset({"doctor.json", PREDICTED})
+WRITTEN_BEFORE = frozenset({DOCTOR, PREDICTED})
 """Files that may be in the directory of a run that has not started."""
 
 RESUMABLE = (

@@ -59,11 +59,12 @@ def train(
     resume: bool = False,
     quiet: bool = False,
     predicted: Mapping[str, Any] | None = None,
+    doctor: Mapping[str, Any] | None = None,
 ) -> TrainingSummary:
     """Train, evaluate, checkpoint and export one run into ``training.output_dir``.
 
-    ``predicted`` is what somebody foretold of the run; it is kept as ``predicted.json``, beside what
-    is measured.
+    ``predicted`` is what somebody foretold of the run, and ``doctor`` what was found in its files; they
+    are kept as ``predicted.json`` and ``doctor.json``, beside what is measured.
 
     ``resume`` continues the run of that directory from its newest checkpoint (or from the start when
     it had none yet), with the same batches and schedule as if it had not stopped. SIGINT and
@@ -83,8 +84,9 @@ def train(
     directory = Path(config.training.output_dir)
     checkpoint = run_directory.claim(directory, config, labels, resume=resume) if _is_main() else None
     checkpoint = checkpoint or (run_directory.newest_checkpoint(directory) if resume else None)
-    if predicted is not None and _is_main():
-        run_directory.write_text(directory / run_directory.PREDICTED, json.dumps(predicted, indent=1) + "\n")
+    for name, record in ((run_directory.PREDICTED, predicted), (run_directory.DOCTOR, doctor)):
+        if record is not None and _is_main():
+            run_directory.write_text(directory / name, json.dumps(record, indent=1) + "\n")
     began = time.monotonic()
     summary = TrainingSummary("running", str(directory), _device_name(device), classes=len(labels))
     _write_summary(summary)

@@ -17,7 +17,7 @@ from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.facts.collect import Request, collect
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
-from metagene_doctor.report import html, markdown, sarif, terminal
+from metagene_doctor.report import html, kept, markdown, sarif, terminal
 from metagene_doctor.report.progress import progress_on_stderr
 from metagene_doctor.report.quantities import duration, file_size, gib
 from metagene_doctor.report.verdict import make_report
@@ -179,6 +179,8 @@ def command(
         ),
         next_step=_next_step(facts),
     )
+    if facts_file is None and not only and not skip:
+        kept.keep(report, [file.path for file in facts.files])
     heading = describe(facts)
     if json_file is not None:
         _write(json_file, report.model_dump_json(indent=2))

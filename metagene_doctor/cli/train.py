@@ -33,9 +33,17 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
         click.echo(f"metagene: warning: {warning}", err=True)
 
     from metagene_doctor.memory.foretold import foretell
+    from metagene_doctor.report.kept import kept
     from metagene_train.trainer import train
 
-    summary = train(loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config))
+    dataset = loaded.config.dataset
+    report = kept([path for path in (dataset.train_fasta, dataset.val_fasta) if path])
+    for finding in (report or {}).get("findings", []):
+        if finding["severity"] == "error":
+            click.echo(f"metagene: warning: doctor found {finding['id']}: {finding['title']}", err=True)
+    summary = train(
+        loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config), doctor=report
+    )
     if summary.status == "interrupted":
         click.echo(f"metagene: interrupted after step {summary.steps}; continue with --resume", err=True)
         return 130
