@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from metagene_train.batching import BatchOrder
 from metagene_train.config import TrainingConfig
 
 
@@ -117,6 +118,23 @@ class Flow(TrainerCallback):
             control.should_evaluate = False
             control.should_save = True
             control.should_training_stop = True
+
+
+class Epochs(TrainerCallback):
+    """Tells the order of batches which epoch begins.
+
+    transformers tells the loader, but not in every 5.x the one that skips batches after a resume, which
+    would then go on in the order of the first epoch.
+    """
+
+    def __init__(self, order: BatchOrder, steps_per_epoch: int):
+        self._order = order
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        self._order.set_epoch(state.global_step // self._steps_per_epoch)
 
 
 class TerminalProgress(TrainerCallback):

@@ -29,6 +29,7 @@ from transformers.trainer_callback import ExportableState
 from metagene_train import run_directory
 from metagene_train.batching import BatchOrder
 from metagene_train.callbacks import (
+    Epochs,
     Flow,
     InterruptedTraining,
     Interruption,
@@ -110,7 +111,7 @@ class ReadTrainer(Trainer):
 
     def _own_callbacks(self) -> list[TrainerCallback]:
         settings = self.config.training
-        callbacks: list[TrainerCallback] = [self._flow]
+        callbacks: list[TrainerCallback] = [Epochs(self._order, self.steps_per_epoch), self._flow]
         if settings.early_stopping.patience and self.eval_dataset is not None:
             stopping = settings.early_stopping
             callbacks.append(EarlyStoppingCallback(stopping.patience, stopping.min_delta))

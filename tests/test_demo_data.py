@@ -10,7 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoModel, AutoTokenizer, LlamaModel
 
 from metagene_doctor.demo.genomes import DATA, organisms, regions
 from metagene_doctor.demo.inputs import (
@@ -21,7 +22,7 @@ from metagene_doctor.demo.inputs import (
     reverse_complement,
     write_demo_inputs,
 )
-from metagene_doctor.demo.regenerate.pretrain_encoder import architecture
+from metagene_doctor.demo.regenerate.pretrain_encoder import architecture, start_from_letters
 from metagene_train.config import TokenizerConfig
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.model import encoder_architecture
@@ -324,4 +325,27 @@ def test_encoder_tells_the_classes_apart_better_than_chance(inputs):
     spread = training.std(0)
     means = torch.stack([training[training_classes == organism.class_id].mean(0) for organism in organisms()])
     nearest = torch.cdist(validation / spread, means / spread).argmin(1)
-    assert (nearest == validation_classes).float().mean() > 0.4
+    assert (nearest == validation_classes).float().mean() > 0.55
+
+
+def test_pretraining_starts_from_tokens_that_spell_themselves_and_layers_that_pass_on():
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_file(str(DATA / "encoder" / "tokenizer.json"))
+    encoder = LlamaModel(architecture()).eval()
+    noise = encoder.embed_tokens.weight.detach().clone()
+    start_from_letters(encoder, tokenizer)
+    spelled = (encoder.embed_tokens.weight - noise).detach()
+    for token in ("A", "CGT"):
+        vector = spelled[tokenizer.token_to_id(token)]
+        assert vector[:136].abs().max() < 1e-6
+        assert vector.sum().item() == pytest.approx(2 * len(token), abs=1e-4)
+    longest = max((token for token in tokenizer.get_vocab() if set(token) <= set("ACGT")), key=len)
+    vector = spelled[tokenizer.token_to_id(longest)]
+    assert vector[:136].sum().item() == pytest.approx(len(longest) - 3, abs=1e-4)
+    assert vector[136:].sum().item() == pytest.approx(6, abs=1e-4)
+    assert not spelled[:6].any()
+
+    ids = torch.tensor([tokenizer.encode(regions("train")[0].sequence[:READ_LENGTH]).ids])
+    with torch.no_grad():
+        passed_on = encoder.norm(encoder.embed_tokens(ids))
+        torch.testing.assert_close(encoder(input_ids=ids).last_hidden_state, passed_on)
