@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import click
 from pydantic import ValidationError
@@ -14,6 +16,7 @@ from metagene_doctor import ignoring
 from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
 from metagene_doctor.checks.runner import run_checks
+from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.facts.collect import Request, collect
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
@@ -101,6 +104,7 @@ OVERRIDES = {
 @click.option("--list-checks", is_flag=True, help="List all checks.")
 @click.option("--explain", "explained", metavar="ID", help="What a check does, and why.")
 @click.option("--schema", is_flag=True, help="JSON schema of --json.")
+@repair_options
 def command(
     config_path: str | None,
     gpu: str | None,
@@ -123,16 +127,19 @@ def command(
     list_checks: bool,
     explained: str | None,
     schema: bool,
-    **overrides: str | None,
+    **overrides: Any,
 ) -> int:
     """Check data, labels, split, model, machine and config before the first GPU hour.
 
     Inputs are only read, and nothing uses the network. Whatever is not given is left out, and the
-    report says which option would add it.
+    report says which option would add it. --fix shows what a repair would change, and with -o DIR
+    makes new files.
 
     Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 usage, config or missing input,
-    3 a check could not be finished, 130 interrupted.
+    3 a check could not be finished, 130 interrupted. With --fix: 0 done and read again, 1 damage
+    that cannot be repaired, 2 as above.
     """
+    repair = wanted(overrides)
     if list_checks:
         click.echo("\n".join(f"{check.id:4} {check.scope:12} {check.title}" for check in CHECKS))
         return 0
@@ -144,6 +151,15 @@ def command(
         return 0
     if gpu is not None and gpu_mem is not None:
         raise click.UsageError("give --gpu or --gpu-mem, not both")
+
+    if repair is not None:
+        return run_repair(
+            repair,
+            _run_facts(config_path, overrides).config.dataset,
+            quiet=quiet,
+            write_json=None if json_file is None else partial(_write, json_file),
+            echo=json_file != "-",
+        )
 
     checks = select(only, skip)
     ignores = ignoring.load(ignore_file, [check.id for check in CHECKS]) if ignore_file else ()

@@ -37,6 +37,9 @@ _BLANK, _UNKNOWN = ord(" "), ord("N")
 _NORMAL = bytes(_BLANK if byte in WHITESPACE else normalise(bytes([byte]))[0] for byte in range(256))
 """As `normalise` does it byte by byte, but blanks stay: they mark reads that need more care."""
 _COMMENT_MATE = re.compile(r"^(\S+) ([12]):[YN]:")
+_PLAIN_TEMPLATE = re.compile(r"lbl\|\d{1,7}\|\d{0,7}\|\d{0,7}\|([!-.0-~]+?)(/[0-9])?", re.ASCII)
+"""Headers that `parse_headers` takes apart together, whose names are hashed where they lie."""
+_CLASS_WEIGHT = np.uint64(0x9E3779B97F4A7C15)
 
 
 Look = Callable[[RecordBatch, np.ndarray, HeaderColumns], None]
@@ -121,7 +124,7 @@ def read_hashes(
                 numbers = (batch.first_record + np.arange(len(batch))).astype(np.uint64)
                 wanted &= chosen(numbers, one_in)
             if wanted.any():
-                yield _hash_batch(batch, np.flatnonzero(wanted), header, segment_step, look)
+                yield hash_batch(batch, np.flatnonzero(wanted), header, segment_step, look)
             if progress:
                 progress(source.position, source.size)
         if source.problems:
@@ -134,9 +137,14 @@ def chosen(numbers: np.ndarray, one_in: int) -> np.ndarray:
     return picked
 
 
-def _hash_batch(
-    batch: RecordBatch, kept: np.ndarray, header: HeaderPattern, segment_step: int, look: Look | None
+def hash_batch(
+    batch: RecordBatch,
+    kept: np.ndarray,
+    header: HeaderPattern,
+    segment_step: int = 0,
+    look: Look | None = None,
 ) -> ReadHashes:
+    """Hashes of the records of a batch at ``kept``, which are sound and have bases."""
     forward, backward = np.zeros((2, len(batch)), dtype=np.uint64)
     segments, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
     rows = HeaderRows.of(batch)
@@ -217,7 +225,7 @@ def _segment_hashes(strands: Strands, step: int) -> tuple[np.ndarray, np.ndarray
     return hashes, reads[known]
 
 
-def _hash_strings(strings: Sequence[bytes]) -> np.ndarray:
+def hash_strings(strings: Sequence[bytes]) -> np.ndarray:
     """64-bit hashes [N] of strings, such as names, that are about equally long."""
     lengths = np.array([len(string) for string in strings])
     width = -(-max(8, int(lengths.max())) // 8) * 8
@@ -239,14 +247,14 @@ def _names(
         starts = batch.layout.header_start + np.where(quick, begin, 0)
         lengths = np.where(quick, end - begin, 0)
         hashed = hash_rows(gather_words(batch.data, starts, lengths), lengths)
-        hashed ^= columns.class_id.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        hashed ^= columns.class_id.astype(np.uint64) * _CLASS_WEIGHT
         names[quick] = hashed[quick]
         slow = np.flatnonzero(~quick)
     else:
         slow = np.arange(len(batch))
     if len(slow):
         called = [read_name(header, decode_header(batch.header(record))) for record in slow.tolist()]
-        names[slow] = _hash_strings([name.encode() for name, _ in called])
+        names[slow] = hash_strings([name.encode() for name, _ in called])
         mates[slow] = [mate for _, mate in called]
     return names, mates
 
@@ -263,6 +271,18 @@ def read_name(pattern: HeaderPattern, header: str) -> tuple[str, int]:
         name, mate = split_mate(fields.name)
         return f"{fields.class_id}|{name}", mate
     return f"{fields.class_id}|{fields.name}", fields.mate if fields.mate in (1, 2) else 0
+
+
+def pair_key(pattern: HeaderPattern, header: str) -> int:
+    """The hash that ``names`` of `ReadHashes` has for a header, for one that is not in a batch."""
+    name, mate = read_name(pattern, header)
+    plain = _PLAIN_TEMPLATE.fullmatch(header) if pattern.is_standard else None
+    fields = pattern.parse(header)
+    if plain is None or fields is None or len(header) > LONGEST_ROW:
+        return int(hash_strings([name.encode()])[0])
+    called = plain[1] if mate else plain[1] + (plain[2] or "")
+    named = hash_strings([called.encode()])
+    return int((named ^ np.array([fields.class_id]).astype(np.uint64) * _CLASS_WEIGHT)[0])
 
 
 def split_mate(header: str) -> tuple[str, int]:

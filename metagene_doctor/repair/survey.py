@@ -1,0 +1,109 @@
+"""The survey: one pass over the inputs that finds out what a plan would change, and decides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from metagene_doctor.repair.balance import Balance
+from metagene_doctor.repair.batches import Progress, repaired_batches
+from metagene_doctor.repair.deduplicate import Deduplicate
+from metagene_doctor.repair.draft import Draft, Tally
+from metagene_doctor.repair.marks import Marks
+from metagene_doctor.repair.plan import Job, Plan
+from metagene_doctor.repair.split import Split
+from metagene_doctor.repair.unique_names import UniqueNames
+from metagene_train.errors import DataError
+
+
+class FileRepair(Protocol):
+    """Sees all records of a job, then decides; changes nothing itself."""
+
+    @property
+    def name(self) -> str: ...
+
+    def watch(self, draft: Draft) -> None: ...
+
+    def decide(self, marks: Marks) -> Counter[str]: ...
+
+
+@dataclass
+class Found:
+    """What is to be expected of a job: repair -> what -> how often, and per input what goes where."""
+
+    tally: Tally = field(default_factory=dict)
+    balances: dict[str, Balance] = field(default_factory=dict)
+    records: int = 0
+    bytes: int = 0
+    """Of the records that are kept, at most, as they will be written and before compression."""
+    tag: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "tally": {repair: dict(counts) for repair, counts in self.tally.items()},
+            "balances": {path: balance.to_dict() for path, balance in self.balances.items()},
+            "records": self.records,
+            "bytes": self.bytes,
+            "tag": self.tag,
+        }
+
+    @classmethod
+    def from_dict(cls, known: dict[str, Any]) -> Found:
+        return cls(
+            {repair: Counter(counts) for repair, counts in known["tally"].items()},
+            {path: Balance.from_dict(each) for path, each in known["balances"].items()},
+            known["records"],
+            known["bytes"],
+            known["tag"],
+        )
+
+
+_GROWTH = 64
+"""Bytes by which a rewritten header may be longer."""
+
+
+def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = None) -> Found:
+    """What would change; decisions about single records are left in ``directory`` as `Marks`.
+
+    Raises DataError where a file is damaged beyond the plan, or nothing would be left.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    names = UniqueNames(directory) if "headers" in plan else None
+    watchers: list[FileRepair] = []
+    if "deduplicate" in plan:
+        watchers.append(Deduplicate(directory))
+    if names:
+        watchers.append(names)
+    if "split" in plan:
+        watchers.append(Split(directory, plan.split_by, plan.validation_share, plan.genome_regex, plan.seed))
+    found = Found(balances={str(each.path): Balance() for each in job.inputs})
+    for each, draft in repaired_batches(job, plan, progress):
+        for watcher in watchers:
+            watcher.watch(draft)
+        kept = draft.kept
+        found.balances[str(each.path)].count(draft, kept)
+        draft.tally(found.tally)
+        found.records += len(draft)
+        spans = draft.batch.layout.ends - draft.batch.layout.starts
+        found.bytes += int(spans[kept].sum()) + len(draft.headers) * _GROWTH + 1
+    if "line-ends" in plan:
+        marks_removed = sum(each.form.byte_order_mark for each in job.inputs)
+        if marks_removed:
+            found.tally.setdefault("line-ends", Counter())["byte order marks"] += marks_removed
+    if not any(balance.written.records for balance in found.balances.values()):
+        reasons = found.tally.get("drop-damaged", Counter()).most_common(1)
+        raise DataError(
+            f"{job.inputs[0].path}: none of {found.records:,} records could be kept"
+            + (f" ({reasons[0][1]:,}: {reasons[0][0]})" if reasons else "")
+        )
+    marks = Marks.create(directory, found.records)
+    for watcher in watchers:
+        counts = +watcher.decide(marks)
+        if counts:
+            found.tally.setdefault(watcher.name, Counter()).update(counts)
+    marks.save()
+    found.tag = names.tag if names else ""
+    found.bytes += found.tally.get("headers", Counter())["repeated names made unique"] * _GROWTH
+    return found

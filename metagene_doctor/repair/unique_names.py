@@ -1,0 +1,83 @@
+"""Names that occur twice: the second read of a name becomes ``name-copy2``, and so on.
+
+The number counts the records of one header, so the mates of a pair that occurs twice stay a pair.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from metagene_doctor.facts.read_hashes import hash_strings, split_mate
+from metagene_doctor.repair.draft import Draft
+from metagene_doctor.repair.marks import COPY, Marks
+from metagene_doctor.repair.spill import Spill
+from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.records import decode_header
+
+_TAGS = re.compile(rb"-cop(y+)")
+
+
+class UniqueNames:
+    """Part of ``headers``: looks at headers as the other repairs leave them.
+
+    ``tag`` is what goes between name and number: ``-copy`` with so many y that no header holds it,
+    so that no new name can be an old one.
+    """
+
+    name = "headers"
+
+    def __init__(self, directory: Path):
+        self._spill = Spill(directory, "headers")
+        self._longest = 0
+
+    def watch(self, draft: Draft) -> None:
+        batch = draft.batch
+        if batch.raw.find(b"-copy", batch.begin, batch.end) >= 0:
+            found = _TAGS.findall(batch.raw, batch.begin, batch.end)
+            self._longest = max(self._longest, *map(len, found))
+        hashes = draft.rows.hashes(batch)
+        for record, header in draft.headers.items():
+            hashes[record] = hash_strings([header])[0]
+        kept = draft.kept
+        self._spill.add(np.stack([hashes, draft.ordinals.astype(np.uint64)], axis=1)[kept])
+
+    @property
+    def tag(self) -> str:
+        return "-cop" + "y" * (self._longest + 1)
+
+    def decide(self, marks: Marks) -> Counter[str]:
+        renamed = 0
+        for rows in self._spill.blocks():
+            rows = rows[marks.flags[rows[:, 1]] & COPY == 0]
+            if not len(rows):
+                continue
+            new = np.concatenate(([True], rows[1:, 0] != rows[:-1, 0]))
+            first = np.flatnonzero(new)
+            rank = np.arange(len(rows)) - np.repeat(first, np.diff(np.append(first, len(rows))))
+            again = rank > 0
+            marks.occurrences[rows[again, 1]] = rank[again] + 1
+            renamed += int(np.count_nonzero(again))
+        self._spill.remove()
+        return Counter({"repeated names made unique": renamed})
+
+
+def renamed(pattern: HeaderPattern, header: bytes, suffix: str) -> bytes | None:
+    """A header with a suffix to its name, None where the pattern leaves no place for one."""
+    text = decode_header(header)
+    before = pattern.parse(text)
+    match = re.search(pattern.regex, text) if before is not None else None
+    places = []
+    if match and before and before.name is not None:
+        places.append(match.end("name"))
+    token = text.split(maxsplit=1)[0] if text.split() else ""
+    places += [len(split_mate(token)[0]) + len(text) - len(text.lstrip()), len(text)]
+    for place in places:
+        candidate = text[:place] + suffix + text[place:]
+        after = pattern.parse(candidate)
+        if before is None or (after is not None and after.class_id == before.class_id):
+            return candidate.encode()
+    return None
