@@ -53,6 +53,7 @@ def repaired_batches(job: Job, plan: Plan, progress: Progress | None = None) -> 
     first = done = 0
     total = sum(each.fingerprint.size for each in job.inputs)
     for each in job.inputs:
+        refuse_changed(each)
         broken: str | None = None
         with closing(open_source(each.path, each.form.compression)) as source:
             for batch in iter_batches(source, each.form):
@@ -72,8 +73,13 @@ def repaired_batches(job: Job, plan: Plan, progress: Progress | None = None) -> 
                 )
         if broken and "drop-damaged" not in plan:
             raise DataError(f"{each.path}: {broken}; set such records aside: --fix drop-damaged")
-        if not each.fingerprint.still_holds(each.path):
-            raise DataError(f"{each.path}: was changed while it was being read")
+        refuse_changed(each)
+
+
+def refuse_changed(each: Input) -> None:
+    """Raises DataError if a file is no longer the one that the plan was made for."""
+    if not each.fingerprint.still_holds(each.path):
+        raise DataError(f"{each.path}: was changed while it was being read")
 
 
 def _first_broken(draft: Draft) -> str | None:

@@ -31,4 +31,4 @@ class Damaged:
                 draft.set_aside(record, "its class is not in the mapping")
         letters = draft.letters(UNKNOWN)
         for record in np.flatnonzero(letters > self._largest_unknown * draft.lengths).tolist():
-            draft.set_aside(record, f"more than {self._largest_unknown:.0%} of its letters are read as N")
+            draft.set_aside(record, f"more than {self._largest_unknown:.3g} of its letters are read as N")

@@ -25,7 +25,6 @@ class LineEnds:
         for record in np.flatnonzero(blanks).tolist():
             if _starts_anew(draft, record):
                 draft.broken[record] = "a blank hides a > or @ or + at the start of a sequence line"
-        feeds = np.concatenate(([0], np.cumsum(batch.data == _LINE_FEED, dtype=np.int64)))
         if batch.crlf_lines:
             returns = np.zeros(len(batch.data) + 1, dtype=np.int64)
             pairs = (batch.data[:-1] == 13) & (batch.data[1:] == _LINE_FEED)
@@ -35,6 +34,7 @@ class LineEnds:
             if batch.raw.find(b"\n\n", batch.begin, batch.end) >= 0 or batch.crlf_lines:
                 draft.note(self.name, "blank lines", _blank_lines(draft))
             return
+        feeds = np.concatenate(([0], np.cumsum(batch.data == _LINE_FEED, dtype=np.int32)))
         in_sequence = feeds[layout.sequence_end] - feeds[layout.sequence_start]
         in_quality = feeds[layout.quality_end] - feeds[layout.quality_start]
         wrapped = draft.sound & ((in_sequence > 1) | (in_quality > 1))

@@ -62,4 +62,4 @@ def _counts(found: Found, repair: str) -> str:
     counts = found.tally.get(repair)
     if not counts:
         return "all records in random order" if repair == "shuffle" else "nothing to do"
-    return ", ".join(f"{number:,} {what}" for what, number in counts.most_common())
+    return "; ".join(f"{what}: {number:,}" for what, number in counts.most_common())

@@ -90,6 +90,8 @@ def write(
     tally: Tally = {}
     balances = {str(each.path): Balance() for each in job.inputs}
     for each, draft in repaired_batches(job, plan, progress):
+        if draft.first + len(draft) > found.records:
+            raise DataError(f"{each.path}: was changed while it was being read")
         draft.tally(tally)
         here = slice(draft.first, draft.first + len(draft))
         flags = marks.flags[here]
