@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import random
+import re
+import shlex
 import shutil
 
 import pytest
@@ -615,3 +617,79 @@ def test_counts_that_do_not_balance_are_not_published(capsys, tmp_path, messy, m
     code, _, err = fix(capsys, messy, "--fix", out=tmp_path / "out")
     assert code == 1 and err
     assert not (tmp_path / "out" / "messy.fa").exists()
+
+
+# What findings advise
+
+
+def advised(capsys, *arguments):
+    """(finding, repairs it names) -> the command, of a doctor's report."""
+    main(["doctor", *map(str, arguments), "--json"])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    return {
+        (finding["id"], *re.findall(r"--fix (\S+)", command)): command
+        for finding in findings
+        for command in (finding["remedy"] or {"commands": ()})["commands"]
+        if command.startswith("metagene doctor --fasta") and " --fix " in command
+    }
+
+
+def follow(command, out):
+    words = shlex.split(command)
+    assert words[0] == "metagene" and words[-2:] == ["-o", "repaired"]
+    assert main([*words[1:-1], str(out), "-q"]) == 0, command
+
+
+def test_the_repair_that_a_finding_names_mends_it(capsys, tmp_path):
+    pool = sequences(60, 60)
+    reads = [(f"lbl|{i // 30}|{7 + i // 30}|60|r{i}/1", s) for i, s in enumerate(pool)]
+    reads[1] = (reads[1][0], pool[1].lower())
+    reads[2] = (reads[2][0], pool[2].replace("T", "U"))
+    reads[3] = (reads[3][0], "RYK" * 20)
+    reads[4] = ("lbl|0|7|60|E coli/1", pool[4])
+    reads[5] = (reads[5][0], "")
+    reads[6] = (reads[6][0].replace("|60|", "|61|"), pool[6])
+    reads[7] = (reads[8][0], pool[7])
+    reads[9] = (reads[9][0], "N" * 50 + pool[9][:10])
+    reads += [(f"lbl|0|7|60|copy{i}/1", pool[10]) for i in range(10)]
+    reads += [("lbl|8|1|60|x/1", pool[11])]
+    path = written(tmp_path / "my reads.fa", fasta(reads).replace(b"\n", b"\r\n"))
+    mapping = write_mapping(tmp_path / "labels.tsv", 2)
+    named = advised(capsys, "--fasta", path, "--mapping", mapping)
+    assert set(named) == {
+        ("F05", "line-ends"),
+        ("F07", "headers", "drop-damaged"),
+        ("F09", "uppercase"),
+        ("F10", "u-to-t"),
+        ("F11", "line-ends", "iupac-to-n"),
+        ("F12", "drop-damaged"),
+        ("F13", "drop-damaged"),
+        ("F13", "headers"),
+        ("F14", "headers"),
+        ("F15", "deduplicate"),
+        ("L02", "drop-damaged"),
+    }
+    for finding, command in named.items():
+        out = tmp_path / "-".join(finding)
+        follow(command, out)
+        assert finding not in advised(capsys, "--fasta", out / "my reads.fa", "--mapping", mapping), command
+
+
+def test_the_split_that_a_finding_names_mends_it(capsys, tmp_path):
+    reads = pairs(300, classes=2)
+    train, val = written(tmp_path / "t.fa", fasta(reads[::2])), written(tmp_path / "v.fa", fasta(reads[1::2]))
+    written(val, val.read_bytes() + fasta([("lbl|0|100|80|twin/1", reads[0][1])]))
+    named = advised(capsys, "--fasta", train, "--val", val)
+    assert set(named) == {("V02", "split"), ("V03", "split"), ("L07", "shuffle")}
+    follow(named.pop(("L07", "shuffle")), tmp_path / "L07")
+    assert advised(capsys, "--fasta", tmp_path / "L07" / "t.fa") == {}
+    for finding, command in named.items():
+        out = tmp_path / finding[0]
+        follow(command, out)
+        assert advised(capsys, "--fasta", out / "train.fa", "--val", out / "val.fa") == {}
+    named = advised(capsys, "--fasta", train, "--val", train)
+    assert set(named) == {("V01", "split"), ("L07", "shuffle")}
+    follow(named["V01", "split"], tmp_path / "V01")
+    assert (
+        advised(capsys, "--fasta", tmp_path / "V01" / "train.fa", "--val", tmp_path / "V01" / "val.fa") == {}
+    )

@@ -28,7 +28,7 @@ from metagene_train.reads.scan import scan
 NOT_REPAIRABLE = ("none of", "no read can be held out", "leaves no place for a number", "all of its bases")
 """What a file can be beyond repair for; anything else has to end with exit code 0."""
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 extras = st.lists(st.sampled_from(["iupac-to-n", "deduplicate", "split", "shuffle"]), unique=True)
 chunk_sizes = st.sampled_from([700, 1500, 1 << 21])
 patterns = st.sampled_from([HEADER_REGEX, HEADER_REGEX, CUSTOM_REGEX])

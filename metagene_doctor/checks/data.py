@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from shlex import quote
 
 from metagene_doctor.checks.header_layouts import suggest_header
+from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.checks.unseen import largest_share, not_judged, unseen
 from metagene_doctor.facts.facts import Facts
@@ -45,7 +45,8 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         else:
             remedy = Remedy(
                 text="Set dataset.header_regex to a pattern with a group (?P<class_id>...), or mend "
-                "the headers."
+                "the headers and set the rest aside:",
+                commands=fix(facts, reads, "headers", "drop-damaged"),
             )
         share = total / reads.records
         reasons = "; ".join(
@@ -90,7 +91,10 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                     examples=rejected.examples,
                     confidence=reads.confidence,
                     why="They are left out of training.",
-                    remedy=Remedy(text="Find out which step trims reads to nothing."),
+                    remedy=Remedy(
+                        text="Find out which step trims reads to nothing.",
+                        commands=fix(facts, reads, "drop-damaged"),
+                    ),
                 )
         short = sum(number for length, number in reads.lengths.items() if 0 < length < SHORT_READ)
         if short:
@@ -121,7 +125,10 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 confidence=reads.confidence,
                 why="The headers are older than the sequences (trimmed since?), or the file was cut "
                 "and joined.",
-                remedy=Remedy(text="The real length is used; check that sequences belong to their headers."),
+                remedy=Remedy(
+                    text="The real length is used; check that sequences belong to their headers.",
+                    commands=fix(facts, reads, "headers"),
+                ),
             )
 
 
@@ -142,7 +149,10 @@ def duplicate_names(facts: Facts) -> Iterator[Finding]:
                 threshold=0,
                 unit="fraction of reads",
                 why="Predictions are joined to reads by name, and mates are found by name.",
-                remedy=Remedy(text="Make names unique, for instance by a running number."),
+                remedy=Remedy(
+                    text="Make names unique, for instance by a running number:",
+                    commands=fix(facts, reads, "headers"),
+                ),
             )
 
 
@@ -166,8 +176,8 @@ def repeated_reads(facts: Facts) -> Iterator[Finding]:
         unit="fraction of reads",
         why="Every epoch computes them again, and the most copied ones weigh most.",
         remedy=Remedy(
-            text="Keep one of each; for whole files:",
-            commands=(f"seqkit rmdup --by-seq {quote(train.path)} -o distinct.fa",),
+            text="Keep one of each in each class:",
+            commands=fix(facts, train, "deduplicate"),
         )
         if share >= REPEATS_WARN
         else None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import Damage, ReadsFacts
@@ -106,7 +107,12 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                     count=damage.count,
                     examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
                     why=OTHER_DAMAGE.get(damage.kind, "What was read is not what was written."),
-                    remedy=Remedy(text="Fetch or write the file again."),
+                    remedy=Remedy(
+                        text="Fetch or write the file again; or set the damaged records aside:"
+                        if damage.kind == "nul"
+                        else "Fetch or write the file again.",
+                        commands=fix(facts, reads, "drop-damaged") if damage.kind == "nul" else (),
+                    ),
                 )
         if reads.crlf_lines:
             yield integrity_finding(
@@ -116,12 +122,7 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                 count=reads.crlf_lines,
                 measured=reads.crlf_lines,
                 why="Read correctly here; tools that keep the CR see one letter more per line.",
-                remedy=Remedy(
-                    text="For other tools, write a copy.",
-                    commands=(f"tr -d '\\r' < {quote(reads.path)} > lf.fa",),
-                )
-                if reads.compression == "none"
-                else None,
+                remedy=Remedy(text="For other tools, write a copy.", commands=fix(facts, reads, "line-ends")),
                 confidence=reads.confidence,
             )
         if reads.non_ascii_headers:
@@ -173,7 +174,10 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     examples=rejected.examples,
                     why="Training refuses the file. Common readers return nothing, or wrong reads, "
                     "without an error.",
-                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
+                    remedy=Remedy(
+                        text="Fetch the file again, or set such records aside:",
+                        commands=fix(facts, reads, "drop-damaged"),
+                    ),
                 )
         if reads.kind == "fastq" and not any(rejected.kind == "fastq" for rejected in reads.rejected):
             if not reads.damage:
@@ -185,5 +189,8 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     title=f"{reads.name}: {damage.message}",
                     examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
                     why="Training refuses the file.",
-                    remedy=Remedy(text="Fetch the file again, or repair the record by hand."),
+                    remedy=Remedy(
+                        text="Fetch the file again, or set such records aside:",
+                        commands=fix(facts, reads, "drop-damaged"),
+                    ),
                 )

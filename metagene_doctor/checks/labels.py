@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -82,7 +83,9 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
             remedy=Remedy(
                 text=f"Add the classes to {facts.mapping.path}"
                 + (", or leave their reads out:" if strict else "."),
-                commands=("dataset.strict_classes: false",) if strict else (),
+                commands=("dataset.strict_classes: false", *fix(facts, reads, "drop-damaged"))
+                if strict
+                else (),
             ),
             confidence=reads.confidence,
         )
@@ -301,6 +304,7 @@ def order(facts: Facts) -> Iterator[Finding]:
             threshold=SORTED,
             why="Training shuffles over the whole file, so it does not matter here; a loader that streams "
             "with a shuffle buffer would see one class at a time.",
+            remedy=Remedy(text="For such a loader, write a copy.", commands=fix(facts, train, "shuffle")),
             confidence=train.confidence,
         )
 

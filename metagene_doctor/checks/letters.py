@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from shlex import quote
 
+from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads import ReadsFacts
@@ -36,6 +36,7 @@ def letter_case(facts: Facts) -> Iterator[Finding]:
                 why="A trainer that does not do so turns each of them into an unknown token"
                 + _unknown_without_normalising(facts, reads)
                 + ".",
+                remedy=Remedy(text="For other tools, write a copy.", commands=fix(facts, reads, "uppercase")),
                 confidence=reads.confidence,
             )
 
@@ -62,6 +63,7 @@ def uracil(facts: Facts) -> Iterator[Finding]:
                 measured=share,
                 unit="fraction of bases",
                 why="The reads are RNA; METAGENE-1 was trained on T, and its tokenizer does not know U.",
+                remedy=Remedy(text="For other tools, write a copy.", commands=fix(facts, reads, "u-to-t")),
                 confidence=reads.confidence,
             )
 
@@ -85,7 +87,10 @@ def other_letters(facts: Facts) -> Iterator[Finding]:
         elif share > 0.001:
             severity, remedy = (
                 Severity.WARN,
-                Remedy(text="Find out where they come from; masked or aligned reads?"),
+                Remedy(
+                    text="Find out where they come from; masked or aligned reads? For other tools:",
+                    commands=fix(facts, reads, "line-ends", "iupac-to-n"),
+                ),
             )
         else:
             severity, remedy = Severity.INFO, None
@@ -121,9 +126,7 @@ def unknown_bases(facts: Facts) -> Iterator[Finding]:
                 why="Each N is a token of its own: such reads are longer in tokens and say less.",
                 remedy=Remedy(
                     text="Leave out reads with many N before training.",
-                    commands=(f"fastp --n_base_limit 5 -i {quote(reads.path)} -o filtered.fq",)
-                    if reads.kind == "fastq"
-                    else (),
+                    commands=fix(facts, reads, "drop-damaged", options="--max-n 0.05"),
                 ),
                 confidence=reads.confidence,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.repairs import fix, split_anew
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.split import Overlap
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -20,6 +21,8 @@ PAIRS_ERROR = 0.01
 OVERLAPS_WARN, OVERLAPS_MOST = 0.05, 0.25
 """Genomes share a few conserved regions (rRNA), so a few percent are usual even across genomes."""
 
+HOLD_OUT = "Hold reads (better: genomes, --split-by genome) out of training and give them with --val."
+
 FEW_VALIDATION_READS = 20
 """Per class: below it one read moves the class's recall by more than 5 points."""
 
@@ -33,7 +36,10 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"{facts.train.path} and {facts.val.path} are the same file",
             why="Validation would measure how well the training reads are remembered.",
-            remedy=Remedy(text="Hold reads (better: genomes) out of training and give them with --val."),
+            remedy=Remedy(
+                text=HOLD_OUT,
+                commands=split_anew(facts),
+            ),
         )
     elif facts.train.headers_digest and facts.train.headers_digest == facts.val.headers_digest:
         yield split_finding(
@@ -42,7 +48,10 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             title=f"{facts.train.name} and {facts.val.name} hold reads with the same names",
             count=facts.val.records,
             why="They are copies of one file, possibly in another order.",
-            remedy=Remedy(text="Hold reads (better: genomes) out of training and give them with --val."),
+            remedy=Remedy(
+                text=HOLD_OUT,
+                commands=fix(facts, facts.train, "split"),
+            ),
         )
 
 
@@ -84,7 +93,7 @@ def copies(facts: Facts) -> Iterator[Finding]:
         unit="fraction of validation reads",
         examples=_examples(facts, split.sequence_examples),
         why="The validation score is partly the memory of these reads.",
-        remedy=Remedy(text="Remove them from one side before training."),
+        remedy=Remedy(text="Split anew, identical reads on the same side.", commands=split_anew(facts)),
     )
 
 
@@ -118,7 +127,9 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
             unit="fraction of validation reads",
             examples=_examples(facts, split.pair_examples),
             why="Mates come from one fragment: the score is that of nearly known reads.",
-            remedy=Remedy(text="Split by pair: keep name/1 and name/2 on the same side."),
+            remedy=Remedy(
+                text="Split by pair: keep name/1 and name/2 on the same side.", commands=split_anew(facts)
+            ),
         )
 
 
@@ -170,7 +181,10 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
             why="They are from genomes that training has seen: the score says little of other genomes."
             if share >= OVERLAPS_MOST
             else "They are from a genome that training has seen, or from a region that genomes share.",
-            remedy=Remedy(text="To know how unseen genomes fare, hold out genomes, not reads.")
+            remedy=Remedy(
+                text="To know how unseen genomes fare, hold out genomes, not reads.",
+                commands=split_anew(facts, "--split-by genome"),
+            )
             if share >= OVERLAPS_WARN
             else None,
             confidence="sampled",
@@ -244,7 +258,10 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
             threshold=0,
             unit="classes",
             why="How well they are recognised stays unknown.",
-            remedy=Remedy(text="Stratify the split: take validation reads from every class."),
+            remedy=Remedy(
+                text="Stratify the split: take validation reads from every class.",
+                commands=split_anew(facts),
+            ),
         )
     if few:
         yield split_finding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.repairs import split_anew
 from metagene_doctor.checks.sizes import evaluations, reads_seen
 from metagene_doctor.checks.split import one_file
 from metagene_doctor.facts.drift import Drift
@@ -59,7 +60,10 @@ def groups_apart(facts: Facts) -> Iterator[Finding]:
         examples=tuple(Example(text=group) for group in groups.examples),
         why=f"The score is that of new reads from known {noun}s"
         + (", not of new strains or species." if groups.kind == "accession" else "."),
-        remedy=Remedy(text=f"To know how new ones fare, put all reads of a {noun} on one side.")
+        remedy=Remedy(
+            text=f"To know how new ones fare, put all reads of a {noun} on one side.",
+            commands=() if groups.kind == "flow cell" else split_anew(facts, "--split-by genome"),
+        )
         if telling
         else None,
         confidence="sampled",
