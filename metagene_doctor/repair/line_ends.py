@@ -7,7 +7,7 @@ import numpy as np
 from metagene_doctor.repair.draft import BLANK, Draft
 from metagene_train.reads.bases import WHITESPACE
 
-_LINE_FEED = 10
+_LINE_FEED, _CARRIAGE_RETURN = 10, 13
 
 
 class LineEnds:
@@ -27,12 +27,11 @@ class LineEnds:
                 draft.broken[record] = "a blank hides a > or @ or + at the start of a sequence line"
         if batch.crlf_lines:
             returns = np.zeros(len(batch.data) + 1, dtype=np.int64)
-            pairs = (batch.data[:-1] == 13) & (batch.data[1:] == _LINE_FEED)
+            pairs = (batch.data[:-1] == _CARRIAGE_RETURN) & (batch.data[1:] == _LINE_FEED)
             np.cumsum(pairs, out=returns[2:])
             draft.note(self.name, "CR at the ends of lines", returns[layout.ends] - returns[layout.starts])
         if layout.quality_start is None or layout.quality_end is None:
-            if batch.raw.find(b"\n\n", batch.begin, batch.end) >= 0 or batch.crlf_lines:
-                draft.note(self.name, "blank lines", _blank_lines(draft))
+            draft.note(self.name, "blank lines", _blank_lines(draft))
             return
         feeds = np.concatenate(([0], np.cumsum(batch.data == _LINE_FEED, dtype=np.int32)))
         in_sequence = feeds[layout.sequence_end] - feeds[layout.sequence_start]
@@ -54,9 +53,13 @@ def _starts_anew(draft: Draft, record: int) -> bool:
 def _blank_lines(draft: Draft) -> np.ndarray:
     """Empty lines [N] in each record of FASTA."""
     data, layout = draft.batch.data, draft.batch.layout
-    after_feed = data[:-1] == _LINE_FEED
-    empty = np.zeros(len(data) + 1, dtype=np.int64)
-    blank = after_feed & (data[1:] == _LINE_FEED)
-    blank[:-1] |= after_feed[:-1] & (data[1:-1] == 13) & (data[2:] == _LINE_FEED)
-    np.cumsum(blank, out=empty[2:])
-    return empty[layout.ends] - empty[layout.starts]
+    is_feed = data == _LINE_FEED
+    blank = is_feed[:-1] & is_feed[1:]
+    if draft.batch.crlf_lines:
+        blank[1:] |= is_feed[:-2] & (data[1:-1] == _CARRIAGE_RETURN) & is_feed[2:]
+    if not blank.any():
+        return np.zeros(len(draft), dtype=np.int64)
+    # Entry i counts the blank lines that end before byte i.
+    ended = np.zeros(len(data) + 1, dtype=np.int64)
+    np.cumsum(blank, out=ended[2:])
+    return ended[layout.ends] - ended[layout.starts]

@@ -36,9 +36,10 @@ class UniqueNames:
 
     def watch(self, draft: Draft) -> None:
         batch = draft.batch
-        if batch.raw.find(b"-copy", batch.begin, batch.end) >= 0:
-            found = _TAGS.findall(batch.raw, batch.begin, batch.end)
-            self._longest = max(self._longest, *map(len, found))
+        long = [batch.header(record) for record in draft.rows.too_long.tolist()]
+        for headers in (draft.rows.bytes.tobytes(), *long, *draft.headers.values()):
+            if b"-copy" in headers:
+                self._longest = max(self._longest, *map(len, _TAGS.findall(headers)))
         hashes = draft.rows.hashes(batch)
         for record, header in draft.headers.items():
             hashes[record] = hash_strings([header])[0]
