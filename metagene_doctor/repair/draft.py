@@ -132,13 +132,19 @@ class Draft:
             kinds[returns[data[returns + 1] == _LINE_FEED]] = 0
         return kinds
 
+    @cached_property
+    def _kinds_present(self) -> int:
+        kinds = self._kinds_of_letters
+        return 0 if kinds is None else int(np.bitwise_or.reduce(kinds))
+
     def letters(self, kind: int) -> np.ndarray:
         """How many letters of a kind the sequence of each record has [N]."""
         kinds = self._kinds_of_letters
         counts = np.zeros(len(self), dtype=np.int64)
-        if kinds is None:
+        if kinds is None or not self._kinds_present & kind:
             return counts
-        before = np.concatenate(([0], np.cumsum(kinds & kind != 0, dtype=np.int64)))
+        before = np.zeros(len(kinds) + 1, dtype=np.int32 if len(kinds) < 2**31 else np.int64)
+        np.cumsum(kinds & kind != 0, out=before[1:])
         layout, sound = self.batch.layout, self.sound
         counts[sound] = before[layout.sequence_end[sound]] - before[layout.sequence_start[sound]]
         return counts
@@ -158,8 +164,8 @@ class Draft:
             assert self._kinds_of_letters is not None
             if self._letters is None:
                 self._letters = self.batch.data.copy()
-            places = np.flatnonzero(self._kinds_of_letters & kind)
-            self._letters[places] = np.frombuffer(table, dtype=np.uint8)[self._letters[places]]
+            replaced = np.take(np.frombuffer(table, dtype=np.uint8), self._letters)
+            np.copyto(self._letters, replaced, where=self._kinds_of_letters & kind != 0)
         return counts
 
     def set_aside(self, record: int, reason: str) -> None:
