@@ -11,7 +11,6 @@ from metagene_doctor.facts import companions
 from metagene_doctor.facts.companions import Companion
 from metagene_doctor.finding import Example, Frozen
 from metagene_train.errors import DataError
-from metagene_train.processors import usable_processors
 
 if TYPE_CHECKING:
     from metagene_train.reads.headers import HeaderPattern
@@ -176,6 +175,7 @@ def collect(
     and has no index.
     """
     from metagene_train.reads.formats import is_stream, name_of, sniff
+    from metagene_train.reads.parallel import worthwhile_processes
     from metagene_train.reads.scan import scan
 
     started = time.perf_counter()
@@ -198,7 +198,7 @@ def collect(
             file_format=file_format,
             index_dir=kept_in,
             progress=progress,
-            processes=usable_processors(),
+            processes=worthwhile_processes(path),
         )
     except DataError as error:
         size = 0 if stream else path.stat().st_size

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from metagene_train.errors import DataError
-from metagene_train.processors import usable_processors
 from metagene_train.reads import index_files
 from metagene_train.reads.formats import sniff
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.index_files import COLUMNS, IndexKey, default_index_dir
+from metagene_train.reads.parallel import worthwhile_processes
 from metagene_train.reads.records import Read, parse_record
 from metagene_train.reads.scan import scan
 
@@ -67,7 +67,7 @@ class ReadIndex:
                 file_format=file_format,
                 index_dir=root,
                 progress=progress,
-                processes=usable_processors(),
+                processes=worthwhile_processes(path),
             )
             if found.problems:
                 raise DataError("\n".join(f"{path}: {_describe(problem)}" for problem in found.problems))

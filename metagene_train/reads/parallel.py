@@ -9,15 +9,30 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import TypeVar
 
 from metagene_train.errors import RunError
+from metagene_train.processors import usable_processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CAN_FORK = sys.platform == "linux"
 """Only a forked process starts without importing everything again, and only there is it safe."""
+
+
+WORTHWHILE_FROM_BYTES = 1 << 28
+"""Smaller files are read in about the time that starting processes and collecting their results takes."""
+
+
+def worthwhile_processes(path: Path) -> int:
+    """Processes to scan a file with: all usable processors, or one for small files and streams."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = 0
+    return usable_processors() if size >= WORTHWHILE_FROM_BYTES else 1
 
 
 def in_order(
