@@ -296,6 +296,18 @@ def test_overlaps(sharing, severity):
     assert severities(split.overlaps(facts(**both()))) == ["skip"]
 
 
+def test_overlaps_of_a_sample_have_an_interval_and_of_all_reads_are_exact():
+    def judged(val_reads):
+        counts = SplitFacts(val_reads=val_reads, segment_val_reads=1000, sharing_val_reads=300)
+        (finding,) = split.overlaps(facts(train=reads(), val=reads("val"), split=counts))
+        return finding
+
+    assert judged(1000).confidence == "exact" and "95 %" not in judged(1000).why
+    assert judged(50_000).confidence == "sampled"
+    assert "27.2 % to 32.9 % (95 %)" in judged(50_000).why
+    assert split.interval(0, 100) == (0.0, pytest.approx(0.037, abs=1e-3))
+
+
 def test_pairs():
     assert severities(split.pairs_together(facts(**both(paired_val_reads=1000, split_pairs=98)))) == ["error"]
     assert severities(split.pairs_together(facts(**both(paired_val_reads=1000, split_pairs=1)))) == ["warn"]

@@ -170,3 +170,15 @@ def test_the_sample_is_even_and_about_as_large_as_asked(tmp_path, monkeypatch):
     assert 400 < facts.segment_val_reads < 600
     assert facts.sharing_val_reads / facts.segment_val_reads == pytest.approx(0.25, abs=0.08)
     assert split.collect(train, val, PATTERN, segments=False).segment_val_reads == 0
+
+
+def test_long_reads_are_compared_in_bounded_memory(tmp_path, monkeypatch):
+    """More bases than may be held: fewer reads are looked for in parts, but never none."""
+    monkeypatch.setattr(split, "SEGMENT_BASES", 5000)
+    genome = sequences(40, length=1000)
+    train = write_reads(tmp_path / "t.fa", [read[100:400] for read in genome])
+    facts = split.collect(train, write_reads(tmp_path / "v.fa", genome, name="v"), PATTERN)
+    assert 0 < facts.segment_val_reads < 20
+    assert facts.sharing_val_reads == facts.segment_val_reads
+    one = split.collect(train, write_reads(tmp_path / "o.fa", ["".join(genome)], name="o"), PATTERN)
+    assert (one.segment_val_reads, one.sharing_val_reads) == (1, 1)

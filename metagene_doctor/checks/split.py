@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -168,6 +169,8 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
         )
         return
     share = split.sharing_val_reads / split.segment_val_reads
+    every = split.segment_val_reads == split.val_reads
+    low, high = interval(split.sharing_val_reads, split.segment_val_reads)
     if share:
         yield split_finding(
             id="V04",
@@ -178,17 +181,28 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
             measured=share,
             threshold=OVERLAPS_WARN,
             unit="fraction of validation reads",
-            why="They are from genomes that training has seen: the score says little of other genomes."
-            if share >= OVERLAPS_MOST
-            else "They are from a genome that training has seen, or from a region that genomes share.",
+            why=(
+                "They are from genomes that training has seen: the score says little of other genomes."
+                if share >= OVERLAPS_MOST
+                else "They are from a genome that training has seen, or from a region that genomes share."
+            )
+            + ("" if every else f" Of all validation reads it is {percent(low)} to {percent(high)} (95 %)."),
             remedy=Remedy(
                 text="To know how unseen genomes fare, hold out genomes, not reads.",
                 commands=split_anew(facts, "--split-by genome"),
             )
             if share >= OVERLAPS_WARN
             else None,
-            confidence="sampled",
+            confidence="exact" if every else "sampled",
         )
+
+
+def interval(found: int, among: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of which a sample has shown ``found`` cases ``among`` so many."""
+    share, z = found / among, 1.96
+    middle = (share + z**2 / (2 * among)) / (1 + z**2 / among)
+    half = z / (1 + z**2 / among) * math.sqrt(share * (1 - share) / among + z**2 / (4 * among**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def classes_trained(facts: Facts) -> Iterator[Finding]:
