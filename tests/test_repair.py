@@ -526,12 +526,15 @@ def interrupted_at_write(capsys, path, out, monkeypatch, *arguments):
         assert fix(capsys, path, "--fix", *arguments, out=out)[0] == 130
 
 
-def test_a_full_disk_is_noticed_before_the_first_byte(capsys, tmp_path, messy, monkeypatch):
+@pytest.mark.parametrize("there", [False, True])
+def test_a_full_disk_is_noticed_before_the_first_byte(capsys, tmp_path, messy, monkeypatch, there):
+    if there:
+        (tmp_path / "out").mkdir()
     usage = type(shutil.disk_usage(tmp_path))(10**9, 10**9, 100)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     code, _, err = fix(capsys, messy, "--fix", out=tmp_path / "out")
     assert code == 2 and "100 bytes are free" in err
-    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out").exists() == there and not list(tmp_path.glob("out/*"))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from metagene_doctor.repair.outputs import Output, publish, sync_directory
 from metagene_doctor.repair.plan import Plan
 from metagene_doctor.repair.quarantine import Quarantine
 from metagene_doctor.repair.recheck import recheck
-from metagene_doctor.repair.state import MANIFEST, State
+from metagene_doctor.repair.state import MANIFEST, WORK, State
 from metagene_doctor.repair.survey import Found, survey
 from metagene_doctor.repair.write import Written, shuffle, write
 from metagene_train import __version__
@@ -99,8 +99,7 @@ def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
     Raises InputError before anything is written (the directory holds something else, no room),
     DataError and RunError where it cannot go on; what is finished is kept for the next attempt.
     """
-    space_checked = (directory / MANIFEST).exists()
-    if not space_checked and not directory.exists():
+    if not any((directory / name).exists() for name in (WORK, MANIFEST)):
         space.check_before_survey(plan, directory)
     state = State.begin(directory, plan)
     try:
