@@ -47,10 +47,15 @@ class LoraConfig(Section):
     enabled: bool = True
     """False: the encoder stays frozen and only the head is trained (a linear probe)."""
     r: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Adapter rank."""
     alpha: Annotated[float, Field(gt=0)] = 16
+    """Adapters are scaled by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Dropout on the adapters' input, one mask for the adapters that share an input."""
     target_modules: list[str] | Literal["all-linear"] = list(ATTENTION_PROJECTIONS)
+    """Adapted modules."""
     bias: Literal["none", "all", "lora_only"] = "none"
+    """Which biases are trained; Llama has none."""
     use_rslora: bool = False
     """Scale by alpha/sqrt(r) instead of alpha/r (arXiv:2312.03732)."""
 
@@ -72,9 +77,11 @@ class ModelConfig(Section):
     pooling: Literal["mean", "max", "cls"] = "mean"
     """Over real tokens only; ``cls`` is the last real token, the only one that saw the whole read."""
     num_classes: PositiveInt | Literal["auto"] = "auto"
+    """``auto``: as many as the mapping table has."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Before the linear head."""
     gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass instead of keeping them."""
     quantization: Literal["none", "int8", "nf4"] = "none"
     """Hold the frozen encoder in 8 or 4 bits (needs the extra ``quant`` and a CUDA device)."""
     lora: LoraConfig = LoraConfig()
@@ -82,17 +89,25 @@ class ModelConfig(Section):
 
 class DatasetConfig(Section):
     train_fasta: str | None = None
+    """Training reads: FASTA or FASTQ, plain or compressed."""
     val_fasta: str | None = None
+    """Validation reads; without them there is no evaluation and no early stopping."""
     test_fasta: str | None = None
+    """Reads for ``metagene evaluate``."""
     mapping_tsv: str | None = None
+    """Table of classes."""
     header_regex: str = HEADER_REGEX
+    """Pattern of read headers, with a group for the class id."""
     file_format: Literal["auto", "fasta", "fastq"] = "auto"
     gzip: Literal["auto"] | bool = "auto"
     strict_classes: bool = True
     """True: a read whose class is not in the mapping is an error; False: skipped and counted."""
     label_column: str = "label_name"
+    """Column of the mapping with class names."""
     class_column: str = "class_id"
+    """Column of the mapping with class ids."""
     tax_column: str = "tax_id"
+    """Column of the mapping with taxonomy ids; may be absent."""
     index_dir: str | None = None
     """Where read indexes are kept; None is ``$METAGENE_CACHE`` or ``~/.cache/metagene``."""
     reverse_complement: bool = False
@@ -119,6 +134,7 @@ class EarlyStoppingConfig(Section):
     mode: Literal["max", "min"] | None = None
     """None follows the metric: ``min`` for loss, ``max`` otherwise."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Smaller improvements do not count."""
 
     @property
     def greater_is_better(self) -> bool:
@@ -127,13 +143,16 @@ class EarlyStoppingConfig(Section):
 
 class CheckpointConfig(Section):
     save_best: bool = True
+    """Keep the checkpoint of the best evaluation, which ``model/`` is made from."""
     save_last: bool = True
+    """Keep the newest checkpoints."""
     keep: PositiveInt = 2
     """Checkpoints kept besides the best one."""
 
 
 class TrainingConfig(Section):
     output_dir: str = "outputs/exp1"
+    """The run directory."""
     batch_size: PositiveInt = 128
     """Micro-batch: reads in one forward pass on one device."""
     eval_batch_size: PositiveInt | None = None
@@ -141,18 +160,24 @@ class TrainingConfig(Section):
     grad_accum_steps: PositiveInt = 1
     """Effective batch = batch_size x grad_accum_steps x devices."""
     max_epochs: Annotated[float, Field(gt=0)] = 10
+    """Passes over the training reads."""
     max_steps: PositiveInt | None = None
     """Optimizer steps; when given it overrides ``max_epochs``."""
     evals_per_epoch: PositiveInt = 2
+    """Evaluations per epoch."""
     eval_steps: PositiveInt | None = None
     """Optimizer steps between evaluations; when given it overrides ``evals_per_epoch``."""
     precision: Literal["bf16-mixed", "fp16-mixed", "bf16-true", "32"] = "bf16-mixed"
     group_by_length: bool = True
     """Batch reads of similar token length together (less padding, same shuffling of batches)."""
     num_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that read and tokenize ahead; 0 does it in the training process."""
     prefetch_factor: PositiveInt = 2
+    """Batches each worker keeps ready."""
     persistent_workers: bool = True
+    """Keep workers between epochs."""
     pin_memory: bool = True
+    """Page-locked host memory for copies to a GPU."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
 
@@ -171,8 +196,11 @@ class OptimizerConfig(Section):
     name: Literal["adamw", "adamw_8bit"] = "adamw"
     """``adamw_8bit`` keeps the optimizer state in 8 bits (extra ``quant``)."""
     lr: Annotated[float, Field(gt=0)] = 2e-4
+    """Learning rate."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decay of weight matrices (not of biases) per step, times the learning rate."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip the global gradient norm; None does not clip."""
 
@@ -213,16 +241,22 @@ class LossConfig(Section):
 class MetricsConfig(Section):
     primary: Literal["macro_f1", "micro_f1", "mcc", "accuracy"] = "macro_f1"
     compute_auroc: bool = True
+    """One-against-rest AUROC in ``evaluate``."""
     confusion_matrix: bool = True
+    """Confusion matrix in ``evaluate``."""
     per_class_report: bool = True
+    """Per-class table in ``evaluate``."""
 
 
 class LoggingConfig(Section):
     log_interval: PositiveInt = 10
     """Optimizer steps between lines of metrics.jsonl."""
     use_wandb: bool = False
+    """Also log to Weights & Biases (needs the network)."""
     wandb_project: str = "metagene-classification"
+    """Its project."""
     wandb_entity: str | None = None
+    """Its team."""
 
 
 class MemoryConfig(Section):
@@ -238,6 +272,7 @@ class RunConfig(Section):
     """One training run. ``metagene config show`` prints it with every default filled in."""
 
     seed: int = 42
+    """Of fresh adapters and head, dropout, and the order of the reads."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """``cuda`` fails without a GPU, ``auto`` takes one when there is one."""
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -353,6 +353,8 @@ def test_recommended_file_has_a_reason_on_every_line(tmp_path: Path) -> None:
     values = [line for line in text.splitlines() if ":" in line and not line.startswith("#")]
     keyed = [line for line in values if not line.rstrip().endswith(":")]
     assert all("#" in line for line in keyed)
+    reasons = recommended.comments(found)
+    assert not [key for key, reason in reasons.items() if reason in ("", "default", "given")]
 
 
 @pytest.mark.parametrize(("hidden", "rate"), [(4096, 3e-4), (8192, 3e-4), (1024, 1.2e-3), (192, 5e-3)])

@@ -137,6 +137,19 @@ def test_many_workloads_in_several_processes_give_what_one_process_gives():
     assert shared == profile_many(many, gpu="rtx4090", processes=1)
 
 
+def test_data_parallelism_holds_gradient_buckets_and_nccl_buffers():
+    alone, together = (trace(workload(), gpu="rtx4090", devices=devices) for devices in (1, 2))
+    buckets = alone.breakdown["adapters"]
+    assert together.live_gib == pytest.approx(alone.live_gib + buckets)
+    assert together.breakdown["gradients"] == pytest.approx(alone.breakdown["gradients"] + buckets)
+    assert sum(together.breakdown.values()) == pytest.approx(together.live_gib)
+    nccl = next(term for term in together.terms if "NCCL" in term.name)
+    assert together.device_gib == pytest.approx(alone.device_gib + buckets + nccl.gib)
+    assert together.margin_gib == pytest.approx(alone.margin_gib + nccl.high - nccl.gib)
+    assert together.usable_gib == alone.usable_gib
+    assert profile_many([workload()], gpu="rtx4090", devices=2) == [together]
+
+
 def test_a_structure_is_traced_once_on_a_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("METAGENE_CACHE", str(tmp_path))
     work = workload(model__encoder_layers=5)

@@ -16,7 +16,7 @@ def text(answer: Estimate, origins: Iterable[str]) -> str:
     sections = [
         [verdict(answer)],
         list(_memory(answer.memory)),
-        list(_time(answer.time)) if answer.time else [],
+        list(_time(answer.time, answer.reads)) if answer.time else [],
         list(_disk(answer)),
         ["Based on", *(f"  {origin}" for origin in origins if origin)],
     ]
@@ -77,9 +77,11 @@ def _memory(memory: MemoryProfile) -> Iterator[str]:
     )
 
 
-def _time(time: TimeEstimate) -> Iterator[str]:
+def _time(time: TimeEstimate, reads: int | None) -> Iterator[str]:
     yield f"Time, {time.basis}"
     at = f"at {time.padded_tokens:.1f} tokens each"
+    if reads is None:
+        at += ", as if every read were as long (--fasta takes their own lengths)"
     yield f"  reads per second   {_range(time.reads_per_s, '{:,.1f}')}   {at}"
     yield f"  tokens per second  {_range(time.tokens_per_s, '{:,.0f}')}"
     yield (

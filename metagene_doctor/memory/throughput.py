@@ -32,23 +32,23 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What hardware really reaches: share of the matrix rate, and host time per launched operation."""
+    """What hardware really reaches: shares of the matrix rate and of the memory bandwidth, and host time
+    per launched operation."""
 
     efficiency: float
+    bandwidth: float
     launch_s: float
 
 
-EXPECTED = Assumptions(efficiency=0.6, launch_s=10e-6)
-FASTEST = Assumptions(efficiency=0.8, launch_s=6e-6)
-SLOWEST = Assumptions(efficiency=0.4, launch_s=22e-6)
+EXPECTED = Assumptions(efficiency=0.6, bandwidth=0.85, launch_s=10e-6)
+FASTEST = Assumptions(efficiency=0.8, bandwidth=0.93, launch_s=6e-6)
+SLOWEST = Assumptions(efficiency=0.4, bandwidth=0.7, launch_s=23e-6)
 """The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
 micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
 PACKED_BYTES = {"int8": 1.0, "nf4": 0.53}
 """Of a quantised weight; nf4 is 4 bits and, with double quantisation, 0.127 bits of scale per weight
 (arXiv:2305.14314)."""
 UNPACKED_BYTES = 2.0
-BANDWIDTH_SHARE = 0.85
-"""Share of the memory bandwidth that streaming kernels reach."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def throughput(
     """
     if workload.precision == "32":
         card = card.model_copy(update={"bf16_tflops": card.fp32_tflops})
-    unpacking = _unpacking_seconds(workload, card)
+    unpacked = _unpacking_seconds(workload, card)
     # What multiplies is 16 bits wide also where the weights are kept in fewer.
     workload = replace(workload, quantization="none")
     template = template_of(workload.structure(), capability(card))
@@ -113,7 +113,7 @@ def throughput(
         )
         device = work.arithmetic + work.traffic
         host = work.launches * assumed.launch_s
-        steps[assumed] = accumulation * (max(device, host) + unpacking) + work.optimizer
+        steps[assumed] = accumulation * (max(device, host) + unpacked / assumed.bandwidth) + work.optimizer
         if assumed is EXPECTED:
             limit = (
                 "launching kernels"
@@ -143,8 +143,8 @@ def throughput(
 
 
 def _unpacking_seconds(workload: Workload, card: Gpu) -> float:
-    """Per micro-batch: each pass reads the packed weights and writes them in 16 bits before the products
-    read them. The products themselves are taken to run in 16 bits."""
+    """Per micro-batch at full bandwidth: each pass reads the packed weights and writes them in 16 bits
+    before the products read them. The products themselves are taken to run in 16 bits."""
     if workload.quantization == "none":
         return 0.0
     from metagene_train.encoder import encoder_architecture
@@ -156,7 +156,7 @@ def _unpacking_seconds(workload: Workload, card: Gpu) -> float:
     weights = layer * (workload.encoder_layers or encoder.num_hidden_layers)
     passes = 1 + bool(workload.targets) * (1 + workload.checkpointing)
     moved = weights * (PACKED_BYTES[workload.quantization] + UNPACKED_BYTES)
-    return passes * moved / (card.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE)
+    return passes * moved / (card.bandwidth_gbs * 1e9)
 
 
 def _work(
@@ -169,7 +169,7 @@ def _work(
 ) -> _Work:
     flops, traffic = _at(template, dimensions, tokens)
     computing = flops / (card.bf16_tflops * 1e12 * assumed.efficiency)
-    moving = traffic / (card.bandwidth_gbs * 1e9 * BANDWIDTH_SHARE)
+    moving = traffic / (card.bandwidth_gbs * 1e9 * assumed.bandwidth)
     in_batch = template.phases != Phase.OPTIMIZER
     often = template.launches / micro_batches * in_batch
     by_arithmetic = computing > moving

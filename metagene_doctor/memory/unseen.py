@@ -45,6 +45,15 @@ QUANTIZATION_KERNELS = Term(
     high=0.15,
     source="size of its CUDA libraries; they hold workspaces of their own (igemmlt)",
 )
+COMMUNICATION = Term(
+    "NCCL buffers",
+    gib=0.4,
+    low=0.1,
+    high=1.5,
+    source="4 MiB for each connection of each channel (nccl#285, nccl#1450), up to 32 channels on NVLink; "
+    "users saw 110 MB (nccl#34) to 1.6 GB (nccl#864)",
+)
+"""Of a process that trains with others; NCCL takes them outside PyTorch's allocator."""
 ALLOCATOR_SHARE = 0.03
 """Bound on the error of reserved bytes beyond the static ones, as a share of them: what kernels keep
 for themselves (reductions, split matrix products) and orders of release that differ. The bar that
@@ -60,6 +69,11 @@ OUTSIDE = (CONTEXT, KERNELS)
 def outside_the_allocator(quantized: bool) -> tuple[Term, ...]:
     """`OUTSIDE`, with the kernels of bitsandbytes where the encoder is quantised."""
     return (*OUTSIDE, QUANTIZATION_KERNELS) if quantized else OUTSIDE
+
+
+def of_data_parallelism(devices: int) -> tuple[Term, ...]:
+    """What several devices add outside the allocator of each."""
+    return (COMMUNICATION,) if devices > 1 else ()
 
 
 def allocator_term(dynamic_gib: float, underestimated_gib: float = 0.0) -> Term:

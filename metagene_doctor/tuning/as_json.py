@@ -76,6 +76,7 @@ def document(result: Result, argv: Sequence[str]) -> dict[str, Any]:
                 "to": neighbour.value,
                 "delta_gib": neighbour.delta_gib,
                 "speed_ratio": neighbour.speed_ratio,
+                "remark": neighbour.remark,
                 "fits": neighbour.candidate.fits,
             }
             for neighbour in exploration.neighbours

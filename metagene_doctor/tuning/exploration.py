@@ -26,6 +26,8 @@ class Neighbour:
     candidate: Candidate
     delta_gib: float
     speed_ratio: float
+    remark: str = ""
+    """What neither memory nor speed shows, such as reads that would be cut."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def neighbours(recommendation: Recommendation, predict: Predict) -> tuple[Neighb
     """One knob at a time; the micro-batch moves with accumulation, so the effective batch stays."""
     best, request = recommendation.best, recommendation.request
     turns = list(_turns(best.config, recommendation))
-    found = judge(request, [with_values(best.config, values) for *_, values in turns], predict)
+    # Without evaluation's own batch, which is sized for the recommendation and would hide what is saved.
+    plain = {"training.eval_batch_size": None}
+    found = judge(request, [with_values(best.config, values | plain) for *_, values in turns], predict)
     return tuple(
         Neighbour(
             knob=knob,
@@ -100,9 +104,24 @@ def neighbours(recommendation: Recommendation, predict: Predict) -> tuple[Neighb
             candidate=candidate,
             delta_gib=candidate.needed_gib - best.needed_gib,
             speed_ratio=candidate.speed.reads_per_s / best.speed.reads_per_s,
+            remark=_remark(recommendation, knob, value),
         )
         for (knob, was, value, _), candidate in zip(turns, found, strict=True)
     )
+
+
+def _remark(recommendation: Recommendation, knob: str, value: Any) -> str:
+    request, config = recommendation.request, recommendation.config
+    if knob == "tokenizer.max_length":
+        cut = request.reads.cut(value)
+        if cut:
+            return f"cuts {cut:.1%} of the reads" + ("" if request.reads.reads else " (assumed lengths)")
+        return "" if value < config.tokenizer.max_length else "no read is that long"
+    if knob == "model.quantization" and value != "none":
+        return "needs the extra quant; quality can suffer"
+    if knob == "optimizer.name" and value == "adamw_8bit":
+        return "needs the extra quant"
+    return ""
 
 
 def _turns(
@@ -111,13 +130,11 @@ def _turns(
     """Knob, value now, new value, and the keys that change."""
     training, lora, model = config.training, config.model.lora, config.model
     request = recommendation.request
-    # Without evaluation's own batch, which is sized for the recommendation.
-    plain = {"training.eval_batch_size": None}
     effective = training.effective_batch
     for size in (training.batch_size // 2, training.batch_size * 2):
         if size >= 1 and effective % size == 0:
             sizes = {"training.batch_size": size, "training.grad_accum_steps": effective // size}
-            yield "training.batch_size", training.batch_size, size, sizes | plain
+            yield "training.batch_size", training.batch_size, size, sizes
     length = config.tokenizer.max_length
     for other in (length // 2, length * 2):
         if 8 <= other <= request.architecture.context:

@@ -46,7 +46,7 @@ def predictor(request: Request) -> Predict:
         classes = request.reads.classes
         workloads = [Workload.from_config(config, num_labels=classes) for config in configs]
         new = [workload for workload in dict.fromkeys(workloads) if workload not in known]
-        profiles = profile_many(new, gpu=request.device.gpu)
+        profiles = profile_many(new, gpu=request.device.gpu, devices=request.devices)
         for workload, profile in zip(new, profiles, strict=True):
             known[workload] = profile if request.device.gpu else _on_host(profile)
         return [

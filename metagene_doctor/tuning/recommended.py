@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from metagene_doctor.configuration.field_docs import field_docs
 from metagene_doctor.report import quantities
 from metagene_doctor.tuning.search import Recommendation
 from metagene_train import __version__
@@ -28,7 +29,8 @@ def to_yaml(recommendation: Recommendation, given: frozenset[str] = frozenset())
 
 
 def comments(recommendation: Recommendation, given: frozenset[str] = frozenset()) -> dict[str, str]:
-    """Dotted key -> why it has its value."""
+    """Dotted key -> why it has its value; what it means where that is the default or the user's."""
+    meanings = field_docs()
     defaults, values = flatten(RunConfig()), flatten(recommendation.config)
     lines = {}
     for key, value in values.items():
@@ -40,7 +42,8 @@ def comments(recommendation: Recommendation, given: frozenset[str] = frozenset()
         elif setting is not None and setting.why != "as given":
             lines[key] = setting.comment
         else:
-            lines[key] = "given" if key in given or value != defaults[key] else "default"
+            origin = "given" if key in given or value != defaults[key] else "default"
+            lines[key] = f"{origin}: {meanings[key]}" if meanings[key] else origin
     return lines
 
 

@@ -42,7 +42,12 @@ def render(result: Result, console: Console) -> None:
         console.print()
         console.print(_heat_map(heat_map))
     if exploration.heat_maps:
-        _say(console, "GiB with margin; [ ] recommended, x does not fit.", "dim")
+        _say(
+            console,
+            "GiB on the device with margin, every read of the batch that long and evaluation as in training; "
+            "[ ] recommended, x does not fit.",
+            "dim",
+        )
     if exploration.guide is not None:
         console.print()
         _guide(exploration.guide, console)
@@ -144,16 +149,23 @@ def _rate(reads_per_s: float) -> str:
 
 def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
     table = _table("What each knob costs, one at a time", "knob", "from", "to", "GiB", "speed")
+    table.add_column("")
     for neighbour in neighbours:
         table.add_row(
-            neighbour.knob.rsplit(".", 1)[-1],
+            _knob(neighbour.knob),
             _value(neighbour.was),
             _value(neighbour.value),
             f"{neighbour.delta_gib:+.2f}" + ("" if neighbour.candidate.fits else " x"),
             f"{neighbour.speed_ratio - 1:+.0%}",
+            neighbour.remark,
             style="" if neighbour.candidate.fits else "dim",
         )
     return table
+
+
+def _knob(key: str) -> str:
+    """The last part of a key, with its section where that alone says nothing."""
+    return key if key.endswith(".name") else key.rsplit(".", 1)[-1]
 
 
 def _heat_map(heat_map: HeatMap) -> Table:
