@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from metagene_doctor.memory import Workload, profile
+from metagene_doctor.memory import Workload, profile, rehearsal
 from metagene_doctor.memory.allocator import replay
-from metagene_doctor.memory.rehearsal import batch, run_config
 from metagene_doctor.memory.templates import Template, template_of
 from metagene_train.config import RunConfig
 from metagene_train.model import encoder_architecture
@@ -41,7 +40,7 @@ def peak(
     from metagene_train.step import evaluation_step, training_step
 
     def build() -> tuple[Any, Any]:
-        model, update = build(work, encoder_architecture(work.encoder_path))
+        model, update = rehearsal.build(work, encoder_architecture(work.encoder_path))
         if change:
             change(model)
         if optimizer:
@@ -50,9 +49,11 @@ def peak(
 
     def step(model: Any, update: Any) -> None:
         if evaluates:
-            evaluation_step(model, batch(work.evaluation_batch, work.length))
+            evaluation_step(model, rehearsal.batch(work.evaluation_batch, work.length))
             return
-        training_step(model, update, [batch(work.micro_batch, work.length)], run_config(work))
+        training_step(
+            model, update, [rehearsal.batch(work.micro_batch, work.length)], rehearsal.run_config(work)
+        )
 
     return profile(build, step, repeated_layers=LAYERS).live_gib
 
@@ -61,6 +62,32 @@ def cast_inputs(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = True
+
+
+def own_norms_and_mlps(model: Any) -> None:
+    """Llama's modules as transformers has them."""
+    from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+    from metagene_train.lean import LeanMLP, LeanNorm
+
+    for module in model.modules():
+        if isinstance(module, LeanNorm | LeanMLP):
+            module.__class__ = LlamaRMSNorm if isinstance(module, LeanNorm) else LlamaMLP
+
+
+def own_dropouts(model: Any) -> None:
+    """A mask and a copy for each adapter, as PEFT has it."""
+    from torch.nn import Dropout
+
+    for module in model.modules():
+        if hasattr(module, "lora_dropout"):
+            module.lora_dropout["default"] = Dropout(0.1)
+
+
+def as_peft_has_it(model: Any) -> None:
+    own_norms_and_mlps(model)
+    own_dropouts(model)
+    cast_inputs(model)
 
 
 def keep_cache(model: Any) -> None:
@@ -149,6 +176,9 @@ def main() -> None:
             peak(bare, cast_inputs),
         )
         row("LoRA dropout above 0", names[work], without, base[work])
+        row("a dropout for each adapter", names[work], base[work], peak(work, own_dropouts))
+        row("Llama's own norms and MLPs", names[work], base[work], peak(work, own_norms_and_mlps))
+        row("plain PEFT: all of these", names[work], base[work], peak(work, as_peft_has_it))
     evaluation = replace(plain, evaluation_batch=128)
     lean = peak(evaluation, evaluates=True)
     row("KV cache left on", "evaluation, 128 x 128", lean, peak(evaluation, keep_cache, evaluates=True))
