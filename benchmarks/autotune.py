@@ -13,7 +13,9 @@ import argparse
 import functools
 import itertools
 import json
+import os
 import resource
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +37,19 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as options.directory:
+        measure(options)
 
+
+def know_nothing(directory: str) -> None:
+    """Forget what was traced, in memory and on disk, and any calibration."""
+    from metagene_doctor.memory import templates
+
+    templates.forget()
+    os.environ["METAGENE_CACHE"] = tempfile.mkdtemp(dir=directory)
+
+
+def measure(options: argparse.Namespace) -> None:
     # Imports are not part of any time below.
     import peft  # noqa: F401
     import torch
@@ -43,7 +57,7 @@ def main() -> None:
 
     import metagene_train.step  # noqa: F401
     from metagene_doctor import rulebook
-    from metagene_doctor.memory import Workload, device, profile_many, read_lengths, templates, trace
+    from metagene_doctor.memory import Workload, device, profile_many, read_lengths, trace
     from metagene_doctor.tuning import autotune
     from metagene_doctor.tuning.search import Request
     from metagene_doctor.tuning.speed import Architecture
@@ -59,6 +73,7 @@ def main() -> None:
         results[name] = value
         print(f"{name:28} {value:,.2f}", flush=True)
 
+    know_nothing(options.directory)
     start = time.perf_counter()
     trace(replace(base, micro_batch=8, length=128, checkpointing=True), gpu=card)
     result("single_answer_s", time.perf_counter() - start)
@@ -68,7 +83,7 @@ def main() -> None:
         for length, batch, rank, targets in itertools.product(LENGTHS, BATCHES, RANKS, TARGETS)
     ]
     candidates += [replace(candidate, checkpointing=True) for candidate in candidates]
-    templates.forget()
+    know_nothing(options.directory)
     start, busy = time.perf_counter(), processor_time()
     profiles = profile_many(candidates, gpu=card, processes=options.processes)
     result("search_s", time.perf_counter() - start)
@@ -84,7 +99,7 @@ def main() -> None:
     separately = results["separately_each_processor_s"] * len(candidates)
     result("ratio_in_processor_time", separately / results["search_processor_s"])
 
-    templates.forget()
+    know_nothing(options.directory)
     request = Request(
         base=RunConfig(),
         book=rulebook.load(),

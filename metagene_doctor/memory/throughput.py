@@ -45,7 +45,7 @@ FASTEST = Assumptions(efficiency=0.8, bandwidth=0.93, launch_s=6e-6)
 SLOWEST = Assumptions(efficiency=0.4, bandwidth=0.7, launch_s=23e-6)
 """The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
 micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
-PACKED_BYTES = {"int8": 1.0, "nf4": 0.53}
+PACKED_BYTES = {"int8": 1.0, "nf4": 0.516}
 """Of a quantised weight; nf4 is 4 bits and, with double quantisation, 0.127 bits of scale per weight
 (arXiv:2305.14314)."""
 UNPACKED_BYTES = 2.0
