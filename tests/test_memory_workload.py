@@ -179,6 +179,7 @@ def test_stored_traces_of_another_encoder_or_code_are_not_used(monkeypatch, tmp_
     templates.forget()
     templates.template_of(work.structure(), (8, 0))
     assert template_store.load(work.structure(), (9, 0)) is None
+    assert templates.template_of(work.structure(), (8, 9)) is templates.template_of(work.structure(), (8, 0))
     monkeypatch.setattr(template_store, "version", lambda package: "0.0")
     template_store._code.cache_clear()
     assert template_store.load(work.structure(), (8, 0)) is None

@@ -73,6 +73,7 @@ def templates(structures: Sequence[Workload], capability: Capability, processes:
 
     Raises InputError (no such encoder) and ConfigError (target modules or layers that it lacks).
     """
+    capability = _alike(capability)
     missing = []
     for structure in dict.fromkeys(structures):
         if (structure, capability) not in _known:
@@ -85,6 +86,12 @@ def templates(structures: Sequence[Workload], capability: Capability, processes:
         _keep(structure, capability, traced)
         template_store.save(structure, capability, traced)
     return [_known[structure, capability] for structure in structures]
+
+
+def _alike(capability: Capability) -> Capability:
+    """The oldest compute capability whose kernels allocate alike: attention changes with 8.0, cuBLAS's
+    workspaces with 9.0 (`metagene_doctor.memory.cuda_semantics`)."""
+    return max((known for known in ((7, 0), (8, 0), (9, 0)) if known <= capability), default=(7, 0))
 
 
 def forget() -> None:
