@@ -100,6 +100,7 @@ class DatasetConfig(Section):
     """Pattern of read headers, with a group for the class id."""
     file_format: Literal["auto", "fasta", "fastq"] = "auto"
     gzip: Literal["auto"] | bool = "auto"
+    """``auto`` looks at the file; True asks for gzip, False for anything else."""
     strict_classes: bool = True
     """True: a read whose class is not in the mapping is an error; False: skipped and counted."""
     label_column: str = "label_name"
@@ -234,6 +235,7 @@ class SchedulerConfig(Section):
 class LossConfig(Section):
     name: Literal["cross_entropy"] = "cross_entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread over all classes."""
     class_weights: Literal["none", "sqrt", "balanced"] = "none"
     """Weight classes by 1, (N/n)^0.5 or N/n of their training reads, scaled to mean 1 over reads."""
 
