@@ -95,7 +95,9 @@ def test_field_docs_come_from_the_schema() -> None:
     docs = field_docs()
     assert set(docs) == set(flatten(RunConfig()))
     assert docs["tokenizer.padding"].startswith("longest | max_length: Pad a batch to its longest read")
-    assert docs["model.num_classes"] == "", "a number or one word: there is no list of values to show"
+    assert docs["model.num_classes"].startswith("auto: as many"), "a number or one word: no list of values"
+    assert docs["metrics.primary"] == "macro_f1 | micro_f1 | mcc | accuracy"
+    assert all(docs.values()), [key for key, meaning in docs.items() if not meaning]
 
 
 def test_an_existing_file_is_not_overwritten_without_being_told(tmp_path: Path, capsys) -> None:
