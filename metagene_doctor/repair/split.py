@@ -113,8 +113,10 @@ class Split:
         settled, turn = 0, 0
         while settled < len(self._ties):
             changed = _spread(self._ties[turn % len(self._ties)], labels, marks)
-            # The ties just followed are settled; the others are not, if labels changed.
-            settled = 1 if changed else settled + 1
+            settled = 0 if changed else settled + 1
+            # The label of a label is one of the same group: long chains shrink by half each turn.
+            for chunk in _chunks(records if changed else 0):
+                labels[chunk] = labels[labels[chunk]]
             turn += 1
         return labels
 
@@ -133,6 +135,8 @@ def _spread(ties: Spill, labels: np.ndarray, marks: Marks) -> bool:
         differ = before != smallest
         if differ.any():
             labels[ordinals[differ]] = smallest[differ]
+            # Also the first read of each label's group, so that the whole group follows.
+            np.minimum.at(labels, before[differ], smallest[differ])
             changed = True
     return changed
 
