@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from metagene_doctor.cli.one_file import OneFile
+
 GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min-memory", "max-speed"]
 
 
@@ -15,8 +17,10 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
 @click.option("--gpu", help="Card the run is for, e.g. rtx4090  [default: the card of this machine].")
 @click.option("--gpu-mem", type=click.FloatRange(min=1), help="Its size in GB as sold, instead of its name.")
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="cpu: tune for no GPU.")
-@click.option("--fasta", type=click.Path(path_type=Path), help="Training reads; their lengths decide.")
-@click.option("--val", type=click.Path(path_type=Path), help="Validation reads.")
+@click.option(
+    "--fasta", cls=OneFile, type=click.Path(path_type=Path), help="Training reads; their lengths decide."
+)
+@click.option("--val", cls=OneFile, type=click.Path(path_type=Path), help="Validation reads.")
 @click.option("--mapping", type=click.Path(path_type=Path), help="Mapping of class ids to labels (TSV).")
 @click.option("--header-regex", metavar="REGEX", help="Header pattern with a group (?P<class_id>...).")
 @click.option("--encoder", help="Directory of a Llama-like encoder  [default: METAGENE-1].")

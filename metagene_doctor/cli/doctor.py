@@ -16,6 +16,7 @@ from metagene_doctor import ignoring
 from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
 from metagene_doctor.checks.runner import run_checks
+from metagene_doctor.cli.one_file import OneFile
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.facts.collect import Request, collect
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
@@ -41,10 +42,11 @@ OVERRIDES = {
 @click.command(name="doctor")
 @click.option(
     "--fasta",
+    cls=OneFile,
     metavar="FILE",
     help="Training reads: FASTA or FASTQ, plain or compressed; - is standard input.",
 )
-@click.option("--val", metavar="FILE", help="Validation reads.")
+@click.option("--val", cls=OneFile, metavar="FILE", help="Validation reads.")
 @click.option("--mapping", metavar="FILE", help="Table of classes: class_id, label_name, optional tax_id.")
 @click.option(
     "--config", "config_path", metavar="FILE", help="Run configuration; options given here override it."

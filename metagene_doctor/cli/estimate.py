@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
+from metagene_doctor.cli.one_file import OneFile
+
 
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="Run configuration  [default: all defaults].")
 @click.option("--gpu", metavar="NAME", help="Card (rtx4090, a100-80gb, ...)  [default: the one here].")
 @click.option("--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its size as sold, instead.")
-@click.option("--fasta", type=click.Path(path_type=Path), help="Training reads: their lengths decide.")
+@click.option(
+    "--fasta", cls=OneFile, type=click.Path(path_type=Path), help="Training reads: their lengths decide."
+)
 @click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")

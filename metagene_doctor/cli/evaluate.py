@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from metagene_doctor.cli.one_file import OneFile
 from metagene_doctor.cli.progress import progress_bar
 
 
@@ -15,6 +16,7 @@ from metagene_doctor.cli.progress import progress_bar
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
     "--fasta",
+    cls=OneFile,
     type=click.Path(path_type=Path),
     help="Reads of known class  [default: the run's test, else validation reads].",
 )
