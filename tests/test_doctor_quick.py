@@ -173,6 +173,8 @@ def test_compressed_and_wrapped_fastq_files_are_read_from_their_start(tmp_path):
     for file, number in ((zipped, 50), (multi, 99)):
         found, _ = quickly(file)
         assert (found.partial, found.places, found.records) == (True, 0, number)
+        (plan,) = data.plan(facts(train=found))
+        assert plan.title.startswith(f"{file.name}: at least {number} reads") and "index" not in plan.title
 
 
 def test_the_start_agrees_with_the_scan_on_a_file_that_is_all_seen(tmp_path):

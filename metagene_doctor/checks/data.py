@@ -199,11 +199,11 @@ def plan(facts: Facts) -> Iterator[Finding]:
             ("about " if reads.places else "at least " * start_only) + count(expected, "read"),
             lengths,
             "at least " * reads.partial + count(len(reads.class_counts), "class"),
-            base_count(bases * scale) + " in all",
-            "no index: training needs a file"
-            if reads.stream
-            else f"index {file_size(expected * INDEX_BYTES_PER_READ)}" + " written" * reads.indexed,
         ]
+        if not start_only:
+            index = f"index {file_size(expected * INDEX_BYTES_PER_READ)}" + " written" * reads.indexed
+            parts.append(base_count(bases * scale) + " in all")
+            parts.append("no index: training needs a file" if reads.stream else index)
         if reads.role == "train" and not start_only:
             parts.append(f"{count(steps_per_epoch(expected, facts.config), 'optimizer step')} per epoch")
         yield data_finding(

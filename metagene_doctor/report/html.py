@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from metagene_doctor.finding import Finding, Report, Severity
-from metagene_doctor.report.quantities import count, file_size
+from metagene_doctor.report.quantities import count
 from metagene_doctor.report.terminal import place
-from metagene_doctor.report.verdict import passed, unknowns, worst_first
+from metagene_doctor.report.verdict import examined, passed, unknowns, worst_first
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1d2433; --soft: #5b6472; --page: #fff; --card: #f6f7f9;
@@ -42,11 +42,7 @@ def render(report: Report, heading: str = "") -> str:
     shown = [finding for finding in ordered if finding.severity in listed and finding.ignored is None]
     passes = [finding for finding in ordered if finding.severity is Severity.PASS]
     bad = "" if report.verdict.startswith("READY") else " bad"
-    examined = (
-        f"Examined {file_size(report.examined.bytes)}, {count(report.examined.records, 'record')}. "
-        if report.examined.records
-        else ""
-    )
+    looked_at = f"{examined(report)}. " if examined(report) else ""
     body = [
         "<h1>metagene doctor</h1>",
         f"<p class='heading'>{escape(heading)}</p>" if heading else "",
@@ -57,7 +53,7 @@ def render(report: Report, heading: str = "") -> str:
         f"<details><summary>{count(passed(report.findings), 'check')} passed</summary><ul>"
         + "".join(f"<li>{finding.id} {escape(finding.title)}</li>" for finding in passes)
         + "</ul></details>",
-        f"<footer><p>{examined}metagene {escape(report.tool_version)}: "
+        f"<footer><p>{looked_at}metagene {escape(report.tool_version)}: "
         f"<code>{escape(' '.join(report.argv))}</code></p></footer>",
     ]
     return (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from metagene_doctor.finding import Finding, Report, Severity
-from metagene_doctor.report.quantities import count, file_size
+from metagene_doctor.report.quantities import count
 from metagene_doctor.report.terminal import place
-from metagene_doctor.report.verdict import passed, unknowns, worst_first
+from metagene_doctor.report.verdict import examined, passed, unknowns, worst_first
 
 LABELS = {Severity.ERROR: "❌ error", Severity.WARN: "⚠️ warning", Severity.INFO: "ℹ️ info"}
 
@@ -34,14 +34,10 @@ def render(report: Report, heading: str = "") -> str:
         for finding in report.findings
         if finding.ignored is not None
     ]
-    examined = (
-        f"Examined {file_size(report.examined.bytes)}, {count(report.examined.records, 'record')}; "
-        if report.examined.records
-        else ""
-    )
+    looked_at = f"{examined(report)}; " if examined(report) else ""
     lines += [
         "",
-        f"{examined}{count(passed(report.findings), 'check')} passed.",
+        f"{looked_at}{count(passed(report.findings), 'check')} passed.",
         "",
         f"**{_escape(report.verdict)}**",
         "",

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from metagene_doctor.finding import Example, Finding, Report, Severity
-from metagene_doctor.report.quantities import count, duration, file_size
-from metagene_doctor.report.verdict import Group, passed, passed_on_a_sample, unknowns, worst_first
+from metagene_doctor.report.quantities import count, duration
+from metagene_doctor.report.verdict import Group, examined, passed, passed_on_a_sample, unknowns, worst_first
 
 SYMBOLS = {
     Severity.ERROR: ("✗", "X", "bold red"),
@@ -97,10 +97,8 @@ def _unknown(console: Console, group: Group, verbose: bool) -> None:
 
 def _summary(report: Report, verbose: bool) -> str:
     parts = []
-    if report.examined.records:
-        parts.append(
-            f"Examined {file_size(report.examined.bytes)}, {count(report.examined.records, 'record')}"
-        )
+    if looked_at := examined(report):
+        parts.append(looked_at)
     if number := passed(report.findings):
         bounded = passed_on_a_sample(report.findings)
         parts.append(
