@@ -1,6 +1,6 @@
 """What reading costs, beside the tools that labs use for it; files are made up for the purpose.
 
-    python benchmarks/reads.py [--reads 1000000] [--rounds 5] [--growth 1000000 5000000] [--directory DIR]
+    python benchmarks/reads.py --reads 5000000 --rounds 3 --growth 1000000 5000000 [--layouts]
 
 Every job is a process of its own, on files that have just been written (a warm page cache). CPU is user
 and system time of the process and its children, start-up and imports included. Figures are medians
@@ -70,12 +70,14 @@ SCANS = (
     Job(SCAN, job="scan_and_index"),
     Job("scan", job="scan_only"),
     Job(PARALLEL, job="scan_in_parallel"),
-    Job("scan, wrapped", job="scan_wrapped"),
-    Job("scan, FASTQ", job="scan_fastq"),
     seqkit(STATS_GZIP, "stats", "{folder}/train.fa.gz"),
     Job(SCAN_GZIP, job="scan_gzip"),
     Job(PYFASTX, "pyfastx", job="pyfastx_loop", slow=True),
     Job(BIOPYTHON, "Bio", job="biopython", slow=True),
+)
+LAYOUTS = (
+    Job("scan, wrapped", job="scan_wrapped"),
+    Job("scan, FASTQ", job="scan_fastq"),
 )
 ACCESS = (
     Job(FROM_INDEX, job="random_reads"),
@@ -184,6 +186,7 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=1_000_000, help="training reads (default 1,000,000)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--growth", type=int, nargs="*", default=[], help="sizes at which growth is measured")
+    parser.add_argument("--layouts", action="store_true", help="also wrapped FASTA, and FASTQ")
     parser.add_argument("--directory", type=Path, help="where the files are made (default: temporary)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.directory) as name:
@@ -195,13 +198,16 @@ def main() -> None:
         print(
             f"{options.reads:,} reads, {size / 1e6:,.0f} MB, {options.rounds} rounds, {os.cpu_count()} cores"
         )
+        if options.layouts:
+            bench.once("make_layouts")
+            bench.measure(LAYOUTS)
         bench.measure(SCANS)
         bench.measure(LEAKS)
         bench.once("random_reads")  # builds the index; the readers of pyfastx do so at first use
         if not ACCESS[1].missing:
             bench.once("random_reads_pyfastx")
         bench.measure(ACCESS)
-        bench.table((*SCANS, *LEAKS))
+        bench.table((*SCANS, *LAYOUTS, *LEAKS))
         bench.ratios()
         bench.rates()
         right = bench.once("right_everywhere").answer
