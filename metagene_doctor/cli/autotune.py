@@ -95,5 +95,6 @@ def command(
     if output is not None and (recommendation.fits or wishes.policy == "guide"):
         write_new(output, recommended.to_yaml(recommendation, asked.given), force=force)
         if not quiet:
-            click.echo(f"wrote {output}; next: metagene train --config {output}", err=True)
+            launcher = f"torchrun --nproc-per-node {gpus} --no-python " if gpus > 1 else ""
+            click.echo(f"wrote {output}; next: {launcher}metagene train --config {output}", err=True)
     return 0 if recommendation.fits else 1
