@@ -182,3 +182,12 @@ def test_long_reads_are_compared_in_bounded_memory(tmp_path, monkeypatch):
     assert facts.sharing_val_reads == facts.segment_val_reads
     one = split.collect(train, write_reads(tmp_path / "o.fa", ["".join(genome)], name="o"), PATTERN)
     assert (one.segment_val_reads, one.sharing_val_reads) == (1, 1)
+
+
+def test_mates_are_found_whichever_way_their_headers_are_parsed(tmp_path):
+    """A tax id of nine digits is not parsed together with the rest; names must hash alike all the same."""
+    train = headers(tmp_path / "t.fa", "lbl|1|9|120|a/1", "lbl|1|123456789|120|b/1", "lbl|1|9|120|c/3")
+    val = headers(tmp_path / "v.fa", "lbl|1|123456789|99|a/2", "lbl|1|9|99|b/2", "lbl|1|9|99|c/2")
+    facts = split.collect(train, val, PATTERN)
+    assert [(e.val_record, e.train_record) for e in facts.pair_examples] == [(1, 1), (2, 2)]
+    assert facts.split_pairs == 2, "c/3 is no mate of c/2"

@@ -20,7 +20,7 @@ from metagene_train.reads.bases import WHITESPACE, normalise
 from metagene_train.reads.batches import RecordBatch, iter_batches
 from metagene_train.reads.formats import sniff
 from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers import ABSENT, HeaderPattern
 from metagene_train.reads.layout import SOUND
 from metagene_train.reads.letters import count_letters
 from metagene_train.reads.records import decode_header
@@ -37,8 +37,6 @@ _BLANK, _UNKNOWN = ord(" "), ord("N")
 _NORMAL = bytes(_BLANK if byte in WHITESPACE else normalise(bytes([byte]))[0] for byte in range(256))
 """As `normalise` does it byte by byte, but blanks stay: they mark reads that need more care."""
 _COMMENT_MATE = re.compile(r"^(\S+) ([12]):[YN]:")
-_PLAIN_TEMPLATE = re.compile(r"lbl\|\d{1,7}\|\d{0,7}\|\d{0,7}\|([!-.0-~]+?)(/[0-9])?", re.ASCII)
-"""Headers that `parse_headers` takes apart together, whose names are hashed where they lie."""
 _CLASS_WEIGHT = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -254,35 +252,36 @@ def _names(
         slow = np.arange(len(batch))
     if len(slow):
         called = [read_name(header, decode_header(batch.header(record))) for record in slow.tolist()]
-        names[slow] = hash_strings([name.encode() for name, _ in called])
+        names[slow] = _name_hashes([name for name, _ in called], columns.class_id[slow])
         mates[slow] = [mate for _, mate in called]
     return names, mates
 
 
-def read_name(pattern: HeaderPattern, header: str) -> tuple[str, int]:
-    """What both reads of a pair are called, and the mate number (0 for none).
+def _name_hashes(names: Sequence[str], class_ids: np.ndarray) -> np.ndarray:
+    """As `_names` hashes them where they lie: name and class, -1 for none."""
+    hashes = hash_strings([name.encode() for name in names])
+    hashes ^= class_ids.astype(np.uint64) * _CLASS_WEIGHT
+    return hashes
 
-    Class and name where the pattern finds them, else the header without its mate number.
+
+def read_name(pattern: HeaderPattern, header: str) -> tuple[str, int]:
+    """What both reads of a pair are called in their class, and the mate number (0 for none).
+
+    The name where the pattern finds one, else the header without its mate number.
     """
     fields = pattern.parse(header)
     if fields is None or fields.name is None:
         return split_mate(header)
     if fields.mate is None:
-        name, mate = split_mate(fields.name)
-        return f"{fields.class_id}|{name}", mate
-    return f"{fields.class_id}|{fields.name}", fields.mate if fields.mate in (1, 2) else 0
+        return split_mate(fields.name)
+    return (fields.name, fields.mate) if fields.mate in (1, 2) else (f"{fields.name}/{fields.mate}", 0)
 
 
 def pair_key(pattern: HeaderPattern, header: str) -> int:
     """The hash that ``names`` of `ReadHashes` has for a header, for one that is not in a batch."""
-    name, mate = read_name(pattern, header)
-    plain = _PLAIN_TEMPLATE.fullmatch(header) if pattern.is_standard else None
     fields = pattern.parse(header)
-    if plain is None or fields is None or len(header) > LONGEST_ROW:
-        return int(hash_strings([name.encode()])[0])
-    called = plain[1] if mate else plain[1] + (plain[2] or "")
-    named = hash_strings([called.encode()])
-    return int((named ^ np.array([fields.class_id]).astype(np.uint64) * _CLASS_WEIGHT)[0])
+    class_id = np.array([ABSENT if fields is None else fields.class_id], dtype=np.int64)
+    return int(_name_hashes([read_name(pattern, header)[0]], class_id)[0])
 
 
 def split_mate(header: str) -> tuple[str, int]:
