@@ -255,7 +255,7 @@ def shuffled_order(folder: Path, reads: int) -> dict[str, float]:
 
 def leakage(folder: Path, reads: int) -> dict[str, int]:
     """Validation reads that are training reads, on either strand, and mates."""
-    from metagene_doctor.facts import split
+    from metagene_doctor.facts.split import leakage as split
     from metagene_train.reads.headers import HeaderPattern
 
     found = split.collect(folder / "train.fa", folder / "val.fa", HeaderPattern(), segments=False)

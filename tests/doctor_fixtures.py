@@ -8,14 +8,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from metagene_doctor.facts.encoder import EncoderFacts, metagene_1
-from metagene_doctor.facts.environment import EnvironmentFacts
 from metagene_doctor.facts.facts import Facts, RunFacts
-from metagene_doctor.facts.gpu import GpuDevice, GpuFacts
-from metagene_doctor.facts.host import HostFacts
+from metagene_doctor.facts.machine.environment import EnvironmentFacts
+from metagene_doctor.facts.machine.gpu import GpuDevice, GpuFacts
+from metagene_doctor.facts.machine.host import HostFacts
 from metagene_doctor.facts.mapping import ClassRow, MappingFacts
+from metagene_doctor.facts.model.encoder import EncoderFacts, metagene_1
 from metagene_doctor.facts.prediction import TargetGpu
-from metagene_doctor.facts.reads import Bases, ReadsFacts
+from metagene_doctor.facts.reads.facts import Bases, ReadsFacts
 from metagene_train.config import RunConfig
 
 GIB = 2**30

@@ -3,16 +3,19 @@
 import pytest
 from doctor_fixtures import encoder, environment, facts, reads, table, target
 
-from metagene_doctor.checks import config, data, header_layouts, integrity, labels, letters, split, tokens
+from metagene_doctor.checks import config
+from metagene_doctor.checks.model import tokens
+from metagene_doctor.checks.reads import data, header_layouts, integrity, labels, letters
 from metagene_doctor.checks.registry import CHECKS, sections, select
 from metagene_doctor.checks.runner import Check, run_check
+from metagene_doctor.checks.split import leakage as split
 from metagene_doctor.facts.audit import AuditFacts
 from metagene_doctor.facts.facts import Gap, RunFacts
+from metagene_doctor.facts.model.tokens import GOLDEN_IDS, TokenFacts, expected_lengths, padding_share
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
-from metagene_doctor.facts.reads import Bases, Damage, InputFile, Rejected
-from metagene_doctor.facts.repeats import RepeatFacts
-from metagene_doctor.facts.split import SplitFacts
-from metagene_doctor.facts.tokens import GOLDEN_IDS, TokenFacts, expected_lengths, padding_share
+from metagene_doctor.facts.reads.facts import Bases, Damage, InputFile, Rejected
+from metagene_doctor.facts.reads.repeats import RepeatFacts
+from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_doctor.finding import Example, Finding
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError

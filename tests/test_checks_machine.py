@@ -15,15 +15,16 @@ from doctor_fixtures import (
     target,
 )
 
-from metagene_doctor.checks import disk, model, packages
-from metagene_doctor.checks import environment as checks
-from metagene_doctor.checks import gpu as gpu_checks
-from metagene_doctor.checks import host as host_checks
-from metagene_doctor.facts.disk import DiskFacts, Place
-from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, WeightFile
-from metagene_doctor.facts.environment import ComputeProbe, ImportResult, TorchProbe
-from metagene_doctor.facts.gpu import GpuProcess
-from metagene_doctor.facts.host import CgroupFacts
+from metagene_doctor.checks.machine import disk, packages
+from metagene_doctor.checks.machine import environment as checks
+from metagene_doctor.checks.machine import gpu as gpu_checks
+from metagene_doctor.checks.machine import host as host_checks
+from metagene_doctor.checks.model import encoder as model
+from metagene_doctor.facts.machine.disk import DiskFacts, Place
+from metagene_doctor.facts.machine.environment import ComputeProbe, ImportResult, TorchProbe
+from metagene_doctor.facts.machine.gpu import GpuProcess
+from metagene_doctor.facts.machine.host import CgroupFacts
+from metagene_doctor.facts.model.encoder import METAGENE_1_DOWNLOAD_BYTES, WeightFile
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
 
 

@@ -11,13 +11,18 @@ import pytest
 from doctor_fixtures import facts, reads, sequences, write_mapping, write_reads
 from sklearn.metrics import matthews_corrcoef
 
-from metagene_doctor.checks import access, shortcuts, split_audit
+from metagene_doctor.checks.reads import access, shortcuts
 from metagene_doctor.checks.sizes import evaluations
+from metagene_doctor.checks.split import audit as split_audit
 from metagene_doctor.cli.main import main
-from metagene_doctor.facts import audit, companions, drift, first_words, name_groups, read_hashes
-from metagene_doctor.facts import shortcuts as rules
-from metagene_doctor.facts.reads import InputFile, collect
-from metagene_doctor.facts.split import SplitFacts
+from metagene_doctor.facts import audit
+from metagene_doctor.facts.reads import companions, first_words
+from metagene_doctor.facts.reads import hashes as read_hashes
+from metagene_doctor.facts.reads import shortcuts as rules
+from metagene_doctor.facts.reads.collect import collect
+from metagene_doctor.facts.reads.facts import InputFile
+from metagene_doctor.facts.split import drift, name_groups
+from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_train.config import RunConfig
 from metagene_train.reads.headers import HeaderPattern
 

@@ -252,7 +252,7 @@ def test_warnings_are_exit_0_unless_asked(capsys, data):
 
 
 def test_a_check_that_breaks_is_named_and_the_others_go_on(capsys, data, monkeypatch):
-    from metagene_doctor.facts import host
+    from metagene_doctor.facts.machine import host
 
     def broken():
         raise RuntimeError("no such file system")
@@ -266,7 +266,7 @@ def test_a_check_that_breaks_is_named_and_the_others_go_on(capsys, data, monkeyp
 
 
 def test_interruption_is_exit_130(capsys, data, monkeypatch):
-    from metagene_doctor.facts import host
+    from metagene_doctor.facts.machine import host
 
     def interrupted():
         raise KeyboardInterrupt
@@ -371,7 +371,7 @@ def test_checks_are_listed_and_explained(capsys):
 
 
 def test_quick_level_looks_at_a_sample_of_a_large_file_and_claims_no_more(capsys, data, monkeypatch):
-    from metagene_doctor.facts import reads
+    from metagene_doctor.facts.reads import collect as reads
 
     monkeypatch.setattr(reads, "READ_IN_FULL_BYTES", 1000)
     code, found = findings(

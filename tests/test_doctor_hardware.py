@@ -19,14 +19,16 @@ from doctor_fixtures import (
     write_reads,
 )
 
-from metagene_doctor.checks import disk as disk_checks
-from metagene_doctor.checks import hardware, model, packages, tokens
-from metagene_doctor.facts import disk, disk_speed, gpu_load, kernel_log
-from metagene_doctor.facts import gpu as gpu_facts
-from metagene_doctor.facts.encoder import metagene_1
-from metagene_doctor.facts.environment import QuantizedProbe, try_quantized
+from metagene_doctor.checks.machine import disk as disk_checks
+from metagene_doctor.checks.machine import hardware, packages
+from metagene_doctor.checks.model import encoder as model
+from metagene_doctor.checks.model import tokens
+from metagene_doctor.facts.machine import disk, disk_speed, gpu_load, kernel_log
+from metagene_doctor.facts.machine import gpu as gpu_facts
+from metagene_doctor.facts.machine.environment import QuantizedProbe, try_quantized
+from metagene_doctor.facts.model.encoder import metagene_1
+from metagene_doctor.facts.model.tokens import GOLDEN_IDS, TokenFacts
 from metagene_doctor.facts.prediction import SpeedFacts
-from metagene_doctor.facts.tokens import GOLDEN_IDS, TokenFacts
 
 LOG = """[Thu Nov 26 03:12:44 2026] NVRM: Xid (PCI:0000:41:00): 79, pid=1234, GPU has fallen off the bus.
 [Thu Nov 26 03:12:45 2026] usb 1-1: new device
@@ -154,7 +156,7 @@ def test_quantisation_that_does_not_work():
 
 
 def test_a_probe_without_the_package_is_an_error_and_no_crash(monkeypatch):
-    monkeypatch.setattr("metagene_doctor.facts.environment._QUANTIZED", "import no_such_library")
+    monkeypatch.setattr("metagene_doctor.facts.machine.environment._QUANTIZED", "import no_such_library")
     assert "no_such_library" in try_quantized("nf4").error
 
 

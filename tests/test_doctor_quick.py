@@ -8,11 +8,11 @@ import pytest
 from doctor_fixtures import facts, reads, sequences, write_reads
 from reads_fixtures import bgzf, fasta, fastq, random_reads
 
-from metagene_doctor.checks import data, integrity, letters
-from metagene_doctor.checks.unseen import largest_share
-from metagene_doctor.facts import places, quick_reads
-from metagene_doctor.facts.quick_reads import look_quickly, peek
-from metagene_doctor.facts.reads import collect
+from metagene_doctor.checks.reads import data, integrity, letters
+from metagene_doctor.checks.reads.unseen import largest_share
+from metagene_doctor.facts.reads import places, quick_look
+from metagene_doctor.facts.reads.collect import collect
+from metagene_doctor.facts.reads.quick_look import look_quickly, peek
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.records import iter_reads
 
@@ -190,7 +190,7 @@ def test_the_start_is_limited_in_reads_and_time(tmp_path, monkeypatch):
     path = write_reads(tmp_path / "r.fa", sequences(3000, 20))
     peeked, sample = peek("train", path, PATTERN, "auto", limit=10)
     assert peeked.records == len(sample) == 10
-    monkeypatch.setattr(quick_reads, "SECONDS", 0.0)
+    monkeypatch.setattr(quick_look, "SECONDS", 0.0)
     assert peek("train", path, PATTERN, "auto")[0].records == 1000
 
 

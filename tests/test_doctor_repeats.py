@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 from doctor_fixtures import opposite, sequences
 
-from metagene_doctor.facts import repeats
-from metagene_doctor.facts.read_hashes import read_hashes
+from metagene_doctor.facts.reads import repeats
+from metagene_doctor.facts.reads.hashes import read_hashes
 from metagene_train.reads.headers import HeaderPattern
 
 

@@ -8,8 +8,8 @@ from doctor_fixtures import opposite, sequences, write_reads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagene_doctor.facts import split
-from metagene_doctor.facts.read_hashes import read_hashes, split_mate
+from metagene_doctor.facts.reads.hashes import read_hashes, split_mate
+from metagene_doctor.facts.split import leakage as split
 from metagene_train.errors import DataError
 from metagene_train.reads.bases import normalise, reverse_complement
 from metagene_train.reads.headers import HeaderPattern

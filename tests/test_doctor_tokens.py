@@ -6,7 +6,7 @@ import pytest
 from doctor_fixtures import sequences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from metagene_doctor.facts import tokens
+from metagene_doctor.facts.model import tokens
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
 

@@ -16,7 +16,7 @@ from metagene_doctor.advice.logs import read_log
 from metagene_doctor.advice.remedies import TAKES_MEMORY, Plan, Situation, plan
 from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.advice.symptoms import detect
-from metagene_doctor.facts import host
+from metagene_doctor.facts.machine import host
 from metagene_doctor.finding import Finding, Severity
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.rulebook.schema import Gpu

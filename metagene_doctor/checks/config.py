@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.reads.unseen import not_judged
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
-from metagene_doctor.checks.unseen import not_judged
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration

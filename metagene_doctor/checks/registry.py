@@ -6,27 +6,12 @@ import difflib
 import inspect
 from collections.abc import Sequence
 
-from metagene_doctor.checks import (
-    access,
-    config,
-    data,
-    disk,
-    environment,
-    gpu,
-    hardware,
-    host,
-    integrity,
-    labels,
-    letters,
-    model,
-    packages,
-    second_reader,
-    shortcuts,
-    split,
-    split_audit,
-    tokens,
-)
+from metagene_doctor.checks import config
+from metagene_doctor.checks.machine import disk, environment, gpu, hardware, host, packages
+from metagene_doctor.checks.model import encoder, tokens
+from metagene_doctor.checks.reads import access, data, integrity, labels, letters, second_reader, shortcuts
 from metagene_doctor.checks.runner import Check
+from metagene_doctor.checks.split import audit, leakage
 from metagene_doctor.facts.facts import Section
 from metagene_doctor.report.sarif import Rule
 from metagene_train.errors import InputError
@@ -75,46 +60,46 @@ CHECKS = (
         "V01",
         "Training and validation are two files",
         "split",
-        split.separate_files,
+        leakage.separate_files,
         ("train", "val", "split"),
     ),
-    Check("V02", "No copies across the split", "split", split.copies, ("train", "val", "split")),
-    Check("V03", "Mates are on the same side", "split", split.pairs_together, ("train", "val", "split")),
-    Check("V04", "Reads do not overlap across the split", "split", split.overlaps, ("train", "val", "split")),
+    Check("V02", "No copies across the split", "split", leakage.copies, ("train", "val", "split")),
+    Check("V03", "Mates are on the same side", "split", leakage.pairs_together, ("train", "val", "split")),
+    Check(
+        "V04", "Reads do not overlap across the split", "split", leakage.overlaps, ("train", "val", "split")
+    ),
     Check(
         "V05",
         "Genomes are on one side of the split",
         "split",
-        split_audit.groups_apart,
+        audit.groups_apart,
         ("train", "val", "split", "audit"),
     ),
-    Check("V06", "Validation classes are trained", "split", split.classes_trained, ("train", "val")),
-    Check("V07", "Training classes are validated", "split", split.classes_validated, ("train", "val")),
+    Check("V06", "Validation classes are trained", "split", leakage.classes_trained, ("train", "val")),
+    Check("V07", "Training classes are validated", "split", leakage.classes_validated, ("train", "val")),
     Check(
         "V08",
         "Validation reads are like training reads",
         "split",
-        split_audit.no_drift,
+        audit.no_drift,
         ("train", "val", "split", "audit"),
     ),
-    Check(
-        "V09", "Evaluations are cheap", "split", split_audit.evaluation_share, ("config file", "train", "val")
-    ),
+    Check("V09", "Evaluations are cheap", "split", audit.evaluation_share, ("config file", "train", "val")),
     Check("C01", "Config is valid", "config", config.config_read),
     Check("C02", "Run fits the GPU", "config", config.fits_gpu, ("target", "memory")),
     Check("C03", "Schedule fits the data", "config", config.schedule, ("config file", "train")),
     Check("C07", "Training time", "config", config.training_time, ("train", "target", "speed")),
     Check("C05", "There are validation reads", "config", config.held_out, ("train",)),
-    Check("M01", "Encoder is here", "model", model.encoder_present, ("encoder", "environment")),
-    Check("M02", "Download was finished", "model", model.download_finished, ("encoder",)),
-    Check("M03", "Weight files are complete", "model", model.weights_complete, ("encoder", "weights")),
-    Check("M04", "Weights have a fitting precision", "model", model.stored_precision, ("encoder",)),
+    Check("M01", "Encoder is here", "model", encoder.encoder_present, ("encoder", "environment")),
+    Check("M02", "Download was finished", "model", encoder.download_finished, ("encoder",)),
+    Check("M03", "Weight files are complete", "model", encoder.weights_complete, ("encoder", "weights")),
+    Check("M04", "Weights have a fitting precision", "model", encoder.stored_precision, ("encoder",)),
     Check(
         "M05", "Tokenizer belongs to the encoder", "tokenizer", tokens.tokenizer_fits, ("tokens", "encoder")
     ),
     Check("M06", "Padding token is usable", "tokenizer", tokens.padding_usable, ("tokens", "encoder")),
-    Check("M07", "LoRA has its targets", "model", model.adapters_placed, ("encoder",)),
-    Check("M08", "Encoder is pinned", "model", model.revision_pinned, ("encoder",)),
+    Check("M07", "LoRA has its targets", "model", encoder.adapters_placed, ("encoder",)),
+    Check("M08", "Encoder is pinned", "model", encoder.revision_pinned, ("encoder",)),
     Check("E01", "torch can use the GPU", "environment", environment.torch_sees_gpu, ("environment", "gpu")),
     Check(
         "E02",

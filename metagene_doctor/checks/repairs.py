@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_train.config import HEADER_REGEX
 
 DIRECTORY = "repaired"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from metagene_doctor.facts.encoder import Architecture
+from metagene_doctor.facts.model.encoder import Architecture
 from metagene_train.config import RunConfig
 
 INDEX_BYTES_PER_READ = 20

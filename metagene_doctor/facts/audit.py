@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from metagene_doctor.facts.drift import Drift
-from metagene_doctor.facts.first_words import FirstWordFacts
-from metagene_doctor.facts.name_groups import GroupFacts
-from metagene_doctor.facts.reads import ReadsFacts
-from metagene_doctor.facts.shortcuts import Shortcut
+from metagene_doctor.facts.reads.facts import ReadsFacts
+from metagene_doctor.facts.reads.first_words import FirstWordFacts
+from metagene_doctor.facts.reads.shortcuts import Shortcut
+from metagene_doctor.facts.split.drift import Drift
+from metagene_doctor.facts.split.name_groups import GroupFacts
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from metagene_doctor.facts.first_words import FirstWordTally
-    from metagene_doctor.facts.traits import TraitSample
+    from metagene_doctor.facts.reads.first_words import FirstWordTally
+    from metagene_doctor.facts.reads.traits import TraitSample
     from metagene_train.reads.batches import RecordBatch
     from metagene_train.reads.header_columns import HeaderColumns
     from metagene_train.reads.headers import HeaderPattern
@@ -33,11 +33,11 @@ class AuditFacts(Frozen):
 
 
 class Audit:
-    """Looks at one file's reads as they stream by (see `read_hashes.Look`)."""
+    """Looks at one file's reads as they stream by (see `reads.hashes.Look`)."""
 
     def __init__(self, reads: ReadsFacts, header: HeaderPattern):
-        from metagene_doctor.facts.first_words import FirstWordTally
-        from metagene_doctor.facts.traits import TraitSample
+        from metagene_doctor.facts.reads.first_words import FirstWordTally
+        from metagene_doctor.facts.reads.traits import TraitSample
 
         self.reads = reads
         self.traits: TraitSample = TraitSample(header, reads.records)
@@ -50,7 +50,8 @@ class Audit:
 
 def conclude(train: Audit, val: Audit | None) -> AuditFacts:
     """What was seen; ``val`` None when no validation reads were compared."""
-    from metagene_doctor.facts import drift, name_groups, shortcuts
+    from metagene_doctor.facts.reads import shortcuts
+    from metagene_doctor.facts.split import drift, name_groups
 
     ours = train.traits.result()
     facts = AuditFacts(

@@ -6,16 +6,14 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from metagene_doctor.facts import (
-    mapping,
-    prediction,
-    reads,
-    tokens,
-)
+from metagene_doctor.facts import mapping, prediction
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
 from metagene_doctor.facts.comparisons import collect_comparisons, collect_second_reader
 from metagene_doctor.facts.facts import Facts, Section
-from metagene_doctor.facts.machine import collect_disk_speed, collect_machine
+from metagene_doctor.facts.machine.collect import collect_disk_speed, collect_machine
+from metagene_doctor.facts.model import tokens
+from metagene_doctor.facts.reads import collect as reads
+from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
 from metagene_train import __version__
 
 __all__ = ["Request", "collect"]
@@ -66,11 +64,11 @@ def _collect_reads(
     dataset = request.run.config.dataset
     places = found.known.get("disk")
     can_index = places is None or places.place("index directory").writable
-    named: tuple[tuple[reads.Role, str | None, str], ...] = (
+    named: tuple[tuple[Role, str | None, str], ...] = (
         ("train", dataset.train_fasta, "--fasta FILE"),
         ("val", dataset.val_fasta, "--val FILE"),
     )
-    files: list[reads.InputFile] = []
+    files: list[InputFile] = []
     train_sample: tuple[bytes, ...] = ()
     for role, path, option in named:
         kind = "training" if role == "train" else "validation"
@@ -78,7 +76,7 @@ def _collect_reads(
             found.skip(role, f"no {kind} reads", f"give {option}")
             continue
 
-        def scan(role: reads.Role = role, path: str = path, kind: str = kind) -> Any:
+        def scan(role: Role = role, path: str = path, kind: str = kind) -> Any:
             return reads.collect(
                 role,
                 Path(path),
@@ -166,5 +164,5 @@ def _collect_prediction(found: Collection, request: Request) -> None:
     )
 
 
-def classes_in(train: reads.ReadsFacts | None) -> int:
+def classes_in(train: ReadsFacts | None) -> int:
     return 0 if train is None else len(train.class_counts)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metagene_doctor.facts import audit, repeats, second_reader, split
+from metagene_doctor.facts import audit
 from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request, StartStage
 from metagene_doctor.facts.facts import Gap, Section
-from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.facts.reads import repeats, second_reader
+from metagene_doctor.facts.reads.facts import ReadsFacts
+from metagene_doctor.facts.split import leakage
 
 SECTIONS: tuple[Section, ...] = ("split", "repeats", "audit")
 
@@ -26,7 +28,7 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
     if val is None:
         found.gaps["split"] = found.gaps["val"]
     elif not val.stream and Path(train.path).samefile(val.path):
-        found.known["split"] = split.SplitFacts(same_file=True)
+        found.known["split"] = leakage.SplitFacts(same_file=True)
     elif val.stream or not val.whole:
         found.gaps["split"] = _not_comparable(val)
     elif request.wants("split"):
@@ -34,12 +36,12 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
         ours, theirs = audit.Audit(train, header), audit.Audit(val, header)
         compared = found.add(
             "split",
-            lambda: split.collect(
+            lambda: leakage.collect(
                 Path(train.path),
                 Path(val.path),
                 header,
                 dataset.file_format,
-                segments=request.level == "deep" or train.records <= split.SEGMENTS_AT_STANDARD,
+                segments=request.level == "deep" or train.records <= leakage.SEGMENTS_AT_STANDARD,
                 watch=tally.add,
                 look=ours.look,
                 look_at_val=theirs.look,

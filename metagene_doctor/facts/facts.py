@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Literal
 
 from metagene_doctor.facts.audit import AuditFacts
-from metagene_doctor.facts.disk import DiskFacts
-from metagene_doctor.facts.disk_speed import DiskSpeedFacts
-from metagene_doctor.facts.encoder import EncoderFacts
-from metagene_doctor.facts.environment import EnvironmentFacts
-from metagene_doctor.facts.gpu import GpuFacts
-from metagene_doctor.facts.gpu_load import GpuLoadFacts
-from metagene_doctor.facts.host import HostFacts
-from metagene_doctor.facts.kernel_log import KernelLogFacts
+from metagene_doctor.facts.machine.disk import DiskFacts
+from metagene_doctor.facts.machine.disk_speed import DiskSpeedFacts
+from metagene_doctor.facts.machine.environment import EnvironmentFacts
+from metagene_doctor.facts.machine.gpu import GpuFacts
+from metagene_doctor.facts.machine.gpu_load import GpuLoadFacts
+from metagene_doctor.facts.machine.host import HostFacts
+from metagene_doctor.facts.machine.kernel_log import KernelLogFacts
 from metagene_doctor.facts.mapping import ClassRow, MappingFacts
+from metagene_doctor.facts.model.encoder import EncoderFacts
+from metagene_doctor.facts.model.tokens import TokenFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
-from metagene_doctor.facts.reads import InputFile, ReadsFacts, Role
-from metagene_doctor.facts.repeats import RepeatFacts
-from metagene_doctor.facts.second_reader import SecondReaderFacts
-from metagene_doctor.facts.split import SplitFacts
-from metagene_doctor.facts.tokens import TokenFacts
+from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
+from metagene_doctor.facts.reads.repeats import RepeatFacts
+from metagene_doctor.facts.reads.second_reader import SecondReaderFacts
+from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
 

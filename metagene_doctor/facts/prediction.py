@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from metagene_doctor.facts.gpu import GpuDevice, GpuFacts
+from metagene_doctor.facts.machine.gpu import GpuDevice, GpuFacts
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError

@@ -70,7 +70,7 @@ def choose(
 
 def found(book: Rulebook) -> Device | None:
     """The GPU of this machine with most free memory, as the driver reports it; None without one."""
-    from metagene_doctor.facts import gpu as gpu_facts
+    from metagene_doctor.facts.machine import gpu as gpu_facts
 
     devices = gpu_facts.collect().devices
     if not devices:
@@ -101,7 +101,7 @@ def found(book: Rulebook) -> Device | None:
 
 def host() -> Device:
     """This machine without a GPU: its free memory, and rates measured in half a second."""
-    from metagene_doctor.facts import host as host_facts
+    from metagene_doctor.facts.machine import host as host_facts
 
     facts = host_facts.collect()
     tflops, bandwidth_gbs = _measured_rates()

@@ -55,7 +55,7 @@ def _download_bytes(config: RunConfig) -> int:
     if Path(path).expanduser().is_dir():
         return 0
     if path == METAGENE_1:
-        from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES
+        from metagene_doctor.facts.model.encoder import METAGENE_1_DOWNLOAD_BYTES
 
         return METAGENE_1_DOWNLOAD_BYTES
     import torch

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from metagene_doctor.facts.read_hashes import ReadHashes, hash_batch
+from metagene_doctor.facts.reads.hashes import ReadHashes, hash_batch
 from metagene_train.reads.bases import WHITESPACE
 from metagene_train.reads.batches import RecordBatch
 from metagene_train.reads.formats import Kind

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from metagene_doctor.facts.read_hashes import hash_strings, pair_key, read_name
+from metagene_doctor.facts.reads.hashes import hash_strings, pair_key, read_name
 from metagene_doctor.repair.draft import Draft
 from metagene_train.reads.records import decode_header
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metagene_doctor.facts.read_hashes import hash_strings, split_mate
+from metagene_doctor.facts.reads.hashes import hash_strings, split_mate
 from metagene_doctor.repair.draft import Draft
 from metagene_doctor.repair.marks import COPY, Marks
 from metagene_doctor.repair.spill import Spill

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from metagene_doctor.facts import companions
-from metagene_doctor.facts.companions import Companion
+from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.finding import Example, Frozen
-from metagene_train.errors import DataError
 
 if TYPE_CHECKING:
-    from metagene_train.reads.headers import HeaderPattern
     from metagene_train.reads.problems import Place
     from metagene_train.reads.scan import ReadScan
 
 Role = Literal["train", "val"]
-
-READ_IN_FULL_BYTES = 200_000_000
-"""Files up to this size are read in full even at the quick level: seconds."""
 
 
 class InputFile(Frozen):
@@ -83,7 +76,7 @@ class ReadsFacts(Frozen):
     partial: bool = False
     """Only some of the reads were looked at (level quick)."""
     places: int = 0
-    """Places drawn at random all over the file of which those reads are (`facts.places`); 0 when they
+    """Places drawn at random all over the file of which those reads are (`places`); 0 when they
     are the first ones, which say nothing of the rest."""
     estimated_reads: int | None = None
     """Reads in the whole file, from the mean size of those at the places."""
@@ -153,61 +146,6 @@ class ReadsFacts(Frozen):
         if self.compression == "none":
             return self.bytes
         return sum(length * count for length, count in self.lengths.items()) + 4 * self.records
-
-
-Progress = Callable[[int, int], None]
-
-
-def collect(
-    role: Role,
-    path: Path,
-    *,
-    header: HeaderPattern,
-    file_format: str,
-    index_dir: Path | None,
-    quick: bool,
-    progress: Progress | None = None,
-) -> tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]:
-    """The file, what is in it, and an unbiased sample of its sequences.
-
-    A file that is not FASTA or FASTQ is a fact (``refused``). Raises InputError when it is missing,
-    empty or cannot be opened. A pipe or standard input (``-``) is read to its end at every level,
-    and has no index.
-    """
-    from metagene_train.reads.formats import is_stream, name_of, sniff
-    from metagene_train.reads.parallel import worthwhile_processes
-    from metagene_train.reads.scan import scan
-
-    started = time.perf_counter()
-    stream = is_stream(path)
-    try:
-        if not stream:
-            sniff(path, file_format)
-            if quick and path.stat().st_size > READ_IN_FULL_BYTES:
-                from metagene_doctor.facts.quick_reads import look_quickly
-
-                facts, sample = look_quickly(role, path, header, file_format)
-                file = InputFile(
-                    role=role, path=str(path), bytes=facts.bytes, companions=companions.find(path)
-                )
-                return file, facts, sample
-        kept_in = None if stream else index_dir
-        found = scan(
-            path,
-            header=header,
-            file_format=file_format,
-            index_dir=kept_in,
-            progress=progress,
-            processes=worthwhile_processes(path),
-        )
-    except DataError as error:
-        size = 0 if stream else path.stat().st_size
-        return InputFile(role=role, path=name_of(path), bytes=size, refused=str(error)), None, ()
-    indexed = kept_in is not None and found.complete
-    facts = from_scan(role, found, indexed, time.perf_counter() - started)
-    beside = () if stream else companions.find(path)
-    file = InputFile(role=role, path=found.path, bytes=found.bytes_present, companions=beside)
-    return file, facts.model_copy(update={"stream": stream}), found.sample
 
 
 def from_scan(role: Role, scan: ReadScan, indexed: bool, seconds: float) -> ReadsFacts:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts, padding_share
+from metagene_doctor.facts.model.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts, padding_share
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 from metagene_train.config import METAGENE_1

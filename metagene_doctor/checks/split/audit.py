@@ -7,9 +7,9 @@ from functools import partial
 
 from metagene_doctor.checks.repairs import split_anew
 from metagene_doctor.checks.sizes import evaluations, reads_seen
-from metagene_doctor.checks.split import one_file
-from metagene_doctor.facts.drift import Drift
+from metagene_doctor.checks.split.leakage import one_file
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.split.drift import Drift
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 

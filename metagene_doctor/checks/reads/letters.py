@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.reads.unseen import not_judged, unseen
 from metagene_doctor.checks.repairs import fix
-from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 

@@ -1,6 +1,6 @@
 """A large reads file at level quick: seconds, whatever its size.
 
-A plain file is looked at in many places all over it (`facts.places`), a compressed one from its
+A plain file is looked at in many places all over it (`places`), a compressed one from its
 start. What these reads show is there. What they do not show can be bounded in the first case and
 is unknown in the second; no class is ever called absent and no name unique.
 """
@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metagene_doctor.facts.places import Pieces, read_pieces
-from metagene_doctor.facts.reads import Bases, Damage, ReadsFacts, Rejected, Role, from_scan
+from metagene_doctor.facts.reads.facts import Bases, Damage, ReadsFacts, Rejected, Role, from_scan
+from metagene_doctor.facts.reads.places import Pieces, read_pieces
 from metagene_doctor.finding import Example
 from metagene_train.errors import DataError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import at_most_percent, count
 

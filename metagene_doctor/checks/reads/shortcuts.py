@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.shortcuts import Shortcut
+from metagene_doctor.facts.reads.shortcuts import Shortcut
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from shlex import quote
 
 from metagene_doctor.checks.sizes import WEIGHT_BYTES, encoder_parameters, trainable_parameters
-from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES, EncoderFacts, WeightFile
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.model.encoder import METAGENE_1_DOWNLOAD_BYTES, EncoderFacts, WeightFile
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, file_size, gib, percent
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metagene_doctor.facts.read_hashes import chosen, split_mate
+from metagene_doctor.facts.reads.hashes import chosen, split_mate
 from metagene_train.reads.batches import RecordBatch
 from metagene_train.reads.header_columns import HeaderColumns
 from metagene_train.reads.headers import HeaderPattern

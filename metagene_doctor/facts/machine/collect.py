@@ -6,19 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from metagene_doctor.facts import (
-    disk,
-    disk_speed,
-    encoder,
-    environment,
-    gpu,
-    gpu_load,
-    host,
-    kernel_log,
-    prediction,
-)
+from metagene_doctor.facts import prediction
 from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request
 from metagene_doctor.facts.facts import Section
+from metagene_doctor.facts.machine import disk, disk_speed, environment, gpu, gpu_load, host, kernel_log
+from metagene_doctor.facts.model import encoder
 
 
 def collect_machine(found: Collection, request: Request, index_dir: Path) -> None:

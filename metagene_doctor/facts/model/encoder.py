@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from metagene_doctor.facts.disk import hub_cache
+from metagene_doctor.facts.machine.disk import hub_cache
 from metagene_doctor.finding import Frozen
 from metagene_train.config import METAGENE_1
 from metagene_train.errors import InputError

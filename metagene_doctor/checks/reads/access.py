@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from metagene_doctor.facts.companions import Companion
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.facts.reads.companions import Companion
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, file_size, percent
 

@@ -12,8 +12,8 @@ from metagene_doctor.checks.sizes import (
     run_directory_bytes,
     trainable_parameters,
 )
-from metagene_doctor.facts.encoder import METAGENE_1_DOWNLOAD_BYTES
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.model.encoder import METAGENE_1_DOWNLOAD_BYTES
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, file_size
 from metagene_train.config import METAGENE_1

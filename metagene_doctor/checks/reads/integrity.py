@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.reads.unseen import not_judged, unseen
 from metagene_doctor.checks.repairs import fix
-from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads import Damage, ReadsFacts
+from metagene_doctor.facts.reads.facts import Damage, ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from metagene_doctor.facts.traits import Traits
+from metagene_doctor.facts.reads.traits import Traits
 from metagene_doctor.finding import Frozen
 
 MOST_BINS = 64

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from metagene_doctor.facts.disk import hub_cache
-from metagene_doctor.facts.encoder import is_hub_id, snapshot_of
-from metagene_doctor.facts.reads import Bases, ReadsFacts
+from metagene_doctor.facts.machine.disk import hub_cache
+from metagene_doctor.facts.model.encoder import is_hub_id, snapshot_of
+from metagene_doctor.facts.reads.facts import Bases, ReadsFacts
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from metagene_doctor.checks.header_layouts import suggest_header
+from metagene_doctor.checks.reads.header_layouts import suggest_header
+from metagene_doctor.checks.reads.unseen import largest_share, not_judged, unseen
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
-from metagene_doctor.checks.unseen import largest_share, not_judged, unseen
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads import ReadsFacts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import at_most_percent, base_count, count, duration, file_size, percent
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from metagene_doctor.facts.shortcuts import binned
-from metagene_doctor.facts.traits import Traits
+from metagene_doctor.facts.reads.shortcuts import binned
+from metagene_doctor.facts.reads.traits import Traits
 from metagene_doctor.finding import Frozen
 
 BINS = 20

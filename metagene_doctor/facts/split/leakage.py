@@ -17,7 +17,7 @@ from metagene_doctor.finding import Frozen
 if TYPE_CHECKING:
     import numpy as np
 
-    from metagene_doctor.facts.read_hashes import Look, ReadHashes
+    from metagene_doctor.facts.reads.hashes import Look, ReadHashes
     from metagene_train.reads.batches import RecordBatch
     from metagene_train.reads.header_columns import HeaderColumns
     from metagene_train.reads.headers import HeaderPattern
@@ -130,7 +130,7 @@ def collect(
     """
     import numpy as np
 
-    from metagene_doctor.facts.read_hashes import ReadHashes, read_hashes
+    from metagene_doctor.facts.reads.hashes import ReadHashes, read_hashes
 
     if train.samefile(val):
         return SplitFacts(same_file=True)
@@ -194,7 +194,7 @@ def _val_segments(val: Path, header: HeaderPattern, file_format: str, one_in: in
     """Segments of one in so many validation reads, at least of one."""
     import numpy as np
 
-    from metagene_doctor.facts.read_hashes import read_hashes
+    from metagene_doctor.facts.reads.hashes import read_hashes
 
     parts = [_ValSegments.none()]
     looked_at = 0

@@ -8,7 +8,7 @@ from functools import partial
 
 from metagene_doctor.checks.repairs import fix, split_anew
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.split import Overlap
+from metagene_doctor.facts.split.leakage import Overlap
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 

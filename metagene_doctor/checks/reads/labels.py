@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 
+from metagene_doctor.checks.reads.unseen import not_judged, unseen
 from metagene_doctor.checks.repairs import fix
-from metagene_doctor.checks.unseen import not_judged, unseen
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from metagene_doctor.facts.read_hashes import Look, ReadHashes
+    from metagene_doctor.facts.reads.hashes import Look, ReadHashes
     from metagene_train.reads.headers import HeaderPattern
 
 CAPACITY = 1 << 22
@@ -114,7 +114,7 @@ def collect(
     progress: Callable[[int, int], None] | None = None,
 ) -> RepeatFacts:
     """Count the repeats of one file in a pass of its own. Raises DataError where it is damaged."""
-    from metagene_doctor.facts.read_hashes import read_hashes
+    from metagene_doctor.facts.reads.hashes import read_hashes
 
     tally = RepeatTally()
     for batch in read_hashes(path, header, file_format, look=look, progress=progress):

@@ -1,0 +1,71 @@
+"""One look at a reads file: all of it, or at level quick parts of a large one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metagene_doctor.facts.reads import companions
+from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role, from_scan
+from metagene_doctor.facts.reads.quick_look import look_quickly
+from metagene_train.errors import DataError
+
+if TYPE_CHECKING:
+    from metagene_train.reads.headers import HeaderPattern
+
+READ_IN_FULL_BYTES = 200_000_000
+"""Files up to this size are read in full even at the quick level: seconds."""
+
+Progress = Callable[[int, int], None]
+
+
+def collect(
+    role: Role,
+    path: Path,
+    *,
+    header: HeaderPattern,
+    file_format: str,
+    index_dir: Path | None,
+    quick: bool,
+    progress: Progress | None = None,
+) -> tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]:
+    """The file, what is in it, and an unbiased sample of its sequences.
+
+    A file that is not FASTA or FASTQ is a fact (``refused``). Raises InputError when it is missing,
+    empty or cannot be opened. A pipe or standard input (``-``) is read to its end at every level,
+    and has no index.
+    """
+    from metagene_train.reads.formats import is_stream, name_of, sniff
+    from metagene_train.reads.parallel import worthwhile_processes
+    from metagene_train.reads.scan import scan
+
+    started = time.perf_counter()
+    stream = is_stream(path)
+    try:
+        if not stream:
+            sniff(path, file_format)
+            if quick and path.stat().st_size > READ_IN_FULL_BYTES:
+                facts, sample = look_quickly(role, path, header, file_format)
+                file = InputFile(
+                    role=role, path=str(path), bytes=facts.bytes, companions=companions.find(path)
+                )
+                return file, facts, sample
+        kept_in = None if stream else index_dir
+        found = scan(
+            path,
+            header=header,
+            file_format=file_format,
+            index_dir=kept_in,
+            progress=progress,
+            processes=worthwhile_processes(path),
+        )
+    except DataError as error:
+        size = 0 if stream else path.stat().st_size
+        return InputFile(role=role, path=name_of(path), bytes=size, refused=str(error)), None, ()
+    indexed = kept_in is not None and found.complete
+    facts = from_scan(role, found, indexed, time.perf_counter() - started)
+    beside = () if stream else companions.find(path)
+    file = InputFile(role=role, path=found.path, bytes=found.bytes_present, companions=beside)
+    return file, facts.model_copy(update={"stream": stream}), found.sample
