@@ -35,7 +35,7 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
     if wait is not None and wait > DATA_WAIT:
         found.append(
             _slow(
-                "A01", "The GPU waits for data", round(wait, 3), DATA_WAIT, "fraction of wall time",
+                "A01", "The run waits for data", round(wait, 3), DATA_WAIT, "fraction of wall time",
                 f"At {pace}, {wait:.0%} of the time is spent waiting for the next batch: without it up to "
                 f"{1 / (1 - min(wait, 0.99)):.2f} times as fast",
             )

@@ -50,7 +50,7 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
             )
         share = total / reads.records
         reasons = "; ".join(
-            f"of {rejected.count:,} the header {rejected.reason}" for rejected in unmatched[:3]
+            f"in {rejected.count:,} the header {rejected.reason}" for rejected in unmatched[:3]
         )
         first = unmatched[0].examples[0] if unmatched[0].examples else None
         yield data_finding(

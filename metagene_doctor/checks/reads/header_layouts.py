@@ -47,10 +47,15 @@ def suggest_header(
     return None
 
 
+def _literal(text: str) -> str:
+    """A pattern for a text itself, easy to read: a blank needs no backslash here."""
+    return re.escape(text).replace("\\ ", " ")
+
+
 def _number_fields(header: str) -> Iterator[str]:
     """A pattern for each whole number of a header: the text of its field before it, then the number."""
     for number in re.finditer(r"\d+", header):
         before = re.search(rf"[{FIELD_SEPARATORS}]?[^{FIELD_SEPARATORS}]*$", header[: number.start()])
         context = before.group() if before else ""
         at_start = "^" if len(context) == number.start() else ""
-        yield rf"{at_start}{re.escape(context)}(?P<class_id>\d+)"
+        yield rf"{at_start}{_literal(context)}(?P<class_id>\d+)"
