@@ -67,6 +67,52 @@ def test_a_sequence_has_one_hash_however_it_is_written(tmp_path_factory, reads, 
     assert len(set(same.values())) == len(canonical)
 
 
+LETTERS = st.text("ACGT", min_size=14, max_size=40)
+SPOILT = st.tuples(LETTERS, st.integers(0, 20), st.text("NEaRu- ", min_size=1, max_size=2)).map(
+    lambda parts: parts[0][: parts[1]] + parts[2] + parts[0][parts[1] :]
+)
+SHORT = st.text("ACGTN", min_size=1, max_size=17)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(LETTERS | SPOILT | SHORT, min_size=1, max_size=12),
+    st.lists(LETTERS | SPOILT | SHORT, min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.booleans(), st.booleans()), max_size=6),
+    st.integers(10, 50),
+    st.integers(0, 400),
+)
+def test_the_sieve_loses_no_copy(tmp_path_factory, train, val, copies, width, others):
+    for place, turned, lower in copies:
+        read = normalise(train[place % len(train)].encode())
+        copy = (reverse_complement(read) if turned else read).decode()
+        val = [*val, copy.lower() if lower else copy]
+    directory = tmp_path_factory.mktemp("sieve")
+    train = [*train, *sequences(others, length=40)]
+    wrapped = ["\n".join(read[i : i + width] for i in range(0, len(read), width)) for read in train]
+    paths = (
+        write_reads(directory / "t.fa", wrapped),
+        write_reads(directory / "v.fa", val, name="v"),
+        PATTERN,
+    )
+    watched = []
+    plainly = split.collect(*paths, segments=False, watch=watched.append)
+    assert split.collect(*paths, segments=False) == plainly
+    assert all(batch.hashed.all() for batch in watched)
+    known = {normalise(read.encode()) for read in train}
+    assert plainly.same_strand == sum(normalise(read.encode()) in known for read in val)
+
+
+@pytest.mark.parametrize("letter", ["E", "e", "a", "N", "R", "u", " ", "-"])
+def test_the_sieve_knows_letters_that_training_changes(tmp_path, letter):
+    reads = [read[:5] + letter + read[5:] for read in sequences(40, length=60)]
+    train = write_reads(tmp_path / "t.fa", reads)
+    same = [normalise(read.encode()).decode() for read in reads]
+    val = write_reads(tmp_path / "v.fa", [*same[:20], *map(opposite, same[20:])], name="v")
+    facts = split.collect(train, val, PATTERN, segments=False)
+    assert (facts.same_strand, facts.other_strand) == (20, 20)
+
+
 def test_all_of_a_file_is_compared_not_only_its_first_chunk(tmp_path):
     reads = sequences(30_000, length=150)
     write_reads(tmp_path / "v.fa", [reads[29_990], opposite(reads[10])], name="v")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve, prefix_keys
 from metagene_train.errors import DataError
 from metagene_train.reads.bases import WHITESPACE, normalise
 from metagene_train.reads.batches import RecordBatch, iter_batches
@@ -33,6 +34,12 @@ SEGMENT = 31
 _BLOCK_WORDS = 1 << 15
 """What is computed of so many words stays in the processor's cache."""
 
+_FEW = 4
+"""Of a batch of which less than one in so many is wanted the wanted are copied out."""
+
+_NORMAL_LETTERS = b"ACGTN\n\0"
+"""Of sequences that need not be normalised, with line ends and padding."""
+
 _BLANK, _UNKNOWN = ord(" "), ord("N")
 _NORMAL = bytes(_BLANK if byte in WHITESPACE else normalise(bytes([byte]))[0] for byte in range(256))
 """As `normalise` does it byte by byte, but blanks stay: they mark reads that need more care."""
@@ -49,6 +56,8 @@ class ReadHashes(NamedTuple):
 
     records: np.ndarray
     """int64 [N]: record number, from 1."""
+    hashed: np.ndarray
+    """bool [N]: whether the sequence was hashed; where not, a sieve has turned it away."""
     sequences: np.ndarray
     """uint64 [N]: the smaller of the hashes of the sequence and of its reverse complement."""
     strands: np.ndarray
@@ -63,6 +72,8 @@ class ReadHashes(NamedTuple):
     """uint64 [M]: strand-neutral hashes of 31-base segments without N, every so many bases."""
     owners: np.ndarray
     """int64 [M]: the read (0..N-1) that each segment is of."""
+    prefixes: np.ndarray
+    """uint32 [N, 2]: `prefix_keys` of the sequence and of its reverse complement."""
 
 
 class Strands(NamedTuple):
@@ -106,13 +117,15 @@ def read_hashes(
     *,
     segment_step: int = 0,
     one_in: int = 1,
+    sieve: PrefixSieve | None = None,
     look: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ReadHashes]:
     """Every read of a file, or ``one_in`` so many, chosen evenly and at random by record number.
 
-    Segments are taken every ``segment_step`` bases, none for 0. ``look`` is shown the same reads as
-    they lie in the file. Raises DataError where the file is damaged.
+    Segments are taken every ``segment_step`` bases, none for 0; without them the sequences that a
+    ``sieve`` turns away are not hashed. ``look`` is shown the same reads as they lie in the file. Raises
+    DataError where the file is damaged.
     """
     form = sniff(path, file_format)
     with closing(open_source(path, form.compression)) as source:
@@ -122,7 +135,7 @@ def read_hashes(
                 numbers = (batch.first_record + np.arange(len(batch))).astype(np.uint64)
                 wanted &= chosen(numbers, one_in)
             if wanted.any():
-                yield hash_batch(batch, np.flatnonzero(wanted), header, segment_step, look)
+                yield hash_batch(batch, np.flatnonzero(wanted), header, segment_step, sieve, look)
             if progress:
                 progress(source.position, source.size)
         if source.problems:
@@ -140,16 +153,23 @@ def hash_batch(
     kept: np.ndarray,
     header: HeaderPattern,
     segment_step: int = 0,
+    sieve: PrefixSieve | None = None,
     look: Look | None = None,
 ) -> ReadHashes:
     """Hashes of the records of a batch at ``kept``, which are sound and have bases."""
     forward, backward = np.zeros((2, len(batch)), dtype=np.uint64)
+    prefixes = np.zeros((len(batch), 2), dtype=np.uint32)
     segments, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
     rows = HeaderRows.of(batch)
-    for strands in _strands(batch, rows, kept):
+    hashed = np.ones(len(kept), dtype=bool)
+    if sieve and not segment_step:
+        hashed = sieve.may_hold(batch.data, batch.layout.sequence_start[kept])
+    for strands in _strands(batch, rows, kept[hashed]):
         if not len(strands.places):
             continue
-        forward[strands.places], backward[strands.places] = _sequence_hashes(strands)
+        forward[strands.places], backward[strands.places], prefixes[strands.places] = _sequence_hashes(
+            strands
+        )
         if segment_step:
             hashes, reads = _segment_hashes(strands, segment_step)
             segments.append(hashes)
@@ -160,6 +180,7 @@ def hash_batch(
         look(batch, kept, columns)
     return ReadHashes(
         batch.first_record + kept,
+        hashed,
         np.minimum(forward, backward)[kept],
         (backward < forward)[kept].astype(np.int8),
         names[kept],
@@ -167,46 +188,67 @@ def hash_batch(
         columns.class_id[kept].astype(np.int32),
         np.concatenate(segments),
         np.concatenate(owners),
+        prefixes[kept],
     )
 
 
-def _strands(batch: RecordBatch, rows: HeaderRows, kept: np.ndarray) -> list[Strands]:
+def _strands(batch: RecordBatch, rows: HeaderRows, wanted: np.ndarray) -> list[Strands]:
     """Reads on one line as they lie in the batch, and the others copied out of it."""
     layout = batch.layout
-    starts, lengths = layout.sequence_start[kept], layout.length[kept]
-    bases = count_letters(batch, rows)
-    special = lengths > LONGEST_ROW
-    if bases.acgt + bases.n == bases.total and not batch.crlf_lines:
-        letters = batch.data
-        special |= layout.sequence_end[kept] - starts - lengths > 1
+    starts, lengths = layout.sequence_start[wanted], layout.length[wanted]
+    spans = layout.sequence_end[wanted] - starts
+    letters = batch.data
+    if _FEW * len(wanted) < len(batch) and spans.max(initial=0) <= LONGEST_ROW:
+        letters, starts = _copied(letters, starts, spans)
+        normal = not bytes(letters).translate(None, _NORMAL_LETTERS)
     else:
-        letters = np.frombuffer(bytes(batch.raw).translate(_NORMAL), np.uint8)
+        bases = count_letters(batch, rows)
+        normal = bases.acgt + bases.n == bases.total
+    special = lengths > LONGEST_ROW
+    if normal and not batch.crlf_lines:
+        special |= spans - lengths > 1
+    else:
+        letters = np.frombuffer(bytes(letters).translate(_NORMAL), np.uint8)
         blanks = np.concatenate(([0], np.cumsum(letters == _BLANK, dtype=np.int32)))
         special |= blanks[starts + lengths] > blanks[starts]
     if not special.any():
-        return [Strands.of(letters, starts, lengths, kept)]
-    ordinary = Strands.of(letters, starts[~special], lengths[~special], kept[~special])
-    sequences = [normalise(batch.sequence(place)) for place in kept[special].tolist()]
+        return [Strands.of(letters, starts, lengths, wanted)]
+    ordinary = Strands.of(letters, starts[~special], lengths[~special], wanted[~special])
+    sequences = [normalise(batch.sequence(place)) for place in wanted[special].tolist()]
     copied = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     margin = bytes(SPARE)
     begins = SPARE + np.cumsum(copied) - copied
     joined = np.frombuffer(margin + b"".join(sequences) + margin, np.uint8)
-    return [ordinary, Strands.of(joined, begins, copied, kept[special])]
+    return [ordinary, Strands.of(joined, begins, copied, wanted[special])]
 
 
-def _sequence_hashes(strands: Strands) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes [N] of the sequences and of their reverse complements."""
+def _copied(data: np.ndarray, starts: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Short stretches of a buffer in one of their own, each padded with zeros, and where they start in it."""
+    rows = gather_words(data, starts, spans)
+    width = rows.shape[1] * rows.itemsize
+    copy = np.zeros(SPARE + len(starts) * width + SPARE, dtype=np.uint8)
+    copy[SPARE:-SPARE] = rows.reshape(-1).view(np.uint8)
+    return copy, SPARE + np.arange(len(starts)) * width
+
+
+def _sequence_hashes(strands: Strands) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hashes [N] of the sequences and of their reverse complements, and the keys of both prefixes [N, 2]."""
     starts, lengths = strands.starts, strands.lengths
     short = np.where(lengths <= LONGEST_ROW, lengths, 0)
-    forward = hash_rows(gather_words(strands.forward, starts, short), short)
-    backward = hash_rows(gather_reversed(strands.complement, starts, short), short)
+    forward, backward, prefixes = _both_hashes(strands, starts, short)
     for long in np.flatnonzero(lengths > LONGEST_ROW):
         one = slice(long, long + 1)
-        forward[one] = hash_rows(gather_words(strands.forward, starts[one], lengths[one]), lengths[one])
-        backward[one] = hash_rows(
-            gather_reversed(strands.complement, starts[one], lengths[one]), lengths[one]
-        )
-    return forward, backward
+        forward[one], backward[one], prefixes[one] = _both_hashes(strands, starts[one], lengths[one])
+    return forward, backward, prefixes
+
+
+def _both_hashes(
+    strands: Strands, starts: np.ndarray, lengths: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ahead = gather_words(strands.forward, starts, lengths)
+    back = gather_reversed(strands.complement, starts, lengths)
+    prefixes = np.stack((prefix_keys(ahead), prefix_keys(back)), axis=1)
+    return hash_rows(ahead, lengths), hash_rows(back, lengths), prefixes
 
 
 def _segment_hashes(strands: Strands, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -236,7 +278,7 @@ def _names(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hashes of the pairs' names [N] and mate numbers [N]."""
     mates = np.where((columns.mate == 1) | (columns.mate == 2), columns.mate, 0).astype(np.int8)
-    names = rows.hashes(batch)
+    names = np.empty(len(batch), dtype=np.uint64)
     if header.is_standard:
         # Read length and tax id stand before the name and may differ between mates.
         begin = columns.name_start
