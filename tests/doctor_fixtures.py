@@ -157,8 +157,8 @@ class NVMLError(Exception):
 
 
 def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: Any) -> None:
-    """Put a driver with one RTX 4090 in place of pynvml; ``answers`` replaces what a query returns,
-    an exception there is raised."""
+    """Put a driver with one RTX 4090 in place of pynvml; ``answers`` replaces what a query returns;
+    an exception there is raised, a function there is called."""
     module = ModuleType("pynvml")
     defaults = {
         "nvmlInit": None,
@@ -207,9 +207,11 @@ def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: A
 
 
 def _answering(answer: Any) -> Any:
-    def query(*_: Any) -> Any:
+    def query(*arguments: Any) -> Any:
         if isinstance(answer, Exception):
             raise answer
+        if callable(answer):
+            return answer(*arguments)
         return answer
 
     return query

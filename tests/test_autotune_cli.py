@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from doctor_fixtures import fake_driver
@@ -11,6 +13,8 @@ from train_fixtures import tiny_architecture, write_encoder, write_mapping, writ
 
 from metagene_doctor import rulebook
 from metagene_doctor.cli.main import main
+from metagene_doctor.facts.machine import gpu as gpu_facts
+from metagene_doctor.facts.prediction import target_gpu
 from metagene_doctor.memory import device
 from metagene_doctor.memory import read_lengths as reads
 from metagene_train.config import METAGENE_1, RunConfig
@@ -47,6 +51,21 @@ def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
     assert "Memory over length and micro-batch" in shown.out
     assert "not measured" in shown.out
     assert f"metagene train --config {output}" in shown.err
+    # The parts of the memory add up to the total, within the rounding of what is shown.
+    parts = re.search(
+        r"; ([\d.]+) of [\d.]+ GiB usable \(tensors ([\d.]+) \+ Python with torch ([\d.]+) \+ margin ([\d.]+)\)",
+        shown.out,
+    )
+    assert parts is not None
+    total, *terms = map(float, parts.groups())
+    assert sum(terms) == pytest.approx(total, abs=0.016)
+    written = re.search(
+        r"peak: ([\d.]+) GiB of the process \(([\d.]+) tensors, ([\d.]+) Python with torch\)",
+        output.read_text().replace("\n# ", " "),
+    )
+    assert written is not None
+    process, tensors, python = map(float, written.groups())
+    assert tensors + python == pytest.approx(process, abs=0.011)
 
     loaded = load_config(output)
     config = loaded.config
@@ -142,6 +161,52 @@ def test_the_card_of_this_machine_is_used_with_its_free_memory(monkeypatch: pyte
     assert found.title == "NVIDIA GeForce RTX 4090"
     assert found.usable_gib == pytest.approx(23664 / 1024)
     assert found.rates.bf16_tflops == rulebook.load().gpu("rtx4090").bf16_tflops
+
+
+CARDS = [
+    ("NVIDIA GeForce RTX 3060", "GPU-aaaa", 12288),
+    ("NVIDIA GeForce RTX 4090", "GPU-bbbb", 24564),
+]
+
+
+@pytest.mark.parametrize(
+    ("visible", "title"),
+    [
+        (None, CARDS[0][0]),
+        ("0,1", CARDS[0][0]),
+        ("1", CARDS[1][0]),
+        ("GPU-bb", CARDS[1][0]),
+        ("-1", None),
+        ("", None),
+    ],
+)
+def test_of_several_cards_the_one_that_torch_would_use_is_taken(
+    visible: str | None, title: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `doctor` does, and not the one with most free memory."""
+    fake_driver(
+        monkeypatch,
+        nvmlDeviceGetCount=len(CARDS),
+        nvmlDeviceGetHandleByIndex=lambda index: index,
+        nvmlDeviceGetName=lambda index: CARDS[index][0],
+        nvmlDeviceGetUUID=lambda index: CARDS[index][1],
+        nvmlDeviceGetMemoryInfo=lambda index, *_: SimpleNamespace(
+            total=CARDS[index][2] * 2**20, reserved=0, used=0, free=CARDS[index][2] * 2**20
+        ),
+    )
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = device.found(rulebook.load())
+    judged = target_gpu(None, None, gpu_facts.collect(), visible)
+    assert (None if judged is None else judged[0].title) == title
+    assert (None if found is None else found.title) == title
+    if found is not None:
+        assert "CUDA_DEVICE_ORDER=PCI_BUS_ID" in found.origin
+        monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+        ordered = device.found(rulebook.load())
+        assert ordered is not None and "CUDA_DEVICE_ORDER" not in ordered.origin
 
 
 def test_a_card_the_rule_book_lacks_gets_the_speed_of_one_of_its_size(

@@ -10,7 +10,7 @@ from doctor_fixtures import GIB, NVMLError, fake_driver
 from metagene_doctor.facts import mapping
 from metagene_doctor.facts.machine import disk, environment, gpu, host
 from metagene_doctor.facts.model import encoder
-from metagene_doctor.facts.prediction import first_visible, target_gpu
+from metagene_doctor.facts.prediction import target_gpu
 from metagene_train.config import DatasetConfig
 from metagene_train.errors import InputError
 
@@ -65,10 +65,10 @@ def test_a_driver_that_does_not_start_is_a_state(monkeypatch, tmp_path, error, s
 def test_target_is_the_device_cuda_shows_first(monkeypatch, tmp_path):
     fake_driver(monkeypatch, nvmlDeviceGetCount=2)
     devices = gpu.collect(tmp_path).devices
-    assert first_visible(devices, None).index == 0
-    assert first_visible(devices, "1,0").index == 1
-    assert first_visible(devices, "GPU-12").index == 0
-    assert first_visible(devices, "") is None
+    assert gpu.first_visible(devices, None).index == 0
+    assert gpu.first_visible(devices, "1,0").index == 1
+    assert gpu.first_visible(devices, "GPU-12").index == 0
+    assert gpu.first_visible(devices, "") is None
 
 
 def test_target_by_name_by_size_and_found(monkeypatch, tmp_path):

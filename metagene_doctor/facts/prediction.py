@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from metagene_doctor.facts.machine.gpu import GpuDevice, GpuFacts
+from metagene_doctor.facts.machine.gpu import GpuFacts, first_visible
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
@@ -114,16 +113,6 @@ def _named(card: Gpu, origin: Literal["--gpu", "--gpu-mem"], option: str, note: 
         compute_capability=(int(major), int(minor)),
         note=note,
     )
-
-
-def first_visible(devices: Sequence[GpuDevice], visible: str | None) -> GpuDevice | None:
-    """The device that CUDA shows as number 0: the first that CUDA_VISIBLE_DEVICES names."""
-    if visible is None:
-        return devices[0] if devices else None
-    first = visible.split(",")[0].strip()
-    if first.isdigit():
-        return next((device for device in devices if device.index == int(first)), None)
-    return next((device for device in devices if first and device.uuid.startswith(first)), None)
 
 
 def predict_memory(config: RunConfig, *, classes: int, length: int, card: Gpu) -> MemoryFacts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -39,11 +40,6 @@ class Device:
     def bf16(self) -> bool:
         return self.rates.bf16
 
-    @property
-    def outside_gib(self) -> float:
-        """Memory that a prediction for this device lacks: nothing on a GPU, whose context is predicted."""
-        return CPU_PROCESS_GIB if self.kind == "cpu" else 0.0
-
 
 def of_gpu(card: Gpu, origin: str) -> Device:
     return Device(kind="cuda", rates=card, usable_gib=card.usable_gib, origin=origin)
@@ -69,24 +65,30 @@ def choose(
 
 
 def found(book: Rulebook) -> Device | None:
-    """The GPU of this machine with most free memory, as the driver reports it; None without one."""
+    """The GPU that torch would use as ``cuda:0``, as the driver reports it: the first one, or the first
+    that CUDA_VISIBLE_DEVICES names. None without one."""
     from metagene_doctor.facts.machine import gpu as gpu_facts
 
-    devices = gpu_facts.collect().devices
-    if not devices:
+    devices, visible = gpu_facts.collect().devices, os.environ.get("CUDA_VISIBLE_DEVICES")
+    first = gpu_facts.first_visible(devices, visible)
+    if first is None:
         return None
-    best = max(devices, key=lambda device: device.free_bytes)
-    total_mib, free_mib = best.total_bytes // 2**20, best.free_bytes // 2**20
+    total_mib, free_mib = first.total_bytes // 2**20, first.free_bytes // 2**20
     try:
-        card = book.gpu(best.name)
+        card = book.gpu(first.name)
         known = ""
     except InputError:
-        card, _ = book.smallest_gpu(round(best.total_bytes / 1e9))
+        card, _ = book.smallest_gpu(round(first.total_bytes / 1e9))
         known = f"; the rule book does not know it, its speed is taken from {card.title}"
+    if len({device.name for device in devices}) > 1 and os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        known += (
+            "; the cards here differ and CUDA may number another one first, "
+            "export CUDA_DEVICE_ORDER=PCI_BUS_ID to have it count as the driver does"
+        )
     reserve_mib = total_mib - min(free_mib, total_mib - book.reserve.of(total_mib))
     card = card.model_copy(
         update={
-            "title": best.name,
+            "title": first.name,
             "visible_mib": total_mib,
             "visible": "reported",
             "reserve_mib": reserve_mib,
@@ -94,7 +96,7 @@ def found(book: Rulebook) -> Device | None:
     )
     return of_gpu(
         card,
-        f"{best.name} (GPU {best.index} of this machine): {total_mib:,} MiB, {free_mib:,} MiB free now, "
+        f"{first.name} (GPU {first.index} of this machine): {total_mib:,} MiB, {free_mib:,} MiB free now, "
         f"{card.usable_gib:.2f} GiB usable{known}",
     )
 

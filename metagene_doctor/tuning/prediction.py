@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from metagene_doctor.memory.device import CPU_PROCESS_GIB
 from metagene_doctor.tuning import speed
 from metagene_doctor.tuning.search import Memory, Predict, Prediction, Request
 from metagene_doctor.tuning.speed import Speed
@@ -20,7 +21,7 @@ HOST_SHARE = 0.1
 
 @dataclass(frozen=True)
 class HostMemory:
-    """Peak of a run on the CPU: live tensors, without CUDA's context and caching allocator."""
+    """Peak of a run on the CPU: live tensors and the process; no CUDA context, no caching allocator."""
 
     live_gib: float
     margin_gib: float
@@ -33,7 +34,7 @@ class HostMemory:
 
     @property
     def device_gib(self) -> float:
-        return self.live_gib
+        return self.live_gib + CPU_PROCESS_GIB
 
 
 def predictor(request: Request) -> Predict:

@@ -55,8 +55,7 @@ def header(command: str, recommendation: Recommendation) -> str:
         f"{command} {__version__}: {request.policy} policy, goal {request.goal}",
         f"Device: {request.device.origin}" + (f"; {request.devices} of them" if request.devices > 1 else ""),
         f"Reads: {request.reads.origin}",
-        f"Predicted peak: {memory.device_gib:.2f} GiB on the device ({memory.reserved_gib:.2f} reserved, "
-        f"{memory.live_gib:.2f} live) in {memory.phase}, margin {memory.margin_gib:.2f} GiB; "
+        f"Predicted peak: {peak(recommendation)} in {memory.phase}, margin {memory.margin_gib:.2f} GiB; "
         f"{'fits' if best.fits else 'DOES NOT FIT'} {request.device.usable_gib:.2f} GiB usable",
         f"Predicted speed: {rate.reads_per_s:,.0f} reads/s (range {rate.slow:,.0f}-{rate.fast:,.0f}), "
         f"{duration_of(recommendation)}",
@@ -65,6 +64,21 @@ def header(command: str, recommendation: Recommendation) -> str:
         *(f"Note: {note}" for note in recommendation.notes),
     ]
     return "\n".join(lines)
+
+
+def peak(recommendation: Recommendation) -> str:
+    """Device memory and what it is made of; on a CPU memory of the process."""
+    memory = recommendation.best.memory
+    if recommendation.request.device.gpu is None:
+        process = memory.device_gib - memory.live_gib
+        return (
+            f"{memory.device_gib:.2f} GiB of the process ({memory.live_gib:.2f} tensors, "
+            f"{process:.2f} Python with torch)"
+        )
+    return (
+        f"{memory.device_gib:.2f} GiB on the device ({memory.reserved_gib:.2f} reserved, "
+        f"{memory.live_gib:.2f} live)"
+    )
 
 
 def duration_of(recommendation: Recommendation) -> str:

@@ -42,9 +42,10 @@ def render(result: Result, console: Console) -> None:
         console.print()
         console.print(_heat_map(heat_map))
     if exploration.heat_maps:
+        place = "on the device" if request.device.gpu else "of the process (Python with torch included)"
         _say(
             console,
-            "GiB on the device with margin, every read of the batch that long and evaluation as in training; "
+            f"GiB {place} with margin, every read of the batch that long and evaluation as in training; "
             "[ ] recommended, x does not fit.",
             "dim",
         )
@@ -69,9 +70,17 @@ def verdict(recommendation: Recommendation) -> str:
         return f"Nothing fits {usable}: tightest feasible is {needed} ({summary(best)})"
     return (
         f"Recommended: {summary(best)}; {best.needed_gib:.2f} of {request.device.usable_gib:.2f} GiB usable "
-        f"(device {best.memory.device_gib:.2f} + margin {best.memory.margin_gib:.2f}), "
+        f"({_parts(recommendation)} + margin {best.memory.margin_gib:.2f}), "
         f"about {best.speed.reads_per_s:,.0f} reads/s"
     )
+
+
+def _parts(recommendation: Recommendation) -> str:
+    memory = recommendation.best.memory
+    if recommendation.request.device.gpu is not None:
+        return f"device {memory.device_gib:.2f}"
+    process = memory.device_gib - memory.live_gib
+    return f"tensors {memory.live_gib:.2f} + Python with torch {process:.2f}"
 
 
 def summary(candidate: Candidate) -> str:

@@ -84,7 +84,7 @@ class Candidate:
     memory: Memory
     speed: Speed
     needed_gib: float
-    """Device memory with the prediction's margin."""
+    """Device memory (on a CPU that of the process) with the prediction's margin."""
     fits: bool
 
     @property
@@ -158,7 +158,7 @@ def judge(request: Request, configs: Sequence[RunConfig], predict: Predict) -> l
     """Memory and speed of each configuration, and whether it fits the request's device."""
     judged = []
     for config, found in zip(configs, predict(configs), strict=True):
-        needed = found.memory.device_gib + found.memory.margin_gib + request.device.outside_gib
+        needed = found.memory.device_gib + found.memory.margin_gib
         fits = needed <= request.device.usable_gib
         judged.append(Candidate(config, found.memory, found.speed, needed, fits))
     return judged

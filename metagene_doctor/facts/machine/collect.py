@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from metagene_doctor.facts import prediction
 from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request
 from metagene_doctor.facts.facts import Section
 from metagene_doctor.facts.machine import disk, disk_speed, environment, gpu, gpu_load, host, kernel_log
@@ -84,7 +83,7 @@ def _collect_gpu_history(found: Collection, request: Request) -> None:
         return
     software = found.known.get("environment")
     visible = software.variables.get("CUDA_VISIBLE_DEVICES") if software is not None else None
-    device = prediction.first_visible(found.known["gpu"].devices, visible)
+    device = gpu.first_visible(found.known["gpu"].devices, visible)
     if device is None:
         found.skip("gpu load", "CUDA_VISIBLE_DEVICES hides the GPUs (E09)")
     elif found.add("gpu load", lambda: gpu_load.collect(device.index)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -107,6 +107,16 @@ def collect(dev: Path = Path("/dev")) -> GpuFacts:
         return GpuFacts(state=_state(pynvml, error), message=str(error), device_nodes=nodes)
     finally:
         pynvml.nvmlShutdown()
+
+
+def first_visible(devices: Sequence[GpuDevice], visible: str | None) -> GpuDevice | None:
+    """The device that CUDA shows as number 0: the first that CUDA_VISIBLE_DEVICES names."""
+    if visible is None:
+        return devices[0] if devices else None
+    first = visible.split(",")[0].strip()
+    if first.isdigit():
+        return next((device for device in devices if device.index == int(first)), None)
+    return next((device for device in devices if first and device.uuid.startswith(first)), None)
 
 
 def _state(pynvml: ModuleType, error: Exception) -> DriverState:
