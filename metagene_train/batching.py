@@ -1,9 +1,8 @@
 """Which reads form a batch, and the padded tensors of one.
 
-The order of a data set of any size is a keyed permutation computed where it is needed (a Feistel
-network, Luby and Rackoff 1988, with cycle walking), so that 10^8 reads are shuffled without an
-array of 10^8 numbers, and an epoch can be entered at any batch. Reads of similar length share a
-batch: they are sorted within windows of the shuffled order, and the batches of a window shuffled.
+The order of a data set of any size is computed where it is needed (`read_order`), so that an epoch can
+be entered at any batch. Reads of similar length share a batch: they are sorted within windows of the
+shuffled order, and the batches of a window shuffled.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metagene_train.read_order import key_of, mixed, read_order
+
 WINDOW_BATCHES = 50
 """Batches per window at most: enough that the reads of a batch differ little in length."""
 
-_ROUNDS = 4
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # splitmix64's constants
+_STRANDS = 4
+"""What the coins for the strands are keyed by, beside seed and epoch; the order takes the numbers below."""
 
 
 def collate(
@@ -90,12 +91,12 @@ class BatchOrder:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
         """This process's batches of an epoch, from batch ``start``; whole windows are skipped unread."""
-        permutation = Permutation(self._reads, self._seed, epoch)
+        shuffled = read_order(self._reads, self._seed, epoch)
         per_window = max(1, min(WINDOW_BATCHES, self._reads // (4 * self._global_batch)))
         windows = -(-len(self) // per_window)
         first = 0
         if self._lengths is not None:
-            longest = permutation.place_of(int(np.argmax(self._lengths)))
+            longest = shuffled.place_of(int(np.argmax(self._lengths)))
             first = longest // (per_window * self._global_batch)
         done = 0
         for step in range(windows):
@@ -104,7 +105,7 @@ class BatchOrder:
             end = min(begin + per_window * self._global_batch, self._reads)
             count = -(-(end - begin) // self._global_batch)
             if done + count > start:
-                numbers = permutation.numbers(begin, end)
+                numbers = shuffled.numbers(begin, end)
                 yield from self._window(numbers, epoch, window, step == 0)[max(start - done, 0) :]
             done += count
 
@@ -127,56 +128,6 @@ class BatchOrder:
             batch = np.resize(batch, self._world_size)
         own = np.array_split(batch, self._world_size)[self._rank]
         if self._strands:
-            coins = _mixed(own.astype(np.uint64), np.uint64(_key(self._seed, epoch, _ROUNDS)))
+            coins = mixed(own.astype(np.uint64), key_of(self._seed, epoch, _STRANDS))
             own = np.where(coins & np.uint64(1), ~own, own)
         return [int(number) for number in own]
-
-
-class Permutation:
-    """A shuffled order of 0..N-1 with random access both ways, from (seed, epoch)."""
-
-    def __init__(self, size: int, seed: int, epoch: int):
-        self.size = size
-        # The network permutes 2^(2 * half) >= N numbers, fewer than 4 N.
-        self._half = np.uint64(max(1, -(-(max(size - 1, 1)).bit_length() // 2)))
-        self._mask = np.uint64((1 << int(self._half)) - 1)
-        self._keys = [np.uint64(_key(seed, epoch, number)) for number in range(_ROUNDS)]
-
-    def numbers(self, begin: int, end: int) -> np.ndarray:
-        """The numbers at places begin..end-1, int64."""
-        return self._walk(np.arange(begin, end, dtype=np.uint64), self._forward)
-
-    def place_of(self, number: int) -> int:
-        return int(self._walk(np.array([number], dtype=np.uint64), self._backward)[0])
-
-    def _walk(self, values: np.ndarray, network: Any) -> np.ndarray:
-        values = network(values)
-        outside = values >= self.size
-        while outside.any():
-            values[outside] = network(values[outside])
-            outside = values >= self.size
-        return values.astype(np.int64)
-
-    def _forward(self, values: np.ndarray) -> np.ndarray:
-        left, right = values >> self._half, values & self._mask
-        for key in self._keys:
-            left, right = right, left ^ (_mixed(right, key) & self._mask)
-        return (left << self._half) | right
-
-    def _backward(self, values: np.ndarray) -> np.ndarray:
-        left, right = values >> self._half, values & self._mask
-        for key in reversed(self._keys):
-            left, right = right ^ (_mixed(left, key) & self._mask), left
-        return (left << self._half) | right
-
-
-def _key(seed: int, epoch: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch, number]).generate_state(1, np.uint64)[0])
-
-
-def _mixed(values: np.ndarray, key: np.uint64) -> np.ndarray:
-    """64 well-mixed bits of each value (the finaliser of splitmix64); wraps around on purpose."""
-    mixed = values ^ key
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _MIX[0]
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _MIX[1]
-    return mixed ^ (mixed >> np.uint64(31))

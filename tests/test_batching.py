@@ -11,10 +11,11 @@ import pytest
 import torch
 from train_fixtures import change, tiny_config
 
-from metagene_train.batching import BatchOrder, Permutation, collate
+from metagene_train.batching import BatchOrder, collate
 from metagene_train.dataset import ReadDataset
 from metagene_train.errors import DataError
 from metagene_train.labels import LabelMap, read_mapping
+from metagene_train.read_order import BLOCK, BLOCKS_FROM, WINDOW, BlockOrder, Permutation, read_order
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.index import ReadIndex
 from metagene_train.tokenizer import load_tokenizer
@@ -40,6 +41,47 @@ def test_a_permutation_is_shuffled():
     assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.03
     # A uniform permutation has one fixed point on average.
     assert (numbers == np.arange(20_000)).sum() < 8
+
+
+@pytest.mark.parametrize("size", [4, 5, 7, 32, 33, 64, 95, 1000, 1003])
+def test_a_block_order_holds_every_number_once_and_knows_their_places(size):
+    order = BlockOrder(size, seed=1, epoch=2, block=4, window=32)
+    numbers = order.numbers(0, size)
+    assert sorted(numbers) == list(range(size))
+    assert [order.place_of(int(number)) for number in numbers] == list(range(size))
+    assert np.concatenate([order.numbers(at, min(at + 7, size)) for at in range(0, size, 7)]).tolist() == (
+        numbers.tolist()
+    )
+    if size > 100:
+        assert BlockOrder(size, seed=1, epoch=3, block=4, window=32).numbers(0, size).tolist() != (
+            numbers.tolist()
+        )
+
+
+def test_large_files_are_read_in_blocks():
+    """4,096 stretches of 64 reads serve 262,144 places, wherever one looks."""
+    for size in (BLOCKS_FROM, 558_000_000):
+        order = read_order(size, 0, 0)
+        window = size // WINDOW // 2
+        numbers = order.numbers(window * WINDOW, (window + 1) * WINDOW)
+        assert WINDOW // BLOCK <= len(np.unique(numbers // BLOCK)) <= WINDOW // BLOCK + size % BLOCK
+        assert abs(np.corrcoef(numbers[:-1], numbers[1:])[0, 1]) < 0.02
+
+
+def test_a_large_file_that_is_sorted_by_class_comes_out_mixed():
+    """Classes of 1/64 of the file each: their numbers in batches of 32 scatter as in random draws."""
+    size, classes, batch = 1 << 22, 64, 32
+    per_class = size // classes
+    order = BatchOrder(size, batch, seed=5)
+    batches = list(islice(order.batches(0, start=40_000), 4000))
+    drawn = np.array(batches) // per_class
+    counts = np.zeros((len(batches), classes))
+    np.add.at(counts, (np.repeat(np.arange(len(batches)), batch), drawn.ravel()), 1)
+    share = 1 / classes
+    assert counts.var(axis=0).mean() == pytest.approx(batch * share * (1 - share), rel=0.03)
+    # Blocks make neighbours share a window, so totals scatter more than single draws would.
+    totals = counts.sum(axis=0) / counts.sum()
+    assert abs(totals / share - 1).max() < 0.5
 
 
 def test_a_billion_reads_are_ordered_without_an_array_of_them():
