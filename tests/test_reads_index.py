@@ -86,6 +86,17 @@ def test_every_read_is_found_at_its_position(tmp_path: Path, content: bytes) -> 
             index.sequences([0, outside])
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("lengths", [[60], [1, 59, 60]])
+def test_reads_come_in_the_order_of_the_positions(tmp_path: Path, lengths: list[int], wrapped: bool) -> None:
+    reads = [(header, s[: lengths[i % len(lengths)]]) for i, (header, s) in enumerate(READS)]
+    lines = [(h, s[:30] + "\n" + s[30:] if wrapped and i == 7 else s) for i, (h, s) in enumerate(reads)]
+    index = build(written(tmp_path / "reads.fa", fasta(lines)), tmp_path / "index")
+    positions = np.random.default_rng(0).integers(0, 500, 700)
+    positions[5] = 7
+    assert [s.decode() for s in index.sequences(positions)] == [reads[i][1] for i in positions]
+
+
 def test_rejected_records_are_left_out_and_counted(tmp_path: Path) -> None:
     reads = [("bad", "A"), *READS[:3], ("lbl|1|||empty", ""), ("bad", "C"), READS[3]]
     index = build(written(tmp_path / "reads.fa", fasta(reads)), tmp_path / "index")

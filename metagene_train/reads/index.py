@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from metagene_train.reads.index_files import COLUMNS, IndexKey, default_index_di
 from metagene_train.reads.parallel import worthwhile_processes
 from metagene_train.reads.records import Read, parse_record
 from metagene_train.reads.scan import scan
+
+_LINE_FEED = ord("\n")
 
 
 class ReadIndex:
@@ -153,17 +156,20 @@ class ReadIndex:
         wanted = np.asarray(positions, dtype=np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < self._accepted:
             raise IndexError(f"reads {wanted.min()} to {wanted.max()} of {self._accepted}")
-        columns = (self._arrays[name][wanted].tolist() for name in ("spans", "offsets", "lengths"))
-        found = []
-        for position, span, offset, length in zip(wanted.tolist(), *columns, strict=True):
-            raw = os.pread(self._descriptor, span, offset)
-            begin = raw.find(b"\n") + 1
-            end = begin + length
-            if raw[:1] == b">" and raw[end:] in (b"\n", b"") and raw.find(b"\n", begin, end) < 0 < begin:
-                found.append(raw[begin:end])
-            else:
-                found.append(self.read(position).sequence)
-        return found
+        if self._kind == "fasta" and len(wanted):
+            # In file order, which makes the system's look-up of where they lie cheaper by a third.
+            order = np.argsort(wanted)
+            ascending = wanted[order]
+            spans, offsets, lengths = (
+                self._arrays[name][ascending] for name in ("spans", "offsets", "lengths")
+            )
+            raws = list(map(os.pread, repeat(self._descriptor), spans.tolist(), offsets.tolist()))
+            places = np.empty_like(order)
+            places[order] = np.arange(len(order))
+            found = _one_line_sequences(b"".join(raws), spans, lengths, places)
+            if found is not None:
+                return found
+        return [self.read(position).sequence for position in wanted.tolist()]
 
     def _open_reads(self) -> int:
         """A descriptor of the file that the offsets are of."""
@@ -177,6 +183,30 @@ class ReadIndex:
             os.close(descriptor)
             raise DataError(f"{self.path}: was changed after it was indexed; start again")
         return descriptor
+
+
+def _one_line_sequences(
+    joined: bytes, spans: np.ndarray, lengths: np.ndarray, places: np.ndarray
+) -> list[bytes] | None:
+    """The sequences of records [N] of FASTA that lie one behind the other, in the order of ``places``.
+
+    None where not every record is a header line and a sequence line of the length it should have.
+    """
+    ends = np.cumsum(spans, dtype=np.int64)
+    begins = ends - lengths - 1
+    if len(joined) != ends[-1] or joined.count(b"\n") != 2 * len(spans) or (lengths >= spans).any():
+        return None
+    data = np.frombuffer(joined, np.uint8)
+    feeds = np.concatenate((begins, ends)) - 1
+    if (data[ends - spans] != ord(">")).any() or (data[feeds] != _LINE_FEED).any():
+        return None
+    begins = begins[places]
+    length = int(lengths[0])
+    if (lengths == length).all():
+        together = np.ndarray((len(joined) - length,), f"V{length}", joined, strides=(1,))
+        return together[begins].tolist()
+    stops = begins + lengths[places]
+    return [joined[begin:stop] for begin, stop in zip(begins.tolist(), stops.tolist(), strict=True)]
 
 
 def _mapped(path: Path, kind: type[np.generic]) -> np.ndarray:
