@@ -601,3 +601,15 @@ def test_joined_compressed_files_are_one_data_set(capsys, data):
         code, out, _ = doctor(capsys, "--fasta", joined, "--only", "data")
         assert code == 0
         assert "260 reads" in out
+
+
+def test_a_plain_file_that_was_cut_in_its_last_read_is_an_error(capsys, data):
+    whole = "".join(f">lbl|{i % 2}|9|80|r{i}/1\n{s[:80]}\n" for i, s in enumerate(sequences(150, 80)))
+    path = data / "cut.fa"
+    path.write_text(whole[:-30])
+    code, found = findings(capsys, "--fasta", path)
+    assert code == 1
+    assert found["F13", "error"]["examples"][0]["record"] == 150
+    path.write_text(whole)
+    code, found = findings(capsys, "--fasta", path)
+    assert code == 0 and ("F13", "error") not in found

@@ -20,6 +20,9 @@ SHORT_READ = 30
 """Bases below which a read says little: about seven tokens of METAGENE-1."""
 
 
+ENOUGH_TO_TELL = 100
+"""Reads whose declared length is right before a wrong one at the end means a cut; a choice."""
+
 REPEATS_WARN = 0.1
 """Share of repeated reads from which they are worth removing; a choice, not a measured limit."""
 
@@ -110,7 +113,18 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 confidence=reads.confidence,
                 why="That is about seven tokens: too little to tell many classes apart.",
             )
-        if reads.readlen_mismatches:
+        if _only_the_last_differs(reads):
+            yield data_finding(
+                id="F13",
+                severity=Severity.ERROR,
+                title=f"{reads.name}: the last read is not as long as its header says, all others are",
+                count=1,
+                examples=reads.readlen_examples,
+                why="The file was cut inside its last record: what came after it is missing, and nothing "
+                "else shows that in a file that is not compressed.",
+                remedy=Remedy(text="Compare its size or checksum with the source, and fetch it again."),
+            )
+        elif reads.readlen_mismatches:
             share = reads.readlen_mismatches / reads.accepted
             yield data_finding(
                 id="F13",
@@ -130,6 +144,17 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                     commands=fix(facts, reads, "headers"),
                 ),
             )
+
+
+def _only_the_last_differs(reads: ReadsFacts) -> bool:
+    """Among enough reads that this is no chance."""
+    examples = reads.readlen_examples
+    return (
+        reads.readlen_mismatches == 1
+        and not reads.partial
+        and reads.accepted >= ENOUGH_TO_TELL
+        and examples[0].record == reads.records
+    )
 
 
 def duplicate_names(facts: Facts) -> Iterator[Finding]:
