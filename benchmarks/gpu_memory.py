@@ -25,7 +25,8 @@ from typing import Any
 
 from metagene_doctor import rulebook
 from metagene_doctor.memory import MemoryProfile, Workload, trace
-from metagene_doctor.memory.measure import Measurement, measure
+from metagene_doctor.memory.measure import measure
+from metagene_doctor.memory.measurement import Measurement
 from metagene_doctor.memory.request import choose_card
 from metagene_train.config import ATTENTION_PROJECTIONS, RunConfig
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from metagene_doctor.memory import Workload, profile, rehearsal
 from metagene_doctor.memory.allocator import replay
-from metagene_doctor.memory.templates import Template, template_of
+from metagene_doctor.memory.template import Template
+from metagene_doctor.memory.templates import template_of
 from metagene_train.config import RunConfig
 from metagene_train.model import encoder_architecture
 

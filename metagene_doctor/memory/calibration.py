@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metagene_doctor.memory.measurement import Measurement
 from metagene_doctor.memory.unseen import Term
 from metagene_train.errors import InputError
 
 if TYPE_CHECKING:
-    from metagene_doctor.memory.measure import Measurement
     from metagene_doctor.memory.profiling import MemoryProfile
 
 KEPT = 50

@@ -13,46 +13,17 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
 
 from metagene_doctor.memory.calibration import remember
+from metagene_doctor.memory.estimate import Estimate
+from metagene_doctor.memory.measurement import Measurement
 from metagene_doctor.memory.probe import Job, to_json
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError, RunError
 
-if TYPE_CHECKING:
-    from metagene_doctor.memory.estimate import Estimate
-
 LONGEST_S = 1800
 """A probe that takes longer has hung: loading 26 GB and four steps take minutes."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Peaks of a real run in GiB. ``out_of_memory`` is torch's message, None when the run finished."""
-
-    gpu: str
-    torch: str
-    driver: str
-    live_gib: float
-    allocated_gib: float
-    reserved_gib: float
-    context_gib: float
-    """Of the context alone, before the first tensor."""
-    outside_gib: float
-    """Outside the allocator at the end: context and kernels loaded on the way."""
-    retries: int
-    seconds_per_step: float | None
-    out_of_memory: str | None
-    cap_gib: float | None
-
-    @property
-    def device_gib(self) -> float:
-        return self.reserved_gib + self.outside_gib
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"device_gib": self.device_gib}
 
 
 Runner = Callable[[str], str]

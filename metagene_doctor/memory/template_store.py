@@ -21,10 +21,10 @@ import numpy as np
 
 from metagene_doctor.memory.recording import Category, Stream
 from metagene_doctor.memory.sizes import Formulas
+from metagene_doctor.memory.template import Capability, Template
 from metagene_train.config import METAGENE_1
 
 if TYPE_CHECKING:
-    from metagene_doctor.memory.templates import Template
     from metagene_doctor.memory.workload import Workload
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
@@ -34,10 +34,8 @@ _FORMULAS = ("sizes", "flops", "traffic")
 _ARRAYS = ("growth", "launch_of", "launches", "phases")
 
 
-def load(structure: Workload, capability: tuple[int, int]) -> Template | None:
+def load(structure: Workload, capability: Capability) -> Template | None:
     """The stored template; None when there is none, or none that can be read."""
-    from metagene_doctor.memory.templates import Template
-
     path = _path(structure, capability)
     if path is None or not path.is_file():
         return None
@@ -61,7 +59,7 @@ def load(structure: Workload, capability: tuple[int, int]) -> Template | None:
         return None
 
 
-def save(structure: Workload, capability: tuple[int, int], template: Template) -> None:
+def save(structure: Workload, capability: Capability, template: Template) -> None:
     """Store a template. A cache that cannot be written only makes the next answer slower."""
     path = _path(structure, capability)
     if path is None:
@@ -97,7 +95,7 @@ def directory() -> Path:
     return (Path(cache) if cache else Path("~/.cache/metagene").expanduser()) / "traces"
 
 
-def _path(structure: Workload, capability: tuple[int, int]) -> Path | None:
+def _path(structure: Workload, capability: Capability) -> Path | None:
     architecture = _architecture(structure.encoder_path)
     if architecture is None:
         return None

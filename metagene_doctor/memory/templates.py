@@ -10,14 +10,14 @@ import functools
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metagene_doctor.memory import depth, sizes, template_store
-from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Stream, with_second_step
-from metagene_doctor.memory.sizes import Dimensions, Formulas
+from metagene_doctor.memory.recording import TRACED_LAYERS, with_second_step
+from metagene_doctor.memory.template import Capability, Template
 from metagene_doctor.memory.workload import Workload
 from metagene_train.errors import ConfigError
 
@@ -26,39 +26,6 @@ if TYPE_CHECKING:
 
 MOST_KEPT = 64
 """Templates kept in memory, a megabyte each."""
-Capability = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Template:
-    """The allocations and kernel launches of every workload of one structure, at full depth."""
-
-    stream: Stream
-    categories: tuple[Category, ...]
-    sizes: Formulas
-    growth: np.ndarray
-    """Bytes that a storage of the recording gains with the layers that were not traced."""
-    flops: Formulas
-    traffic: Formulas
-    """Bytes read or written, one entry per tensor of a launch."""
-    launch_of: np.ndarray
-    """Which launch each entry of ``traffic`` belongs to."""
-    launches: np.ndarray
-    """How often each launch happens in one training step."""
-    phases: np.ndarray
-    """The phase of each launch."""
-
-    def storage_sizes(self, dimensions: Dimensions) -> np.ndarray:
-        """Bytes of each storage of the stream."""
-        return (self.sizes.at(dimensions) + self.growth)[self.stream.origin]
-
-    def kept(self, category: Category, dimensions: Dimensions) -> int:
-        """Bytes of the storages of one purpose that live until the end of the run."""
-        sizes = self.storage_sizes(dimensions)
-        last = np.bincount(self.stream.storages, weights=self.stream.signs, minlength=len(sizes))
-        purpose = np.asarray(self.categories)[self.stream.origin]
-        return int(sizes[(last > 0) & (purpose == category)].sum())
-
 
 _known: dict[tuple[Workload, Capability], Template] = {}
 
