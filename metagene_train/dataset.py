@@ -15,9 +15,6 @@ from metagene_train.reads.index import ReadIndex
 from metagene_train.reads.records import Read
 from metagene_train.tokenizer import ReadTokenizer
 
-LENGTH_SAMPLE = 1000
-"""Reads tokenized to estimate bases per token."""
-
 
 class Example(TypedDict):
     input_ids: list[int]
@@ -58,16 +55,6 @@ class ReadDataset:
         """Length of every read in bases [N]."""
         lengths = self.index.lengths
         return lengths if self._positions is None else lengths[self._positions]
-
-    def token_lengths_estimate(self) -> np.ndarray:
-        """Length of every read in tokens [N], from bases per token of a sample, cut to max_length."""
-        chosen = np.linspace(0, len(self) - 1, min(LENGTH_SAMPLE, len(self))).astype(int)
-        sequences = self._sequences(chosen.tolist())
-        tokens = sum(len(ids) for ids in self._tokenizer.encode(sequences))
-        own = tokens - self._tokenizer.adds_special_tokens * len(sequences)
-        tokens_per_base = own / max(sum(map(len, sequences)), 1)
-        estimate = np.ceil(self.lengths * tokens_per_base) + self._tokenizer.adds_special_tokens
-        return np.minimum(estimate, self._settings.max_length).astype(np.int32)
 
     def __getitem__(self, number: int) -> Example:
         return self.__getitems__([number])[0]

@@ -208,13 +208,6 @@ class LabelMap:
     def __len__(self) -> int:
         return len(self.class_ids)
 
-    def label_of(self, class_id: int) -> int:
-        """The label of one class. Raises KeyError if the mapping does not have it."""
-        label = int(self.labels_of([class_id])[0])
-        if label < 0:
-            raise KeyError(class_id)
-        return label
-
     def labels_of(self, class_ids: np.ndarray | list[int]) -> np.ndarray:
         """Labels [N] int64 of class ids [N]; -1 where the mapping does not have the class."""
         import numpy as np

@@ -6,7 +6,7 @@ here is dense in classes x classes or loops over reads, so thousands of classes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,7 +72,7 @@ def headline_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: i
 
 
 def prediction_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> Metrics:
-    """Every metric that needs the predicted class only; see `classification_metrics`."""
+    """Every metric that needs the predicted class only; `area_under_roc` needs all probabilities."""
     from sklearn.metrics import precision_recall_fscore_support
 
     labels, predictions = np.asarray(labels), np.asarray(predictions)
@@ -94,16 +94,6 @@ def prediction_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes:
         predicted=np.asarray(confusion.sum(axis=0)).ravel(),
         confusion=confusion,
     )
-
-
-def classification_metrics(labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> Metrics:
-    """All metrics of ``probabilities`` [N, K] against ``labels`` [N], N > 0.
-
-    The predicted class is the most probable one, the first of equals.
-    """
-    metrics = prediction_metrics(labels, np.argmax(probabilities, axis=1), num_classes)
-    auroc, note = area_under_roc(labels, probabilities)
-    return replace(metrics, auroc=auroc, auroc_note=note)
 
 
 def confusion_counts(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> csr_array:

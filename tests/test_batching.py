@@ -228,11 +228,3 @@ def test_a_long_read_is_cut_or_an_error(tmp_path):
     strict = open_dataset(change(config, tokenizer__truncation=False), str(path))
     with pytest.raises(DataError, match=r"record 2 .* has 42 tokens, more than tokenizer\.max_length 8"):
         strict[1]
-
-
-def test_token_lengths_are_estimated_from_a_sample(tmp_path):
-    dataset = open_dataset(tiny_config(tmp_path))
-    true = np.array([len(dataset[number]["input_ids"]) for number in range(len(dataset))])
-    estimate = dataset.token_lengths_estimate()
-    assert abs(estimate.mean() - true.mean()) < 2
-    assert estimate.max() <= 64

@@ -48,11 +48,6 @@ class ReadStatistics:
         """Share of reads longer than ``max_length`` tokens."""
         return float(self.token_counts[max_length + 1 :].sum())
 
-    def kept_tokens(self, max_length: int) -> float:
-        """Mean tokens per read after cutting."""
-        lengths = np.minimum(np.arange(len(self.token_counts)), max_length)
-        return float(lengths @ self.token_counts)
-
     def shortest_length(self, max_truncation: float, context: int) -> int:
         """Smallest multiple of 8 tokens that cuts at most ``max_truncation`` of the reads, or the context."""
         for length in range(MULTIPLE, context, MULTIPLE):

@@ -62,10 +62,6 @@ class Output:
         os.fsync(self._file.fileno())
         self._file.close()
 
-    def abandon(self) -> None:
-        with suppress(OSError):
-            self._file.close()
-
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()

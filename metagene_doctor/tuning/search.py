@@ -19,7 +19,6 @@ from metagene_doctor.rulebook.schema import Policy
 from metagene_doctor.tuning.plan import EFFECTIVE_BATCH, MAX_TRUNCATION, Plan, Setting, make
 from metagene_doctor.tuning.speed import Architecture, Speed
 from metagene_train.config import RunConfig
-from metagene_train.config_file import flatten
 
 SMALLEST_RANK = 8
 """The search does not go below it: it would save tenths of a GiB (see GM-OOM-4)."""
@@ -371,9 +370,3 @@ def _follow_guide(request: Request, plan: Plan, predict: Predict) -> Recommendat
     if cut:
         notes.append(f"the guide's max_length cuts {cut:.2%} of the reads")
     return Recommendation(request, plan, candidate, (candidate,), plan.settings, tuple(notes))
-
-
-def changed_keys(base: RunConfig, config: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Keys whose value differs: key -> (before, after)."""
-    before, after = flatten(base), flatten(config)
-    return {key: (before[key], after[key]) for key in after if before[key] != after[key]}

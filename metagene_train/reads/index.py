@@ -107,11 +107,6 @@ class ReadIndex:
         return str(self._meta["key"]["fingerprint"]["path"])
 
     @property
-    def scan_summary(self) -> dict[str, Any]:
-        """What the scan that built the index found: `ReadScan.to_dict`."""
-        return dict(self._meta["scan"])
-
-    @property
     def records(self) -> int:
         """Records in the file, accepted and rejected."""
         return self._accepted + int(self._meta["rejected"])
