@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +85,56 @@ def test_out_of_memory_is_a_result_and_says_where():
         CachingAllocator(capacity=MIB).allocate(2 * MIB)
 
 
+def test_a_mebibyte_is_small_and_one_byte_more_is_large():
+    assert replay([0, 1], [MIB, MIB]).reserved == 2 * MIB
+    assert replay([0, 1], [MIB, MIB + 1]).reserved == 22 * MIB
+    # The pools do not lend to each other: 18.9 MiB are free in the large one.
+    assert replay([0, 1, 2], [MIB + 1, MIB, MIB + 1]).reserved == 22 * MIB
+    # From 10 MiB on a segment is as large as its request, in steps of 2 MiB.
+    assert replay([0], [10 * MIB - 512]).reserved == 20 * MIB
+    assert replay([0], [10 * MIB + 1]).reserved == 12 * MIB
+
+
+def test_of_equal_free_blocks_the_one_at_the_lowest_address_is_taken():
+    allocator = CachingAllocator()
+    blocks = [allocator.allocate(12 * MIB) for _ in range(3)]
+    for block in reversed(blocks):
+        allocator.free(block)
+    assert allocator.allocate(12 * MIB).address == 0
+
+
+def test_small_and_expandable_blocks_are_split_down_to_512_bytes():
+    # A freed MiB is cut by 512 bytes: the rest serves the third request, nothing is reserved anew.
+    assert replay([0, 1, ~0, 2, 3], [MIB, MIB, MIB - 512, 512]).reserved == 2 * MIB
+    # Of a freed 16 MiB segment 15.5 MiB take all, and half a MiB is lost; an expandable one is cut.
+    sizes = [16 * MIB, 16 * MIB, 15 * MIB + 512 * KIB]
+    assert replay([0, ~0, 2, 1], sizes).allocated == 32 * MIB
+    assert replay([0, ~0, 2, 1], sizes, expandable=True).allocated == 31 * MIB + 512 * KIB
+
+
+def test_the_free_end_of_an_expandable_segment_is_used_last():
+    # 40 MiB are mapped: 8 cached in front, 8 in use, 24 free at the end, which could grow. 5 MiB go to the
+    # front, 20 to the end, and 12 more make the end grow by a page.
+    sizes = [8 * MIB, 8 * MIB, 24 * MIB, 5 * MIB, 20 * MIB, 12 * MIB]
+    result = replay([0, 1, 2, ~2, ~0, 3, 4, 5], sizes, expandable=True)
+    assert (result.reserved, result.reserved_at) == (60 * MIB, 7)
+
+
+def test_a_segment_that_is_partly_in_use_is_not_given_back():
+    # Two 8 MiB blocks share a 20 MiB segment; one stays. 40 MiB more do not fit 50, although 30 would
+    # be free without the rest of that segment.
+    sizes = [8 * MIB, 8 * MIB, 40 * MIB]
+    result = replay([0, 1, ~1, 2], sizes, capacity=50 * MIB)
+    assert (result.failed_at, result.retries, result.reserved) == (3, 1, 20 * MIB)
+    # A page of an expandable segment is given back when all of it is free.
+    held = CachingAllocator(50 * MIB, expandable=True)
+    blocks = [held.allocate(24 * MIB), held.allocate(8 * MIB)]
+    assert held.reserved == 40 * MIB
+    held.free(blocks[0])
+    held.release_cached()
+    assert held.reserved == 20 * MIB
+
+
 SIZES = st.one_of(st.integers(1, 4096), st.integers(1, 3 * MIB), st.integers(1, 64 * MIB))
 
 
@@ -121,3 +172,48 @@ def test_any_trace_keeps_the_books(requests, capacity, expandable):
     assert allocator.allocated == 0
     allocator.release_cached()
     assert allocator.reserved == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(SIZES, st.integers(0, 12)), max_size=120), st.booleans())
+def test_the_fast_replay_without_a_limit_is_the_same_as_with_one_out_of_reach(requests, expandable):
+    """Two implementations of the rules: numbers only, and blocks that know their neighbours."""
+    events, held = [], []
+    for storage, (_, frees) in enumerate(requests):
+        events.append(storage)
+        held.append(storage)
+        for _ in range(min(frees - 5, len(held)) if frees > 5 else 0):
+            events.append(~held.pop(frees * 7 % len(held)))
+    sizes = [size for size, _ in requests]
+    assert replay(events, sizes, expandable=expandable) == replay(
+        events, sizes, capacity=1 << 50, expandable=expandable
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(SIZES, st.integers(0, 12)), min_size=2, max_size=60),
+    st.booleans(),
+    st.floats(0.3, 1.0),
+)
+def test_a_limit_costs_retries_or_the_run_and_never_more_memory(requests, expandable, share):
+    """Near the limit cached memory goes back; what still does not fit is where the replay ends."""
+    events, held = [], []
+    for storage, (_, frees) in enumerate(requests):
+        events.append(storage)
+        held.append(storage)
+        for _ in range(min(frees - 5, len(held)) if frees > 5 else 0):
+            events.append(~held.pop(0))
+    sizes = [size for size, _ in requests]
+    free = replay(events, sizes, expandable=expandable)
+    capacity = int(free.reserved * share)
+    limited = replay(events, sizes, capacity=capacity, expandable=expandable)
+    assert limited.reserved <= capacity
+    if limited.failed_at is None:
+        assert limited.live == free.live
+        assert limited.retries or limited == free
+    else:
+        assert limited.retries and events[limited.failed_at] >= 0
+        assert replay(
+            events[: limited.failed_at], sizes, capacity=capacity, expandable=expandable
+        ) == replace(limited, failed_at=None, retries=limited.retries - 1)

@@ -15,6 +15,10 @@ from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from metagene_doctor.memory import unlimited
+
 MIN_BLOCK = 512
 """kMinBlockSize: every request is rounded up to a multiple of it (``round_size``)."""
 SMALL_REQUEST = 1 << 20
@@ -369,6 +373,8 @@ def replay(
     An event ``i >= 0`` allocates storage ``i`` of ``sizes[i]`` bytes; ``~i`` frees it. When the
     capacity cannot hold a request the replay ends there and says so in ``failed_at``.
     """
+    if capacity is None:
+        return _unlimited(np.asarray(events, dtype=np.int64), np.asarray(sizes, dtype=np.int64), expandable)
     allocator = CachingAllocator(capacity, expandable=expandable)
     allocate, free = allocator.allocate, allocator.free
     held: dict[int, Block] = {}
@@ -390,3 +396,36 @@ def replay(
         if allocator.reserved > reserved_peak:
             reserved_peak, reserved_at = allocator.reserved, at
     return Replay(live_peak, allocated_peak, reserved_peak, reserved_at, allocator.retries)
+
+
+def _unlimited(events: np.ndarray, sizes: np.ndarray, expandable: bool) -> Replay:
+    """The replay of both pools, one after the other."""
+    storages, signs = np.where(events < 0, ~events, events), np.where(events < 0, -1, 1)
+    units = np.maximum(-(-sizes // MIN_BLOCK), 1)
+    is_small = units <= SMALL_REQUEST // MIN_BLOCK
+    blocks, listed = units.copy(), units.tolist()
+    reserved = reserved_at = 0
+    for small in (True, False):
+        mine = np.flatnonzero(is_small[storages] == small)
+        if not len(mine):
+            continue
+        part = events[mine].tolist()
+        if expandable:
+            page = (SMALL_SEGMENT if small else LARGE_SEGMENT) // MIN_BLOCK
+            pool = unlimited.in_expandable_segment(part, listed, page)
+        else:
+            slack = 0 if small else SMALL_REQUEST // MIN_BLOCK
+            pool = unlimited.in_segments(part, listed, _segment_units, slack)
+        reserved += pool.reserved
+        reserved_at = max(reserved_at, int(mine[pool.grew_at]))
+        blocks[list(pool.taken)] = list(pool.taken.values())
+    return Replay(
+        live=int(np.cumsum(signs * sizes[storages]).max(initial=0)),
+        allocated=int(np.cumsum(signs * blocks[storages]).max(initial=0)) * MIN_BLOCK,
+        reserved=reserved * MIN_BLOCK,
+        reserved_at=reserved_at,
+    )
+
+
+def _segment_units(units: int) -> int:
+    return segment_size(units * MIN_BLOCK) // MIN_BLOCK
