@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from metagene_train.read_order import key_of, mixed, read_order
+from metagene_train.reads.joined import Column
 
 WINDOW_BATCHES = 50
 """Batches per window at most: enough that the reads of a batch differ little in length."""
@@ -62,7 +63,7 @@ class BatchOrder:
         batch_size: int,
         *,
         seed: int,
-        lengths: np.ndarray | None = None,
+        lengths: Column | None = None,
         strands: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -96,7 +97,7 @@ class BatchOrder:
         windows = -(-len(self) // per_window)
         first = 0
         if self._lengths is not None:
-            longest = shuffled.place_of(int(np.argmax(self._lengths)))
+            longest = shuffled.place_of(int(self._lengths.argmax()))
             first = longest // (per_window * self._global_batch)
         done = 0
         for step in range(windows):

@@ -21,6 +21,9 @@ MLP_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
+ReadsFiles = str | Annotated[list[str], Field(min_length=1)]
+"""A file, a pattern (``reads/*.fa``), or a list of both; `reads.data_set.distinct_files` says which files."""
+
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values are checked on assignment."""
@@ -88,12 +91,12 @@ class ModelConfig(Section):
 
 
 class DatasetConfig(Section):
-    train_fasta: str | None = None
-    """Training reads: FASTA or FASTQ, plain or compressed."""
-    val_fasta: str | None = None
-    """Validation reads; without them there is no evaluation and no early stopping."""
-    test_fasta: str | None = None
-    """Reads for ``metagene evaluate``."""
+    train_fasta: ReadsFiles | None = None
+    """Training reads: FASTA or FASTQ, plain or compressed; a file, a pattern or a list of them."""
+    val_fasta: ReadsFiles | None = None
+    """Validation reads, likewise; without them there is no evaluation and no early stopping."""
+    test_fasta: ReadsFiles | None = None
+    """Reads for ``metagene evaluate``, likewise."""
     mapping_tsv: str | None = None
     """Table of classes."""
     header_regex: str = HEADER_REGEX

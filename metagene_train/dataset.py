@@ -11,7 +11,7 @@ from metagene_train.config import RunConfig
 from metagene_train.errors import DataError
 from metagene_train.labels import LabelMap
 from metagene_train.reads.bases import normalise, reverse_complement
-from metagene_train.reads.index import ReadIndex
+from metagene_train.reads.joined import AnyIndex, Column, starts_of
 from metagene_train.reads.records import Read
 from metagene_train.tokenizer import ReadTokenizer
 
@@ -24,18 +24,20 @@ class Example(TypedDict):
 
 
 class ReadDataset:
-    """The reads of an index whose class has a label, 0..N-1 in file order.
+    """The reads of an index, of one file or several, whose class has a label, 0..N-1 in file order.
 
     ``excluded_reads`` counts the reads left out because their class is not in the mapping, which
     only ``dataset.strict_classes: false`` allows. Raises DataError when strict and there are such
     reads or records without a usable header, or when nothing is left.
     """
 
-    def __init__(self, index: ReadIndex, labels: LabelMap, tokenizer: ReadTokenizer, config: RunConfig):
+    def __init__(self, index: AnyIndex, labels: LabelMap, tokenizer: ReadTokenizer, config: RunConfig):
         self.index = index
         self._tokenizer = tokenizer
         self._settings = config.tokenizer
-        every_label = labels.labels_of(index.class_ids)
+        # File by file: the classes of all reads lie in no one array.
+        of_files = [labels.labels_of(part.class_ids).astype(np.int32) for part in index.parts]
+        every_label = of_files[0] if len(of_files) == 1 else np.concatenate(of_files)
         known = every_label >= 0
         self.excluded_reads = int(len(known) - known.sum())
         if config.dataset.strict_classes:
@@ -44,14 +46,14 @@ class ReadDataset:
             raise DataError(f"{index.path}: no read has a class of {config.dataset.mapping_tsv}")
         # Positions only where reads are left out: at 10^8 reads this array would be 800 MB.
         self._positions = np.flatnonzero(known) if self.excluded_reads else None
-        self.labels: np.ndarray = every_label[known].astype(np.int32)
+        self.labels: np.ndarray = every_label[known] if self.excluded_reads else every_label
         """Label of every read [N] int32."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def lengths(self) -> np.ndarray:
+    def lengths(self) -> Column:
         """Length of every read in bases [N]."""
         lengths = self.index.lengths
         return lengths if self._positions is None else lengths[self._positions]
@@ -95,25 +97,28 @@ class ReadDataset:
         limit = self._settings.max_length
         for number, ids in zip(numbers, tokens, strict=True):
             if len(ids) > limit:
-                read = self._read(number)
+                read, path = self._read(number), self.index.path_of(self._position(number))
                 raise DataError(
-                    f"{self.index.path}: record {read.record} ({read.header}) has {len(ids)} tokens, more "
+                    f"{path}: record {read.record} ({read.header}) has {len(ids)} tokens, more "
                     f"than tokenizer.max_length {limit}; raise it, or set tokenizer.truncation: true"
                 )
 
 
-def _refuse_unusable(index: ReadIndex, known: np.ndarray) -> None:
+def _refuse_unusable(index: AnyIndex, known: np.ndarray) -> None:
     problems = []
-    if index.rejection_summary:
-        problems.append(f"{index.path}: {index.rejection_summary}")
-    if not known.all():
-        class_ids, counts = np.unique(index.class_ids[~known], return_counts=True)
-        listed = ", ".join(
-            f"{class_id} ({count:,} reads)"
-            for class_id, count in list(zip(class_ids, counts, strict=True))[:10]
-        )
-        more = f" and {len(class_ids) - 10} more" if len(class_ids) > 10 else ""
-        problems.append(f"{index.path}: classes that are not in the mapping: {listed}{more}")
+    starts = starts_of(index.parts)
+    for part, begin, end in zip(index.parts, starts, starts[1:], strict=False):
+        if part.rejection_summary:
+            problems.append(f"{part.path}: {part.rejection_summary}")
+        own = known[begin:end]
+        if not own.all():
+            class_ids, counts = np.unique(part.class_ids[~own], return_counts=True)
+            listed = ", ".join(
+                f"{class_id} ({count:,} reads)"
+                for class_id, count in list(zip(class_ids, counts, strict=True))[:10]
+            )
+            more = f" and {len(class_ids) - 10} more" if len(class_ids) > 10 else ""
+            problems.append(f"{part.path}: classes that are not in the mapping: {listed}{more}")
     if problems:
         remedy = "correct the file or the mapping, or set dataset.strict_classes: false to leave them out"
         raise DataError("\n".join([*problems, remedy]))

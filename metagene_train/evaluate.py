@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,12 @@ from metagene_train.metrics import (
     coverage,
     prediction_metrics,
 )
+from metagene_train.reads.data_set import distinct_files, title_of
 
 if TYPE_CHECKING:
     from metagene_train.config import DatasetConfig, RunConfig
     from metagene_train.inference import ReadScorer
+    from metagene_train.reads.joined import Column
 
 BUFFER_READS = 4096
 BUFFER_BASES = 1 << 26
@@ -44,7 +46,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on the reads of ``fasta``.
+    """How a model did on the reads of ``files``.
 
     Not judged are ``reads_of_unknown_class``, which the labels of the model do not have, and
     ``reads_rejected``, whose record or header cannot be used (``rejection_reasons``).
@@ -56,7 +58,7 @@ class Evaluation:
     """
 
     run_dir: Path
-    fasta: Path
+    files: tuple[Path, ...]
     config: RunConfig
     labels: LabelMap
     metrics: Metrics
@@ -77,13 +79,17 @@ class Evaluation:
 
     @property
     def chose_checkpoint(self) -> bool:
-        """Whether the best checkpoint of the run was chosen by these very reads."""
+        """Whether the best checkpoint of the run was chosen by some of these very reads."""
         used = self.config.dataset.val_fasta
-        return (
-            used is not None
-            and self.config.training.checkpoint.save_best
-            and Path(used).resolve() == self.fasta.resolve()
-        )
+        if used is None or not self.config.training.checkpoint.save_best:
+            return False
+        named = [used] if isinstance(used, str) else used
+        return not {Path(file).resolve() for file in named}.isdisjoint(f.resolve() for f in self.files)
+
+    @property
+    def title(self) -> str:
+        """The files, as they were named."""
+        return ", ".join(map(str, self.files))
 
     @property
     def reads_per_s(self) -> float:
@@ -92,11 +98,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LabelledReads:
-    """Reads of one file: label ids int64 [N] (-1 unknown), lengths [N] in bases, and their sequences."""
+    """Reads of some files: label ids int64 [N] (-1 unknown), lengths [N] in bases, and their sequences."""
 
-    path: Path
+    files: tuple[Path, ...]
     labels: np.ndarray
-    lengths: np.ndarray
+    lengths: Column
     sequences: SequenceReader
     rejected: int
     rejection_reasons: str
@@ -105,16 +111,23 @@ class LabelledReads:
     def unknown(self) -> int:
         return int((self.labels < 0).sum())
 
+    @property
+    def title(self) -> str:
+        """What to call the files in a message."""
+        return str(self.files[0]) if len(self.files) == 1 else title_of(self.files)
+
 
 def evaluate(
     run_dir: str | Path,
-    fasta: str | Path | None = None,
+    fasta: str | Path | Sequence[str | Path] | None = None,
     *,
     device: str = "auto",
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge the model of a run on ``fasta``, by default the run's test reads, else its validation reads.
+
+    ``fasta`` is a file, a pattern of names, or several of them.
 
     Raises InputError (no finished run, no such file), DataError (damaged file, no reads to judge,
     or with ``dataset.strict_classes`` reads without a class that the model has) and RunError (out of
@@ -133,7 +146,7 @@ def evaluate(
     if fasta is None:
         raise InputError(f"{run_dir}: the run has no test or validation reads; name some with --fasta")
     # All that can be wrong with the reads, before the gigabytes of the encoder are loaded.
-    reads = _open_reads(Path(fasta), config.dataset, labels)
+    reads = _open_reads(fasta, config.dataset, labels)
     _check_classes(reads, config.dataset.strict_classes)
     classifier = load_model(model_dir, resolve_device(device))
 
@@ -145,7 +158,7 @@ def evaluate(
     truth = reads.labels[reads.labels >= 0]
     return Evaluation(
         run_dir=run_dir,
-        fasta=reads.path,
+        files=reads.files,
         config=config,
         labels=labels,
         metrics=metrics,
@@ -163,18 +176,20 @@ def evaluate(
     )
 
 
-def _open_reads(fasta: Path, settings: DatasetConfig, labels: LabelMap) -> LabelledReads:
+def _open_reads(
+    named: str | Path | Sequence[str | Path], settings: DatasetConfig, labels: LabelMap
+) -> LabelledReads:
     from metagene_train.open_reads import open_reads
     from metagene_train.reads.bases import normalise
 
-    index = open_reads(fasta, settings)
+    index = open_reads(named, settings)
 
     def sequences(positions: np.ndarray) -> list[bytes]:
-        return [normalise(index.read(int(i)).sequence) for i in positions]
+        return [normalise(sequence) for sequence in index.sequences(positions)]
 
     return LabelledReads(
-        path=fasta,
-        labels=labels.labels_of(index.class_ids),
+        files=tuple(distinct_files(named)),
+        labels=np.concatenate([labels.labels_of(part.class_ids) for part in index.parts]),
         lengths=index.lengths,
         sequences=sequences,
         rejected=index.records - len(index),
@@ -185,11 +200,13 @@ def _open_reads(fasta: Path, settings: DatasetConfig, labels: LabelMap) -> Label
 def _check_classes(reads: LabelledReads, strict: bool) -> None:
     problems = []
     if reads.unknown == len(reads.labels):
-        raise DataError(f"{reads.path}: none of its {reads.unknown:,} reads has a class that the model knows")
+        raise DataError(
+            f"{reads.title}: none of its {reads.unknown:,} reads has a class that the model knows"
+        )
     if reads.unknown:
-        problems.append(f"{reads.path}: {reads.unknown:,} reads have a class that the model does not know")
+        problems.append(f"{reads.title}: {reads.unknown:,} reads have a class that the model does not know")
     if reads.rejected:
-        problems.append(f"{reads.path}: {reads.rejection_reasons}")
+        problems.append(f"{reads.title}: {reads.rejection_reasons}")
     if problems and strict:
         remedy = "correct the file, or set dataset.strict_classes: false in model/config.yaml of the run"
         raise DataError("\n".join([*problems, f"{remedy} to leave these reads out"]))
@@ -260,7 +277,7 @@ def _baseline(
     if config.dataset.train_fasta is None:
         return None, None, "the run's configuration names no training reads"
     try:
-        train = _open_reads(Path(config.dataset.train_fasta), config.dataset, labels)
+        train = _open_reads(config.dataset.train_fasta, config.dataset, labels)
     except MetageneError as error:
         return None, None, f"the training reads cannot be read: {error}"
     train_reads = np.bincount(train.labels[train.labels >= 0], minlength=len(labels))

@@ -63,7 +63,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "tool_version": __version__,
-        "fasta": str(evaluation.fasta),
+        "fasta": evaluation.title,
         "chose_checkpoint": evaluation.chose_checkpoint,
         "reads": metrics.reads,
         "reads_of_unknown_class": evaluation.reads_of_unknown_class,

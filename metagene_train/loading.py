@@ -46,7 +46,7 @@ def evaluation_loader(
     """Every read once over all processes, longest first: little padding, and the largest batch shows
     at once whether it fits."""
     size = config.training.eval_batch_size or config.training.batch_size
-    order = np.argsort(-dataset.lengths.astype(np.int64), kind="stable")
+    order = np.argsort(-np.asarray(dataset.lengths).astype(np.int64), kind="stable")
     batches = [order[begin : begin + size].tolist() for begin in range(0, len(order), size)]
     return DataLoader(**_settings(dataset, config, pad_id), batch_sampler=batches[rank::world_size])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from metagene_train import run_directory
 from metagene_train.allocator import configure_allocator
-from metagene_train.config import RunConfig
+from metagene_train.config import ReadsFiles, RunConfig
 from metagene_train.errors import ConfigError, MetageneError, RunError
 from metagene_train.labels import LabelMap, read_mapping
 
@@ -80,6 +80,7 @@ def train(
 
     device = _device(config)
     labels = _labels(config)
+    config = _with_files_spelled_out(config)
     _check_reporting(config)
     directory = Path(config.training.output_dir)
     checkpoint = run_directory.claim(directory, config, labels, resume=resume) if _is_main() else None
@@ -184,6 +185,19 @@ def _labels(config: RunConfig) -> LabelMap:
     return labels
 
 
+def _with_files_spelled_out(config: RunConfig) -> RunConfig:
+    """The configuration that the run keeps: a pattern may match other files when the run is resumed."""
+    from metagene_train.reads.data_set import spelled_out
+
+    config = config.model_copy(deep=True)
+    for key in ("train_fasta", "val_fasta", "test_fasta"):
+        named = getattr(config.dataset, key)
+        # Test reads may come later than the run.
+        if named is not None and (key != "test_fasta" or isinstance(named, list)):
+            setattr(config.dataset, key, spelled_out(named))
+    return config
+
+
 def _check_reporting(config: RunConfig) -> None:
     from importlib.util import find_spec
 
@@ -204,13 +218,14 @@ def _data(
     from metagene_train.callbacks import byte_progress
     from metagene_train.dataset import ReadDataset
     from metagene_train.open_reads import open_reads
+    from metagene_train.reads.data_set import distinct_files, title_of
     from metagene_train.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
 
-    def dataset(path: str) -> ReadDataset:
-        with byte_progress(f"Indexing {Path(path).name}", quiet) as progress:
-            index = open_reads(path, config.dataset, progress)
+    def dataset(files: ReadsFiles) -> ReadDataset:
+        with byte_progress(f"Indexing {title_of(distinct_files(files))}", quiet) as progress:
+            index = open_reads(files, config.dataset, progress)
         return ReadDataset(index, labels, tokenizer, config)
 
     assert config.dataset.train_fasta is not None

@@ -8,8 +8,6 @@ from typing import Any
 
 import click
 
-from metagene_doctor.cli.one_file import OneFile
-
 GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min-memory", "max-speed"]
 
 
@@ -18,9 +16,14 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
 @click.option("--gpu-mem", type=click.FloatRange(min=1), help="Its size in GB as sold, instead of its name.")
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="cpu: tune for no GPU.")
 @click.option(
-    "--fasta", cls=OneFile, type=click.Path(path_type=Path), help="Training reads; their lengths decide."
+    "--fasta",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Training reads; their lengths decide (repeatable).",
 )
-@click.option("--val", cls=OneFile, type=click.Path(path_type=Path), help="Validation reads.")
+@click.option(
+    "--val", multiple=True, type=click.Path(path_type=Path), help="Validation reads (repeatable)."
+)
 @click.option("--mapping", type=click.Path(path_type=Path), help="Mapping of class ids to labels (TSV).")
 @click.option("--header-regex", metavar="REGEX", help="Header pattern with a group (?P<class_id>...).")
 @click.option("--encoder", help="Directory of a Llama-like encoder  [default: METAGENE-1].")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import click
 
-from metagene_doctor.cli.one_file import OneFile
-
 
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="Run configuration  [default: all defaults].")
 @click.option("--gpu", metavar="NAME", help="Card (rtx4090, a100-80gb, ...)  [default: the one here].")
 @click.option("--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its size as sold, instead.")
 @click.option(
-    "--fasta", cls=OneFile, type=click.Path(path_type=Path), help="Training reads: their lengths decide."
+    "--fasta",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Training reads: their lengths decide (repeatable).",
 )
 @click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
@@ -24,7 +25,7 @@ def command(
     config: Path | None,
     gpu: str | None,
     gpu_mem: float | None,
-    fasta: Path | None,
+    fasta: tuple[Path, ...],
     measure: bool,
     as_json: bool,
     quiet: bool,

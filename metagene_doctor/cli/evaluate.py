@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from metagene_doctor.cli.one_file import OneFile
 from metagene_doctor.cli.progress import progress_bar
 
 
@@ -16,9 +15,9 @@ from metagene_doctor.cli.progress import progress_bar
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
     "--fasta",
-    cls=OneFile,
+    multiple=True,
     type=click.Path(path_type=Path),
-    help="Reads of known class  [default: the run's test, else validation reads].",
+    help="Reads of known class (repeatable)  [default: the run's test, else validation reads].",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=1), help="Reads in one batch  [default: as configured]."
@@ -27,7 +26,12 @@ from metagene_doctor.cli.progress import progress_bar
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation/metrics.json instead of the table.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no note of the files written.")
 def command(
-    run_dir: Path, fasta: Path | None, batch_size: int | None, device: str, as_json: bool, quiet: bool
+    run_dir: Path,
+    fasta: tuple[Path, ...],
+    batch_size: int | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Judge the model in RUN_DIR on reads of known class, beside chance and a k-mer baseline.
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from metagene_train.config import DatasetConfig
+from metagene_train.config import DatasetConfig, ReadsFiles
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -115,17 +115,31 @@ def run_repair(
     return 1 if outcome.wrong else 0
 
 
+def _one_file(named: ReadsFiles) -> list[Path]:
+    """The file of one side; what is read from several could not be told apart in what is written."""
+    from metagene_train.reads.data_set import distinct_files
+
+    files = distinct_files(named)
+    if len(files) > 1:
+        raise click.UsageError(
+            f"--fix takes one file of training and one of validation reads, not {len(files)}; "
+            "repair them one after the other"
+        )
+    return files
+
+
 def _plan(options: dict[str, Any], dataset: DatasetConfig) -> Any:
     from metagene_doctor.repair.plan import GENOME_REGEX, Plan, in_order, look_at, make_jobs
 
-    paths = [path for path in (dataset.train_fasta, dataset.val_fasta) if path is not None]
-    if not paths:
+    named = [files for files in (dataset.train_fasta, dataset.val_fasta) if files is not None]
+    if not named:
         raise click.UsageError("--fix needs reads: --fasta FILE")
+    paths = [file for files in named for file in _one_file(files)]
     repairs = set(options["fix"])
     if options["salvage"]:
         repairs.add("drop-damaged")
     ordered = in_order(tuple(repairs))
-    inputs = tuple(look_at(Path(path), dataset.file_format) for path in paths)
+    inputs = tuple(look_at(path, dataset.file_format) for path in paths)
     return Plan(
         repairs=ordered,
         jobs=make_jobs(inputs, split="split" in ordered, gzip=options["gzip"]),

@@ -34,10 +34,12 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
 
     from metagene_doctor.memory.foretold import foretell
     from metagene_doctor.report.kept import kept
+    from metagene_train.reads.data_set import distinct_files
     from metagene_train.trainer import train
 
     dataset = loaded.config.dataset
-    report = kept([path for path in (dataset.train_fasta, dataset.val_fasta) if path])
+    named = [files for files in (dataset.train_fasta, dataset.val_fasta) if files]
+    report = kept([str(file) for files in named for file in distinct_files(files)])
     for finding in (report or {}).get("findings", []):
         if finding["severity"] == "error":
             click.echo(f"metagene: warning: doctor found {finding['id']}: {finding['title']}", err=True)

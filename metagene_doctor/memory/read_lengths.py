@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from metagene_train.config import RunConfig
+
+if TYPE_CHECKING:
+    from metagene_train.reads.joined import AnyIndex
 
 SAMPLE = 20_000
 """Reads that are tokenized; a file with fewer is tokenized whole."""
@@ -100,17 +104,18 @@ def measure(
     machine is replaced by an estimate from the bases, and ``origin`` says so.
     """
     from metagene_train.open_reads import open_reads
+    from metagene_train.reads.data_set import title_of
 
     dataset = config.dataset
     assert dataset.train_fasta is not None
     index = open_reads(dataset.train_fasta, dataset, progress)
-    positions = _sample(np.asarray(index.lengths))
     lengths = np.asarray(index.lengths)
-    name = Path(dataset.train_fasta).name
+    positions = _sample(lengths)
+    name = title_of([part.path for part in index.parts])
     tokens, how = _token_lengths(config, index, positions)
     weights = _weights(lengths, positions)
     counts = np.bincount(tokens, weights=weights)
-    labels = classes or len(np.unique(index.class_ids))
+    labels = classes or len(set().union(*(np.unique(part.class_ids).tolist() for part in index.parts)))
     return ReadStatistics(
         reads=len(index),
         classes=labels,
@@ -149,19 +154,19 @@ def _weights(lengths: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return np.where(is_longest, 1.0, (len(lengths) - LONGEST) / (~is_longest).sum())
 
 
-def _token_lengths(config: RunConfig, index: object, positions: np.ndarray) -> tuple[np.ndarray, str]:
+def _token_lengths(config: RunConfig, index: AnyIndex, positions: np.ndarray) -> tuple[np.ndarray, str]:
     from metagene_train.reads.bases import normalise
     from metagene_train.tokenizer import load_tokenizer
 
     if not _on_this_machine(config.tokenizer.name_or_path):
-        bases = np.asarray(index.lengths)[positions]  # type: ignore[attr-defined]
+        bases = np.asarray(index.lengths)[positions]
         estimate = np.ceil(bases / FEWEST_BASES_PER_TOKEN).astype(int) + 1
         return estimate, (
             f"token lengths estimated at {FEWEST_BASES_PER_TOKEN} bases per token, because the tokenizer "
             f"{config.tokenizer.name_or_path} is not on this machine"
         )
     tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
-    sequences = [normalise(index.read(int(position)).sequence) for position in positions]  # type: ignore[attr-defined]
+    sequences = [normalise(sequence) for sequence in index.sequences(positions)]
     tokens = np.array([len(ids) for ids in tokenizer.encode(sequences)])
-    share = "all" if len(positions) == len(index) else f"{len(positions):,}"  # type: ignore[arg-type]
+    share = "all" if len(positions) == len(index) else f"{len(positions):,}"
     return tokens, f"{share} of them tokenized: mean {tokens.mean():.1f}, longest {tokens.max()} tokens"

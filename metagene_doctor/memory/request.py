@@ -23,13 +23,13 @@ ASSUMED_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Question:
-    """The options of ``metagene estimate``; None is not given."""
+    """The options of ``metagene estimate``; None or empty is not given."""
 
     config: Path | None = None
     overrides: Sequence[str] = ()
     gpu: str | None = None
     gpu_mem: float | None = None
-    fasta: Path | None = None
+    fasta: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,15 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
     """Read the configuration and the reads. Raises InputError, ConfigError or DataError."""
     loaded = load_config(question.config, question.overrides)
     config = loaded.config
-    if question.fasta is not None:
+    if question.fasta:
+        from metagene_train.reads.data_set import spelled_out
+
         config = config.model_copy(deep=True)
-        config.dataset.train_fasta = str(question.fasta)
+        config.dataset.train_fasta = spelled_out([str(file) for file in question.fasta])
     card, card_origin = choose_card(question.gpu, question.gpu_mem)
     classes, classes_origin = _classes(config)
     statistics = None
-    if question.fasta is not None:
+    if question.fasta:
         from metagene_doctor.memory import read_lengths
 
         statistics = read_lengths.measure(config, classes, progress)

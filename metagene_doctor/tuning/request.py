@@ -20,11 +20,11 @@ from metagene_train.errors import InputError
 
 @dataclass(frozen=True)
 class Wishes:
-    """The options of ``metagene autotune``; None is not given."""
+    """The options of ``metagene autotune``; None or empty is not given."""
 
     config: Path | None = None
-    fasta: Path | None = None
-    val: Path | None = None
+    fasta: tuple[Path, ...] = ()
+    val: tuple[Path, ...] = ()
     mapping: Path | None = None
     header_regex: str | None = None
     encoder: str | None = None
@@ -91,15 +91,19 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
     return Asked(request, frozenset(loaded.lines) | frozenset(paths), loaded.warnings)
 
 
-def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str]:
+def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str | list[str]]:
     """Configuration keys that the paths on the command line set, absolute, so that the file can move."""
+    from metagene_train.reads.data_set import distinct_files
     from metagene_train.reads.formats import sniff
 
-    values: dict[str, str] = {}
-    for key, path in (("dataset.train_fasta", wishes.fasta), ("dataset.val_fasta", wishes.val)):
-        if path is not None:
-            sniff(path, config.dataset.file_format)
-            values[key] = str(path.absolute())
+    values: dict[str, str | list[str]] = {}
+    for key, named in (("dataset.train_fasta", wishes.fasta), ("dataset.val_fasta", wishes.val)):
+        files = distinct_files(named)
+        for file in files:
+            sniff(file, config.dataset.file_format)
+        if files:
+            absolute = [str(file.absolute()) for file in files]
+            values[key] = absolute[0] if len(absolute) == 1 else absolute
     if wishes.mapping is not None:
         values["dataset.mapping_tsv"] = str(wishes.mapping.absolute())
     if wishes.encoder is not None:

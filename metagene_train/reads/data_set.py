@@ -30,6 +30,23 @@ def distinct_files(named: str | Path | Sequence[str | Path]) -> list[Path]:
     return files
 
 
+def spelled_out(named: str | Sequence[str]) -> str | list[str]:
+    """What was named with its patterns replaced by the files they match now: a name, or a list of them.
+
+    Raises InputError as `distinct_files` does.
+    """
+    files = [str(file) for file in distinct_files(named)]
+    return files[0] if len(files) == 1 else files
+
+
+def title_of(files: Sequence[str | Path]) -> str:
+    """A name for all of them in a sentence: ``a.fa``, ``a.fa and b.fa``, ``a.fa and 11 more files``."""
+    names = [name_of(Path(file)) for file in files]
+    if len(names) > 2:
+        return f"{names[0]} and {len(names) - 1} more files"
+    return " and ".join(names)
+
+
 def _matches(name: str | Path) -> list[Path]:
     text = str(name)
     if not any(letter in text for letter in _WILDCARDS) or Path(text).exists():

@@ -107,6 +107,15 @@ class ReadIndex:
         return str(self._meta["key"]["fingerprint"]["path"])
 
     @property
+    def parts(self) -> tuple[ReadIndex, ...]:
+        """The indexes of which this one is made: itself. See `joined.JoinedIndex`."""
+        return (self,)
+
+    def path_of(self, position: int) -> str:
+        """The file that the read at a position is in."""
+        return self.path
+
+    @property
     def records(self) -> int:
         """Records in the file, accepted and rejected."""
         return self._accepted + int(self._meta["rejected"])
