@@ -190,11 +190,11 @@ def _with_files_spelled_out(config: RunConfig) -> RunConfig:
     from metagene_train.reads.data_set import spelled_out
 
     config = config.model_copy(deep=True)
-    for key in ("train_fasta", "val_fasta", "test_fasta"):
-        named = getattr(config.dataset, key)
-        # Test reads may come later than the run.
-        if named is not None and (key != "test_fasta" or isinstance(named, list)):
-            setattr(config.dataset, key, spelled_out(named))
+    dataset = config.dataset
+    if dataset.train_fasta is not None:
+        dataset.train_fasta = spelled_out(dataset.train_fasta)
+    if dataset.val_fasta is not None:
+        dataset.val_fasta = spelled_out(dataset.val_fasta)
     return config
 
 

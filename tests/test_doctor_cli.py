@@ -585,14 +585,6 @@ def test_a_number_of_the_header_that_is_always_a_class_of_the_mapping_is_suggest
     assert ("F07", "error") not in found
 
 
-@pytest.mark.parametrize("option", ["--fasta", "--val"])
-def test_a_second_file_is_not_dropped_silently(capsys, data, option):
-    arguments = ["--fasta", data / "train.fa"] if option == "--val" else []
-    code, _, err = doctor(capsys, *arguments, option, data / "val.fa", option, data / "train.fa")
-    assert code == 2
-    assert f"{option} takes one file here, not 2" in err and "cat " in err
-
-
 def test_joined_compressed_files_are_one_data_set(capsys, data):
     parts = [(data / name).read_bytes() for name in ("train.fa", "val.fa")]
     for number, pack in enumerate([gzip.compress, bgzf, zstandard.compress, lzma.compress, bz2.compress]):

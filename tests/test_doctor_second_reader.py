@@ -41,7 +41,7 @@ def test_both_readers_agree_on_sound_files(tmp_path, content):
     known = collect(
         Request(run=run, level="deep", index_dir=tmp_path, sections=frozenset({"train", "second reader"}))
     )
-    found = known.second_reader["train"]
+    found = known.second_reader[str(path)]
     assert (found.difference, found.stopped) == (None, None)
     assert found.records == known.train.records > 0
     (finding,) = readers_agree(known)
@@ -57,7 +57,7 @@ def test_the_first_record_that_differs_is_named(tmp_path):
     assert found.records == 1
     assert (found.difference.record, found.difference.line) == (2, 3)
     assert "pyfastx has no such record" in found.difference.what
-    (finding,) = readers_agree(facts(train=reads(), second_reader={"train": found}))
+    (finding,) = readers_agree(facts(train=reads(), second_reader={reads().path: found}))
     assert finding.severity == "error" and "record 2 differently (line 3)" in finding.title
 
 
@@ -71,13 +71,13 @@ def test_a_reader_that_stops_is_no_agreement(tmp_path):
     path.write_bytes(b">lbl|1|1|4|a\nACGT\n>lbl|1|1|4|\xe9t\xe9\nACGT\n")
     found = second_reader.collect(path)
     assert found.records == 1 and "UnicodeDecodeError" in found.stopped
-    (finding,) = readers_agree(facts(train=reads(), second_reader={"train": found}))
+    (finding,) = readers_agree(facts(train=reads(), second_reader={reads().path: found}))
     assert finding.severity == "skip" and "after 1 record" in finding.why
 
 
 def test_counts_have_to_be_those_of_the_scan():
     short = second_reader.SecondReaderFacts(version="2", records=999, bases=149_850)
-    (finding,) = readers_agree(facts(train=reads(), second_reader={"train": short}))
+    (finding,) = readers_agree(facts(train=reads(), second_reader={reads().path: short}))
     assert finding.severity == "error" and "999 records" in finding.title
     for odd in (reads(partial=True), reads(compression="zstd"), reads(stream=True)):
         assert [str(f.severity) for f in readers_agree(facts(train=odd))] == ["skip"]

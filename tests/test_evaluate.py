@@ -34,10 +34,12 @@ def table(path):
 
 def test_agrees_with_predict(run_dir, tmp_path):
     found = evaluate(run_dir, device="cpu")
-    assert found.fasta == val_fasta(run_dir)
-    predict(run_dir, found.fasta, tmp_path / "out.parquet", device="cpu", probabilities="all")
+    assert found.files == (val_fasta(run_dir),)
+    predict(run_dir, val_fasta(run_dir), tmp_path / "out.parquet", device="cpu", probabilities="all")
     predicted = pyarrow.parquet.read_table(tmp_path / "out.parquet")
-    headers = [line[1:].split("|") for line in found.fasta.read_text().splitlines() if line.startswith(">")]
+    headers = [
+        line[1:].split("|") for line in val_fasta(run_dir).read_text().splitlines() if line.startswith(">")
+    ]
     truth = np.array([int(fields[1]) for fields in headers])
     assert found.metrics.reads == len(truth) == 15
     class_ids = predicted["class_id"].to_numpy()

@@ -10,6 +10,7 @@ from shlex import quote
 from metagene_doctor.checks.reads.unseen import not_judged
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration
 from metagene_train.config import HEADER_REGEX, METAGENE_1
@@ -65,20 +66,25 @@ def autotune_command(facts: Facts) -> str:
         config = facts.run.config
         encoder, tokenizer = config.model.encoder_path, config.tokenizer.name_or_path
         given = {
-            "--fasta": facts.train and ("train.fa" if facts.train.stream else facts.train.path),
-            "--val": facts.val and ("val.fa" if facts.val.stream else facts.val.path),
-            "--mapping": facts.mapping and facts.mapping.path,
+            "--fasta": _paths(facts.train, "train.fa"),
+            "--val": _paths(facts.val, "val.fa"),
+            "--mapping": [facts.mapping.path] if facts.mapping else [],
             "--header-regex": _unless(config.dataset.header_regex, HEADER_REGEX),
             "--encoder": _unless(encoder, METAGENE_1),
             "--tokenizer": _unless(tokenizer, encoder),
-            "--index-dir": config.dataset.index_dir,
+            "--index-dir": [config.dataset.index_dir] if config.dataset.index_dir else [],
         }
-        parts += [f"{option} {quote(str(path))}" for option, path in given.items() if path]
+        parts += [f"{option} {quote(value)}" for option, values in given.items() for value in values]
     return " ".join([*parts, "-o recommended.yaml"])
 
 
-def _unless(value: str, usual: str) -> str | None:
-    return None if value == usual else value
+def _paths(side: ReadsFacts | None, saved_as: str) -> list[str]:
+    """The files of one side; what came through a pipe has to be saved under some name first."""
+    return [saved_as if file.stream else file.path for file in side.files] if side is not None else []
+
+
+def _unless(value: str, usual: str) -> list[str]:
+    return [] if value == usual else [value]
 
 
 def fits_gpu(facts: Facts) -> Iterator[Finding]:

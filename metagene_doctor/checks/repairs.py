@@ -13,13 +13,13 @@ _STREAMS = ("-", "standard input")
 
 
 def fix(facts: Facts, reads: ReadsFacts, *repairs: str, options: str = "") -> tuple[str, ...]:
-    """For one file; no command for what came through a pipe."""
+    """For one file; no command for what came through a pipe, or lies in several files."""
     return _command(facts, (reads,), repairs, options)
 
 
 def split_anew(facts: Facts, options: str = "") -> tuple[str, ...]:
     """For training and validation reads together, or for one file of which both are names."""
-    both = facts.reads
+    both = facts.sides
     if facts.split is not None and facts.split.same_file:
         both = both[:1]
     return _command(facts, both, ("split",), options)
@@ -28,7 +28,7 @@ def split_anew(facts: Facts, options: str = "") -> tuple[str, ...]:
 def _command(
     facts: Facts, files: tuple[ReadsFacts, ...], repairs: tuple[str, ...], options: str
 ) -> tuple[str, ...]:
-    if any(reads.path in _STREAMS for reads in files):
+    if any(reads.path in _STREAMS or reads.parts for reads in files):
         return ()
     words = ["metagene doctor", f"--fasta {quote(files[0].path)}"]
     words += [f"--val {quote(reads.path)}" for reads in files[1:]]

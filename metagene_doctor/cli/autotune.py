@@ -21,9 +21,7 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
     type=click.Path(path_type=Path),
     help="Training reads; their lengths decide (repeatable).",
 )
-@click.option(
-    "--val", multiple=True, type=click.Path(path_type=Path), help="Validation reads (repeatable)."
-)
+@click.option("--val", multiple=True, type=click.Path(path_type=Path), help="Validation reads (repeatable).")
 @click.option("--mapping", type=click.Path(path_type=Path), help="Mapping of class ids to labels (TSV).")
 @click.option("--header-regex", metavar="REGEX", help="Header pattern with a group (?P<class_id>...).")
 @click.option("--encoder", help="Directory of a Llama-like encoder  [default: METAGENE-1].")

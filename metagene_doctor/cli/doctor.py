@@ -16,7 +16,6 @@ from metagene_doctor import ignoring
 from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
 from metagene_doctor.checks.runner import run_checks
-from metagene_doctor.cli.one_file import OneFile
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.facts.collect import Request, collect
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
@@ -27,6 +26,7 @@ from metagene_doctor.report.quantities import duration, file_size, gib
 from metagene_doctor.report.verdict import make_report
 from metagene_train.config_file import load_config
 from metagene_train.errors import InputError
+from metagene_train.reads.data_set import title_of
 
 OVERRIDES = {
     "fasta": "dataset.train_fasta",
@@ -42,11 +42,11 @@ OVERRIDES = {
 @click.command(name="doctor")
 @click.option(
     "--fasta",
-    cls=OneFile,
+    multiple=True,
     metavar="FILE",
-    help="Training reads: FASTA or FASTQ, plain or compressed; - is standard input.",
+    help="Training reads: FASTA or FASTQ, plain or compressed; - is standard input (repeatable).",
 )
-@click.option("--val", cls=OneFile, metavar="FILE", help="Validation reads.")
+@click.option("--val", multiple=True, metavar="FILE", help="Validation reads (repeatable).")
 @click.option("--mapping", metavar="FILE", help="Table of classes: class_id, label_name, optional tax_id.")
 @click.option(
     "--config", "config_path", metavar="FILE", help="Run configuration; options given here override it."
@@ -216,13 +216,15 @@ def command(
     return exit_code(report.findings, Severity("warn" if strict else fail_on), all_judged=strict)
 
 
-def _run_facts(config_path: str | None, overrides: dict[str, str | None]) -> RunFacts:
-    if overrides["fasta"] == overrides["val"] == "-":
+def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
+    if "-" in overrides["fasta"] and "-" in overrides["val"]:
         raise click.UsageError("standard input can be read only once: give --fasta - or --val -, not both")
     loaded = load_config(config_path)
     config, given = loaded.config, set(loaded.lines)
     for option, dotted in OVERRIDES.items():
         value = overrides[option]
+        if isinstance(value, tuple):
+            value = value[0] if len(value) == 1 else list(value) or None
         if value is None:
             continue
         section, key = dotted.split(".")
@@ -261,7 +263,12 @@ def _write(path: str, text: str) -> None:
 
 def describe(facts: Facts) -> str:
     """The first line of a report: inputs, card, memory, level."""
-    files = [f"{Path(file.path).name} ({file_size(file.bytes)})" for file in facts.files]
+    sides = [[file for file in facts.files if file.role == role] for role in ("train", "val")]
+    files = [
+        f"{title_of([Path(file.path).name for file in side])} ({file_size(sum(file.bytes for file in side))})"
+        for side in sides
+        if side
+    ]
     if facts.mapping is not None:
         files.append(Path(facts.mapping.path).name)
     parts = [f"metagene doctor {facts.tool_version}", "  ".join(files)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from metagene_doctor.facts import mapping, prediction
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
@@ -14,9 +16,14 @@ from metagene_doctor.facts.machine.collect import collect_disk_speed, collect_ma
 from metagene_doctor.facts.model import tokens
 from metagene_doctor.facts.reads import collect as reads
 from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
+from metagene_doctor.facts.reads.joined import join, join_samples
 from metagene_train import __version__
+from metagene_train.config import ReadsFiles
+from metagene_train.errors import DataError
 
 __all__ = ["Request", "collect"]
+
+KINDS: dict[Role, str] = {"train": "training", "val": "validation"}
 
 
 def collect(request: Request, stage: StartStage = silent) -> Facts:
@@ -58,53 +65,77 @@ def index_directory(configured: str | None) -> Path:
 def _collect_reads(
     found: Collection, request: Request, index_dir: Path, stage: StartStage
 ) -> tuple[bytes, ...]:
-    """Scan both read files; the sample of training sequences."""
-    from metagene_train.reads.headers import HeaderPattern
+    """Scan the read files of both sides; the sample of training sequences."""
+    from metagene_train.reads.data_set import distinct_files
 
     dataset = request.run.config.dataset
-    places = found.known.get("disk")
-    can_index = places is None or places.place("index directory").writable
-    named: tuple[tuple[Role, str | None, str], ...] = (
+    named: tuple[tuple[Role, ReadsFiles | None, str], ...] = (
         ("train", dataset.train_fasta, "--fasta FILE"),
         ("val", dataset.val_fasta, "--val FILE"),
     )
     files: list[InputFile] = []
     train_sample: tuple[bytes, ...] = ()
-    for role, path, option in named:
-        kind = "training" if role == "train" else "validation"
-        if path is None:
-            found.skip(role, f"no {kind} reads", f"give {option}")
+    for role, names, option in named:
+        if names is None:
+            found.skip(role, f"no {KINDS[role]} reads", f"give {option}")
             continue
-
-        def scan(role: Role = role, path: str = path, kind: str = kind) -> Any:
-            return reads.collect(
-                role,
-                Path(path),
-                header=HeaderPattern(dataset.header_regex),
-                file_format=dataset.file_format,
-                # Reads can be judged without writing their index; S06 says that it cannot be written.
-                index_dir=index_dir if can_index else None,
-                quick=request.level == "quick",
-                progress=stage(f"Reading {kind} reads"),
-            )
-
-        result = found.add(role, scan)
-        if result is None:
+        paths = distinct_files(names)
+        scanned = found.add(role, partial(_scan, found, request, index_dir, stage, role, paths))
+        if scanned is None:
             continue
-        file, facts, sample = result
-        files.append(file)
-        if facts is None:
+        files += [file for file, _, _ in scanned]
+        refused = [file.path for file, facts, _ in scanned if facts is None]
+        if refused:
             del found.known[role]
-            found.skip(role, f"{path} could not be read (F01)")
+            found.skip(role, f"{refused[0]} could not be read (F01)")
             continue
-        found.known[role] = facts
+        each = [facts for _, facts, _ in scanned]
+        found.known[role] = join(each)
         if role == "train":
-            train_sample = sample
+            train_sample = join_samples(each, [sample for _, _, sample in scanned])
     if files:
         found.known["files"] = tuple(files)
     else:
         found.gaps["files"] = found.gaps["train"]
     return train_sample
+
+
+def _scan(
+    found: Collection,
+    request: Request,
+    index_dir: Path,
+    stage: StartStage,
+    role: Role,
+    paths: Sequence[Path],
+) -> list[tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]]:
+    """What `reads.collect` finds in each file of one side."""
+    from metagene_train.reads.formats import is_stream, sniff
+    from metagene_train.reads.headers import HeaderPattern
+
+    dataset = request.run.config.dataset
+    places = found.known.get("disk")
+    can_index = places is None or places.place("index directory").writable
+    for path in paths[1:]:
+        # One that is missing is told before the others are read; what is no reads file is a finding.
+        if not is_stream(path):
+            with suppress(DataError):
+                sniff(path, dataset.file_format)
+    return [
+        reads.collect(
+            role,
+            path,
+            header=HeaderPattern(dataset.header_regex),
+            file_format=dataset.file_format,
+            # Reads can be judged without writing their index; S06 says that it cannot be written.
+            index_dir=index_dir if can_index else None,
+            quick=request.level == "quick",
+            progress=stage(
+                f"Reading {KINDS[role]} reads"
+                + (f" ({number} of {len(paths)} files)" if len(paths) > 1 else "")
+            ),
+        )
+        for number, path in enumerate(paths, start=1)
+    ]
 
 
 def _collect_labels(found: Collection, request: Request) -> None:

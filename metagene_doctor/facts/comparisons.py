@@ -9,6 +9,7 @@ from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request, Sta
 from metagene_doctor.facts.facts import Gap, Section
 from metagene_doctor.facts.reads import repeats, second_reader
 from metagene_doctor.facts.reads.facts import ReadsFacts
+from metagene_doctor.facts.reads.joined import Member
 from metagene_doctor.facts.split import leakage
 
 SECTIONS: tuple[Section, ...] = ("split", "repeats", "audit")
@@ -27,8 +28,8 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
         return
     if val is None:
         found.gaps["split"] = found.gaps["val"]
-    elif not val.stream and Path(train.path).samefile(val.path):
-        found.known["split"] = leakage.SplitFacts(same_file=True)
+    elif not val.stream and (shared := _shared(train, val)):
+        found.known["split"] = leakage.SplitFacts(same_file=True, shared_files=shared)
     elif val.stream or not val.whole:
         found.gaps["split"] = _not_comparable(val)
     elif request.wants("split"):
@@ -37,8 +38,8 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
         compared = found.add(
             "split",
             lambda: leakage.collect(
-                Path(train.path),
-                Path(val.path),
+                _members(train),
+                _members(val),
                 header,
                 dataset.file_format,
                 segments=request.level == "deep" or train.records <= leakage.SEGMENTS_AT_STANDARD,
@@ -59,7 +60,7 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
         alone = audit.Audit(train, header)
         counted = found.add(
             "repeats",
-            lambda: repeats.collect(Path(train.path), header, dataset.file_format, alone.look, advance),
+            lambda: repeats.collect(_members(train), header, dataset.file_format, alone.look, advance),
         )
         if counted is not None:
             found.add("audit", lambda: audit.conclude(alone, None))
@@ -78,20 +79,37 @@ def collect_second_reader(found: Collection, request: Request, stage: StartStage
     if "files" in found.gaps:
         found.gaps["second reader"] = found.gaps["files"]
         return
-    files = [found.known[role] for role in ("train", "val") if role in found.known]
+    sides = [found.known[role] for role in ("train", "val") if role in found.known]
+    files = [file for side in sides for file in side.files]
     whole = [f for f in files if f.whole and not f.stream and f.compression in second_reader.READABLE]
 
     def read_again() -> dict[str, second_reader.SecondReaderFacts]:
         stage("Reading with pyfastx")
         file_format = request.run.config.dataset.file_format
-        return {f.role: second_reader.collect(Path(f.path), file_format) for f in whole}
+        return {f.path: second_reader.collect(Path(f.path), file_format) for f in whole}
 
     agreed = found.add("second reader", read_again)
     if agreed is not None:
         found.known["second_reader"] = found.known.pop("second reader")
 
 
-def _not_comparable(file: ReadsFacts) -> Gap:
+def _members(side: ReadsFacts) -> list[Member]:
+    return [Member(Path(file.path), file.records) for file in side.files]
+
+
+def _shared(train: ReadsFacts, val: ReadsFacts) -> tuple[str, ...]:
+    """Validation files that are training files too, whatever they are called."""
+    states = [[Path(file.path).stat() for file in side.files] for side in (train, val)]
+    ours = {(state.st_dev, state.st_ino) for state in states[0]}
+    return tuple(
+        file.path
+        for file, state in zip(val.files, states[1], strict=True)
+        if (state.st_dev, state.st_ino) in ours
+    )
+
+
+def _not_comparable(side: ReadsFacts) -> Gap:
+    file = next((file for file in side.files if file.damage or file.stream), side)
     if file.damage:
         return Gap(reason=f"{file.name} is damaged; what could not be read cannot be compared")
     if file.stream:

@@ -16,7 +16,7 @@ from metagene_doctor.facts.mapping import ClassRow, MappingFacts
 from metagene_doctor.facts.model.encoder import EncoderFacts
 from metagene_doctor.facts.model.tokens import TokenFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
-from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
+from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts
 from metagene_doctor.facts.reads.repeats import RepeatFacts
 from metagene_doctor.facts.reads.second_reader import SecondReaderFacts
 from metagene_doctor.facts.split.leakage import SplitFacts
@@ -103,8 +103,8 @@ class Facts(Frozen):
     split: SplitFacts | None = None
     repeats: RepeatFacts | None = None
     audit: AuditFacts | None = None
-    second_reader: dict[Role, SecondReaderFacts] = {}
-    """Files that pyfastx has read too (level deep)."""
+    second_reader: dict[str, SecondReaderFacts] = {}
+    """Files, by path, that pyfastx has read too (level deep)."""
     target: TargetGpu | None = None
     memory: MemoryFacts | None = None
     speed: SpeedFacts | None = None
@@ -118,5 +118,10 @@ class Facts(Frozen):
 
     @property
     def reads(self) -> tuple[ReadsFacts, ...]:
-        """The read files whose content is known, training first."""
+        """Each read file whose content is known, training first."""
+        return tuple(file for side in self.sides for file in side.files)
+
+    @property
+    def sides(self) -> tuple[ReadsFacts, ...]:
+        """All training reads, all validation reads: what is known of the two."""
         return tuple(reads for reads in (self.train, self.val) if reads is not None)

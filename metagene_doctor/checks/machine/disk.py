@@ -90,7 +90,7 @@ def network_filesystems(facts: Facts) -> Iterator[Finding]:
                     text="Copy the reads to a local disk."
                     if place.role == "training reads"
                     else "Use a local directory.",
-                    commands=(f"cp {quote(facts.config.dataset.train_fasta or place.path)} /local/disk/",)
+                    commands=(f"cp {_training_files(facts)} /local/disk/",)
                     if place.role == "training reads"
                     else ("metagene doctor --index-dir /local/disk/metagene",),
                 ),
@@ -218,6 +218,13 @@ def fast_enough(facts: Facts) -> Iterator[Finding]:
         ),
         confidence="estimated",
     )
+
+
+def _training_files(facts: Facts) -> str:
+    """What to copy, for a command line: quoted, but for a pattern, which the shell has to expand."""
+    named = facts.config.dataset.train_fasta or []
+    names = [named] if isinstance(named, str) else named
+    return " ".join(name if "*" in name else quote(name) for name in names)
 
 
 def room_for_index(facts: Facts) -> Iterator[Finding]:

@@ -103,7 +103,7 @@ def indexes_belong(facts: Facts) -> Iterator[Finding]:
     trust an old ``.fxi`` return wrong sequences without an error.
     """
     for file in facts.files:
-        reads = next((reads for reads in facts.reads if reads.role == file.role), None)
+        reads = next((reads for reads in facts.reads if reads.path == file.path), None)
         for index in file.companions:
             reason = _misfit(index, reads)
             if reason is None and not index.older:

@@ -212,7 +212,7 @@ def repeated_reads(facts: Facts) -> Iterator[Finding]:
 
 def plan(facts: Facts) -> Iterator[Finding]:
     """What there is: reads, bases, lengths, classes, steps per epoch, and what the pass over it cost."""
-    for reads in facts.reads:
+    for reads in facts.sides:
         bases = sum(length * number for length, number in reads.lengths.items())
         filled = [length for length in reads.lengths if length]
         shortest, longest = min(filled, default=0), max(filled, default=0)
@@ -249,6 +249,9 @@ def _what_was_read(reads: ReadsFacts) -> str:
             f"{file_size(reads.bytes)} were looked at: what they do not show is in at most "
             f"{at_most_percent(largest_share(reads.places))} of the reads (95 %); level standard reads all."
         )
+    if reads.partial and reads.parts:
+        looked_at = f"{count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at"
+        return f"{looked_at}, not as many of each file as its share; level standard reads all."
     if reads.partial:
         return (
             f"Only the first {count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at "

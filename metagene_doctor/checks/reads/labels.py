@@ -61,7 +61,7 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
     assert facts.mapping
     known = {row.class_id for row in facts.classes}
     strict = facts.config.dataset.strict_classes
-    for reads in facts.reads:
+    for reads in facts.sides:
         unknown = {class_id: n for class_id, n in reads.class_counts.items() if class_id not in known}
         if not unknown:
             yield from unseen(label_finding, "L02", reads, "class that the mapping lacks")
@@ -142,7 +142,7 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
 def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
     """The tax id in the headers of a class is the one of its row, and belongs to one class only."""
     assert facts.mapping
-    for reads in facts.reads:
+    for reads in facts.sides:
         conflicts = [
             (row, found)
             for row in facts.classes
@@ -221,6 +221,10 @@ def balance(facts: Facts) -> Iterator[Finding]:
     known = {row.class_id for row in facts.classes}
     counts = [n for class_id, n in train.class_counts.items() if n and (not known or class_id in known)]
     if not counts:
+        return
+    if train.parts and train.partial:
+        # Of a large file less is looked at than of a small one.
+        yield not_judged(label_finding, "L06", train, "Classes are balanced")
         return
     if len(counts) == 1:
         yield label_finding(

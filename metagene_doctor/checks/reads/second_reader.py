@@ -22,7 +22,7 @@ def readers_agree(facts: Facts) -> Iterator[Finding]:
     which is all that pyfastx keeps. A difference means that one of the two is wrong about the file.
     """
     for reads in facts.reads:
-        second = facts.second_reader.get(reads.role)
+        second = facts.second_reader.get(reads.path)
         if second is None:
             why = (
                 f"{reads.name} is damaged, so there is nothing to compare"

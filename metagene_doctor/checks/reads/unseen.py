@@ -45,7 +45,7 @@ def unseen(finding: MakeFinding, check_id: str, reads: ReadsFacts, what: str) ->
 
 def not_judged(finding: MakeFinding, check_id: str, reads: ReadsFacts, title: str) -> Finding:
     """The finding where the reads that were looked at cannot decide."""
-    looked_at = "a sample" if reads.places else "the first reads"
+    looked_at = "a sample" if reads.places or reads.parts else "the first reads"
     return finding(
         id=check_id,
         severity=Severity.SKIP,

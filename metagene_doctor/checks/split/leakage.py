@@ -8,9 +8,11 @@ from functools import partial
 
 from metagene_doctor.checks.repairs import fix, split_anew
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.facts.split.leakage import Overlap
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
+from metagene_train.reads.data_set import title_of
 
 split_finding = partial(Finding, scope="split")
 
@@ -35,25 +37,36 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
         yield split_finding(
             id="V01",
             severity=Severity.ERROR,
-            title=f"{facts.train.path} and {facts.val.path} are the same file",
+            title=f"{facts.train.path} and {facts.val.path} are the same file"
+            if not (facts.train.parts or facts.val.parts)
+            else f"{title_of(facts.split.shared_files)}: among the training and the validation reads",
             why="Validation would measure how well the training reads are remembered.",
             remedy=Remedy(
                 text=HOLD_OUT,
                 commands=split_anew(facts),
             ),
         )
-    elif facts.train.headers_digest and facts.train.headers_digest == facts.val.headers_digest:
+        return
+    for ours, theirs in _same_names(facts.train, facts.val):
         yield split_finding(
             id="V01",
             severity=Severity.ERROR,
-            title=f"{facts.train.name} and {facts.val.name} hold reads with the same names",
-            count=facts.val.records,
+            title=f"{ours.name} and {theirs.name} hold reads with the same names",
+            count=theirs.records,
             why="They are copies of one file, possibly in another order.",
             remedy=Remedy(
                 text=HOLD_OUT,
-                commands=fix(facts, facts.train, "split"),
+                commands=fix(facts, ours, "split"),
             ),
         )
+
+
+def _same_names(train: ReadsFacts, val: ReadsFacts) -> list[tuple[ReadsFacts, ReadsFacts]]:
+    """Training and validation reads, or else files of them, with the same headers in any order."""
+    if train.headers_digest and train.headers_digest == val.headers_digest:
+        return [(train, val)]
+    ours = {file.headers_digest: file for file in train.files if file.headers_digest}
+    return [(ours[file.headers_digest], file) for file in val.files if file.headers_digest in ours]
 
 
 def one_file(check_id: str, title: str) -> Finding:
@@ -136,14 +149,13 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
 
 def _examples(facts: Facts, overlaps: tuple[Overlap, ...]) -> tuple[Example, ...]:
     assert facts.train and facts.val
-    return tuple(
-        Example(
-            file=facts.val.path,
-            record=overlap.val_record,
-            text=f"record {overlap.train_record:,} of {facts.train.name}",
-        )
-        for overlap in overlaps
-    )
+    examples = []
+    for overlap in overlaps:
+        theirs, val_record = facts.val.locate(overlap.val_record)
+        ours, train_record = facts.train.locate(overlap.train_record)
+        text = f"record {train_record:,} of {ours.name}"
+        examples.append(Example(file=theirs.path, record=val_record, text=text))
+    return tuple(examples)
 
 
 def overlaps(facts: Facts) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from metagene_doctor.facts.model import encoder
 
 def collect_machine(found: Collection, request: Request, index_dir: Path) -> None:
     """Fill the sections of GPU, environment, host, disk and encoder."""
+    from metagene_train.reads.data_set import distinct_files
     from metagene_train.reads.formats import is_stream
 
     config = request.run.config
@@ -35,12 +36,16 @@ def collect_machine(found: Collection, request: Request, index_dir: Path) -> Non
         "index directory": index_dir,
         "temporary directory": Path(tempfile.gettempdir()),
     }
-    if config.dataset.train_fasta is not None and not is_stream(config.dataset.train_fasta):
-        directories["training reads"] = Path(config.dataset.train_fasta).absolute().parent
+    if config.dataset.train_fasta is not None:
+        files = [file for file in distinct_files(config.dataset.train_fasta) if not is_stream(file)]
+        if files:
+            directories["training reads"] = files[0].absolute().parent
     found.add("disk", lambda: disk.collect(directories))
-    files = found.add("encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision))
-    if files is not None and files.location is None:
-        found.skip("weights", f"{files.name} is not on this machine (M01)")
+    encoder_files = found.add(
+        "encoder", lambda: encoder.collect(config.model.encoder_path, config.model.revision)
+    )
+    if encoder_files is not None and encoder_files.location is None:
+        found.skip("weights", f"{encoder_files.name} is not on this machine (M01)")
 
 
 def _collect_software(found: Collection, request: Request, has_gpu: bool) -> None:
@@ -95,12 +100,16 @@ def collect_disk_speed(found: Collection, request: Request) -> None:
     train = found.known.get("train")
     if request.level != "deep":
         found.skip("disk speed", *ONLY_DEEP)
-    elif train is None:
+        return
+    if train is None:
         found.gaps["disk speed"] = found.gaps["train"]
-    elif train.stream or train.compression != "none":
+        return
+    plain = [file for file in train.files if not file.stream and file.compression == "none"]
+    if not plain:
         found.skip("disk speed", f"{train.name} is unpacked elsewhere before training reads it")
     else:
-        timed = found.add("disk speed", lambda: disk_speed.collect(Path(train.path)))
+        largest = max(plain, key=lambda file: file.bytes)
+        timed = found.add("disk speed", lambda: disk_speed.collect(Path(largest.path)))
         if timed is not None:
             found.known["disk_speed"] = found.known.pop("disk speed")
         elif found.known.pop("disk speed", timed) is None and "disk speed" not in found.gaps:

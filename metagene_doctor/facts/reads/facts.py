@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.finding import Example, Frozen
+from metagene_train.reads.data_set import title_of
 
 if TYPE_CHECKING:
     from metagene_train.reads.problems import Place
@@ -110,6 +111,21 @@ class ReadsFacts(Frozen):
     rejected_headers: tuple[str, ...] = ()
     """Headers that did not match, to find out what they look like instead."""
     seconds: float
+    parts: tuple[ReadsFacts, ...] = ()
+    """The files, where these are the facts of several (see `facts.reads.joined`); else empty."""
+
+    @property
+    def files(self) -> tuple[ReadsFacts, ...]:
+        """The facts of each file."""
+        return self.parts or (self,)
+
+    def locate(self, record: int) -> tuple[ReadsFacts, int]:
+        """The file that holds a record, numbered from 1 over all files, and its number there."""
+        for file in self.files[:-1]:
+            if record <= file.records:
+                return file, record
+            record -= file.records
+        return self.files[-1], record
 
     @property
     def confidence(self) -> Literal["exact", "sampled"]:
@@ -119,6 +135,8 @@ class ReadsFacts(Frozen):
     @property
     def expected_reads(self) -> int:
         """Usable reads of the whole file: counted, or estimated to three digits."""
+        if self.parts:
+            return sum(part.expected_reads for part in self.parts)
         if self.estimated_reads is None:
             return self.accepted
         estimated = self.estimated_reads * self.accepted / self.records
@@ -138,11 +156,14 @@ class ReadsFacts(Frozen):
 
     @property
     def name(self) -> str:
-        return Path(self.path).name
+        """What to call it in a sentence."""
+        return title_of([Path(part.path).name for part in self.parts]) if self.parts else Path(self.path).name
 
     @property
     def bytes_unpacked(self) -> int:
         """At least this many bytes when decompressed: the bases and two characters of every header."""
+        if self.parts:
+            return sum(part.bytes_unpacked for part in self.parts)
         if self.compression == "none":
             return self.bytes
         return sum(length * count for length, count in self.lengths.items()) + 4 * self.records

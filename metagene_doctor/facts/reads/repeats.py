@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
 
     from metagene_doctor.facts.reads.hashes import Look, ReadHashes
+    from metagene_doctor.facts.reads.joined import Member
     from metagene_train.reads.headers import HeaderPattern
 
 CAPACITY = 1 << 22
@@ -107,16 +108,16 @@ class RepeatTally:
 
 
 def collect(
-    path: Path,
+    files: Path | Sequence[Member],
     header: HeaderPattern,
     file_format: str = "auto",
     look: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RepeatFacts:
-    """Count the repeats of one file in a pass of its own. Raises DataError where it is damaged."""
-    from metagene_doctor.facts.reads.hashes import read_hashes
+    """Count the repeats in and among files in a pass of its own. Raises DataError where one is damaged."""
+    from metagene_doctor.facts.reads.joined import hashes_of
 
     tally = RepeatTally()
-    for batch in read_hashes(path, header, file_format, look=look, progress=progress):
+    for batch in hashes_of(files, header, file_format, look=look, progress=progress):
         tally.add(batch)
     return tally.result()

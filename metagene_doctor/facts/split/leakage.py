@@ -8,7 +8,7 @@ are expected to add 0.0014 matches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from metagene_doctor.facts.reads.hashes import Look, ReadHashes
+    from metagene_doctor.facts.reads.joined import Member
     from metagene_train.reads.batches import RecordBatch
     from metagene_train.reads.header_columns import HeaderColumns
     from metagene_train.reads.headers import HeaderPattern
@@ -43,7 +44,8 @@ LARGEST_SIEVE_BITS = 26
 
 
 class Overlap(Frozen):
-    """One validation read and the training read it matches, by record number (from 1)."""
+    """One validation read and the training read it matches, by record number (from 1 over all files of
+    a side: `ReadsFacts.locate`)."""
 
     val_record: int
     train_record: int
@@ -51,7 +53,9 @@ class Overlap(Frozen):
 
 class SplitFacts(Frozen):
     same_file: bool = False
-    """Both names lead to the same file; nothing else was compared then."""
+    """A file is on both sides, also under two names; nothing else was compared then."""
+    shared_files: tuple[str, ...] = ()
+    """Those files, as the validation reads name them."""
     val_reads: int = 0
     train_reads: int = 0
     same_strand: int = 0
@@ -112,8 +116,8 @@ class _Lookup:
 
 
 def collect(
-    train: Path,
-    val: Path,
+    train: Path | Sequence[Member],
+    val: Path | Sequence[Member],
     header: HeaderPattern,
     file_format: str = "auto",
     *,
@@ -123,17 +127,18 @@ def collect(
     look_at_val: Look | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitFacts:
-    """Compare two read files; ``segments`` also in parts. ``watch`` is shown every training batch,
-    ``look`` and ``look_at_val`` the reads themselves.
+    """Compare the read files of two sides; ``segments`` also in parts. ``watch`` is shown every training
+    batch, ``look`` and ``look_at_val`` the reads themselves.
 
     Raises DataError where one of them is damaged.
     """
     import numpy as np
 
-    from metagene_doctor.facts.reads.hashes import ReadHashes, read_hashes
+    from metagene_doctor.facts.reads.hashes import ReadHashes
+    from metagene_doctor.facts.reads.joined import hashes_of
     from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve
 
-    if train.samefile(val):
+    if isinstance(train, Path) and isinstance(val, Path) and train.samefile(val):
         return SplitFacts(same_file=True)
     val_bases = 0
 
@@ -143,7 +148,7 @@ def collect(
         if look_at_val:
             look_at_val(batch, kept, columns)
 
-    batches = list(read_hashes(val, header, file_format, look=look_and_count))
+    batches = list(hashes_of(val, header, file_format, look=look_and_count))
     val_reads = sum(len(batch.records) for batch in batches)
     one_in = max(1, round(val_reads / SEGMENT_READS), -(-val_bases // SEGMENT_BASES))
     parts = _val_segments(val, header, file_format, one_in) if segments else _ValSegments.none()
@@ -153,7 +158,7 @@ def collect(
     train_reads, step = 0, SEGMENT_STEP if segments else 0
     # Who watches wants the hashes of all reads.
     sieve = None if watch else PrefixSieve(held.prefixes.reshape(-1))
-    for batch in read_hashes(
+    for batch in hashes_of(
         train, header, file_format, segment_step=step, sieve=sieve, look=look, progress=progress
     ):
         shared.see(batch.segments, _one_kind(batch.owners), batch.records[batch.owners])
@@ -196,15 +201,17 @@ class _ValSegments(NamedTuple):
         return cls(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), 0)
 
 
-def _val_segments(val: Path, header: HeaderPattern, file_format: str, one_in: int) -> _ValSegments:
+def _val_segments(
+    val: Path | Sequence[Member], header: HeaderPattern, file_format: str, one_in: int
+) -> _ValSegments:
     """Segments of one in so many validation reads, at least of one."""
     import numpy as np
 
-    from metagene_doctor.facts.reads.hashes import read_hashes
+    from metagene_doctor.facts.reads.joined import hashes_of
 
     parts = [_ValSegments.none()]
     looked_at = 0
-    for batch in read_hashes(val, header, file_format, segment_step=1, one_in=one_in):
+    for batch in hashes_of(val, header, file_format, segment_step=1, one_in=one_in):
         parts.append(_ValSegments(batch.segments, batch.owners + looked_at, 0))
         looked_at += len(batch.records)
     if not looked_at and one_in > 1:

@@ -1,0 +1,405 @@
+"""Reads in several files are the reads of one: in the configuration, training, evaluation and the doctor."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from doctor_fixtures import opposite, sequences
+from doctor_fixtures import write_mapping as write_doctor_mapping
+from doctor_fixtures import write_reads as write_doctor_reads
+from eval_fixtures import tiny_run
+from train_fixtures import change, tiny_config, write_reads
+
+from metagene_doctor.cli.main import main
+from metagene_doctor.facts.facts import Facts
+from metagene_train.batching import BatchOrder
+from metagene_train.config import DatasetConfig
+from metagene_train.config_file import dump_config, load_config, set_keys
+from metagene_train.errors import ConfigError, DataError, InputError
+from metagene_train.evaluate import evaluate
+from metagene_train.evaluation_files import evaluation_record
+from metagene_train.open_reads import open_reads
+from metagene_train.reads.data_set import distinct_files, spelled_out, title_of
+from metagene_train.trainer import train
+
+
+def write_parts(directory: Path) -> tuple[list[Path], Path]:
+    """Three files of reads, one of them compressed, and one file of all."""
+    plain = [
+        write_reads(directory / "part_1.fa", 20, seed=3),
+        write_reads(directory / "part_2.fa", 7, seed=4),
+        write_reads(directory / "part_3.fa", 33, seed=5, length=90),
+    ]
+    whole = directory / "whole.fa"
+    whole.write_bytes(b"".join(path.read_bytes() for path in plain))
+    packed = plain[1].with_suffix(".fa.gz")
+    packed.write_bytes(gzip.compress(plain[1].read_bytes()))
+    plain[1].unlink()
+    return [plain[0], packed, plain[2]], whole
+
+
+def opened(directory: Path, named: object):
+    return open_reads(named, DatasetConfig(index_dir=str(directory / "index")))
+
+
+# --- configuration
+
+
+def test_a_path_stays_a_path_and_a_list_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("dataset:\n  train_fasta: a.fa  # mine\n  val_fasta: [b.fa, 'c/*.fa']\n")
+    config = load_config(file).config
+    assert (config.dataset.train_fasta, config.dataset.val_fasta) == ("a.fa", ["b.fa", "c/*.fa"])
+    assert "train_fasta: a.fa\n" in dump_config(config)
+    file.write_text(dump_config(config))
+    assert load_config(file).config == config
+    assert "train_fasta: [x.fa, y.fa]" in set_keys("", {"dataset.train_fasta": ["x.fa", "y.fa"]})
+    other = tmp_path / "other.yaml"
+    other.write_text("dataset:\n  train_fasta: a.fa\n  val_fasta: [b.fa]\n")
+    assert main(["config", "diff", str(file), str(other)]) == 0
+    assert "dataset.val_fasta [b.fa, c/*.fa] → [b.fa]" in capsys.readouterr().out
+    assert main(["config", "show", str(file), "dataset.test_fasta=[t.fa, u.fa]"]) == 0
+    assert "test_fasta: [t.fa, u.fa]  # command line" in capsys.readouterr().out
+    assert main(["config", "check", str(file)]) == 0
+
+
+@pytest.mark.parametrize("value", ["[]", "3", "[1, 2]", "{a: b}"])
+def test_what_names_no_file_is_refused_with_its_line(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(f"seed: 1\ndataset:\n  train_fasta: {value}\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml:3: dataset\.train_fasta: must"):
+        load_config(file)
+
+
+def test_patterns_are_sorted_and_match_something_and_no_file_counts_twice(tmp_path: Path) -> None:
+    parts, _ = write_parts(tmp_path)
+    assert distinct_files(str(tmp_path / "part_*")) == parts
+    assert spelled_out(str(tmp_path / "part_1*")) == str(parts[0])
+    assert spelled_out([str(tmp_path / "part_3.fa"), str(tmp_path / "part_[12].*")]) == [
+        str(parts[number]) for number in (2, 0, 1)
+    ]
+    with pytest.raises(InputError, match=r"nothing_\*: matches no file"):
+        distinct_files(str(tmp_path / "nothing_*"))
+    with pytest.raises(InputError, match="is named twice"):
+        distinct_files([str(parts[0]), str(tmp_path / "part_*")])
+    assert title_of(["a.fa"]) == "a.fa"
+    assert title_of(["a.fa", "b.fa"]) == "a.fa and b.fa"
+    assert title_of(["a.fa", "b.fa", "c.fa"]) == "a.fa and 2 more files"
+
+
+# --- the index
+
+
+def check_reads(index, expected: list[bytes]) -> bool:
+    places = np.random.default_rng(0).integers(0, len(expected), 200)
+    return index.sequences(places) == [expected[place] for place in places]
+
+
+def test_the_reads_of_files_are_those_of_one(tmp_path: Path) -> None:
+    parts, whole = write_parts(tmp_path)
+    joined, single = opened(tmp_path, parts), opened(tmp_path, whole)
+    assert len(joined) == len(single) == joined.records == 60
+    expected = [single.read(place).sequence for place in range(60)]
+    assert [joined.read(place).sequence for place in range(60)] == expected
+    assert [joined.read(place).header for place in range(60)] == [single.read(p).header for p in range(60)]
+    assert joined.sequences([]) == []
+    places = np.array([59, 0, 20, 19, 26, 27, 20])
+    for ours, theirs in ((joined.lengths, single.lengths), (joined.class_ids, single.class_ids)):
+        assert len(ours) == 60
+        assert ours[places].tolist() == theirs[places].tolist()
+        assert np.array_equal(np.asarray(ours), theirs)
+        assert np.asarray(ours).dtype == theirs.dtype
+    assert joined.lengths.argmax() == single.lengths.argmax()
+    assert [joined.path_of(place) for place in (0, 19, 20, 26, 27, 59)] == [
+        str(parts[number]) for number in (0, 0, 1, 1, 2, 2)
+    ]
+    assert joined.read(27).record == 1
+    for wrong in ([60], [-1]):
+        with pytest.raises(IndexError):
+            joined.sequences(wrong)
+    assert check_reads(pickle.loads(pickle.dumps(joined)), expected)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: check_reads(joined, expected), range(8)))
+    for method in ("fork", "spawn"):
+        with ProcessPoolExecutor(2, mp_context=get_context(method)) as pool:
+            assert all(pool.map(check_reads, [joined] * 4, [expected] * 4))
+
+
+def test_progress_adds_up_over_the_files(tmp_path: Path) -> None:
+    parts, _ = write_parts(tmp_path)
+    told: list[tuple[int, int]] = []
+    settings = DatasetConfig(index_dir=str(tmp_path / "index"))
+    open_reads(parts, settings, lambda done, total: told.append((done, total)))
+    size = sum(path.stat().st_size for path in parts)
+    assert {total for _, total in told} == {size}
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1][0] == size
+
+
+def test_a_missing_member_is_told_before_another_is_indexed(tmp_path: Path) -> None:
+    parts, _ = write_parts(tmp_path)
+    with pytest.raises(InputError, match=r"gone\.fa"):
+        opened(tmp_path, [*parts, tmp_path / "gone.fa"])
+    assert not (tmp_path / "index").exists()
+
+
+# --- training and evaluation
+
+
+def in_parts(tmp_path: Path, **overrides: object):
+    """The same run on one file and on three, in two directories."""
+    config = tiny_config(tmp_path, training__group_by_length=True, **overrides)
+    parts, whole = write_parts(tmp_path)
+    one = change(config, dataset__train_fasta=str(whole), training__output_dir=str(tmp_path / "one"))
+    several = change(
+        config, dataset__train_fasta=str(tmp_path / "part_*"), training__output_dir=str(tmp_path / "several")
+    )
+    return one, several, parts
+
+
+def test_training_on_files_is_training_on_one(tmp_path: Path) -> None:
+    one, several, parts = in_parts(tmp_path)
+    summaries = [train(config, quiet=True) for config in (one, several)]
+    assert [summary.train_reads for summary in summaries] == [60, 60]
+    losses = []
+    for name in ("one", "several"):
+        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines])
+    assert len(losses[0]) >= 16
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert json.loads((tmp_path / "several" / "run.json").read_text())["train_reads"] == 60
+    # What a pattern matched is kept: a resumed run must not see other reads.
+    kept = load_config(tmp_path / "several" / "config.yaml").config.dataset.train_fasta
+    assert kept == [str(path) for path in parts]
+    write_reads(tmp_path / "part_4.fa", 3, seed=9)
+    with pytest.raises(InputError, match=r"dataset\.train_fasta was"):
+        train(several, resume=True, quiet=True)
+
+
+def test_every_read_is_seen_once_per_epoch(tmp_path: Path) -> None:
+    from metagene_train.dataset import ReadDataset
+    from metagene_train.labels import LabelMap, read_mapping
+    from metagene_train.tokenizer import load_tokenizer
+
+    one, several, _ = in_parts(tmp_path)
+    labels = LabelMap.from_mapping(read_mapping(one.dataset.mapping_tsv))
+    data = [
+        ReadDataset(
+            open_reads(config.dataset.train_fasta, config.dataset),
+            labels,
+            load_tokenizer(config.tokenizer),
+            config,
+        )
+        for config in (one, several)
+    ]
+    assert np.array_equal(data[0].labels, data[1].labels)
+    for epoch in range(2):
+        orders = [list(BatchOrder(60, 8, seed=1, lengths=d.lengths).batches(epoch)) for d in data]
+        assert orders[0] == orders[1]
+        assert sorted(number for batch in orders[1] for number in batch) == list(range(60))
+        for batch in orders[1]:
+            assert data[0].__getitems__(batch) == data[1].__getitems__(batch)
+
+
+def test_unusable_reads_are_told_by_file(tmp_path: Path) -> None:
+    _, several, parts = in_parts(tmp_path)
+    with parts[2].open("a") as file:
+        file.write(">lbl|99||4|x/1\nACGT\n>no class\nACGT\n")
+    with pytest.raises(DataError) as error:
+        train(several, quiet=True)
+    told = str(error.value)
+    assert f"{parts[2]}: 1 records rejected" in told
+    assert f"{parts[2]}: classes that are not in the mapping: 99 (1 reads)" in told
+    assert str(parts[0]) not in told
+    lenient = change(several, dataset__strict_classes=False, training__output_dir=str(tmp_path / "lenient"))
+    summary = train(lenient, quiet=True)
+    assert (summary.train_reads, summary.excluded_reads) == (60, 1)
+
+
+def test_evaluation_of_files_is_that_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts, whole = write_parts(tmp_path)
+    run = tiny_run(tmp_path, dataset__train_fasta=[str(path) for path in parts])
+    several, one = evaluate(run, parts, device="cpu"), evaluate(run, whole, device="cpu")
+    assert several.files == tuple(parts)
+    volatile = ("fasta", "seconds", "reads_per_s", "baseline")
+    records = [evaluation_record(found) for found in (several, one)]
+    for name in records[0].keys() - set(volatile):
+        assert records[0][name] == pytest.approx(records[1][name]) if name == "model" else True
+        assert name in ("model", "coverage") or records[0][name] == records[1][name]
+    assert several.baseline.training_reads == one.baseline.training_reads == 60
+    assert several.baseline.kmer == one.baseline.kmer
+    assert main(["evaluate", str(run), *(f"--fasta={path}" for path in parts), "--device", "cpu", "-q"]) == 0
+    assert "60 reads" in capsys.readouterr().out
+    code = main(["evaluate", str(run), "--fasta", str(whole), "--fasta", str(tmp_path / "gone.fa"), "-q"])
+    assert code == 2
+    assert "gone.fa" in capsys.readouterr().err
+
+
+# --- estimate and autotune
+
+
+def test_lengths_and_counts_are_those_of_all_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(tmp_path)
+    parts, whole = write_parts(tmp_path)
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_config(config))
+    texts = []
+    for files in (parts, [whole]):
+        options = [part for path in files for part in ("--fasta", str(path))]
+        assert main(["estimate", "--config", str(file), "--gpu", "rtx4090", "--json", *options]) in (0, 1)
+        texts.append(json.loads(capsys.readouterr().out))
+    assert texts[0]["time"] == texts[1]["time"]
+    output = tmp_path / "tuned.yaml"
+    options = [part for path in parts for part in ("--fasta", str(path))]
+    code = main(["autotune", "--device", "cpu", "--config", str(file), "-q", *options, "-o", str(output)])
+    assert code == 0
+    assert load_config(output).config.dataset.train_fasta == [str(path) for path in parts]
+    assert "part_1.fa and 2 more files: 60 reads" in output.read_text()
+
+
+# --- doctor
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Training reads in two files of which the second repeats 5 reads of the first, and validation in two,
+    of which the second holds 10 training reads of the second file."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    pool = sequences(260)
+    again = [opposite(sequence) for sequence in pool[:5]]
+    write_doctor_reads(tmp_path / "t1.fa", pool[:100], name="a")
+    write_doctor_reads(tmp_path / "t2.fa", [*pool[100:200], *again], name="b")
+    write_doctor_reads(tmp_path / "v1.fa", pool[200:240], name="c")
+    write_doctor_reads(tmp_path / "v2.fa", [*pool[240:260], *pool[150:160]], name="d")
+    for side in "tv":
+        joined = (tmp_path / f"{side}1.fa").read_bytes() + (tmp_path / f"{side}2.fa").read_bytes()
+        (tmp_path / f"{side}.fa").write_bytes(joined)
+    write_doctor_mapping(tmp_path / "labels.tsv")
+    return tmp_path
+
+
+def judge(lab: Path, capsys: pytest.CaptureFixture[str], *arguments: object):
+    """Exit code, findings and facts."""
+    saved = lab / "facts.json"
+    code = main(["doctor", *map(str, arguments), "--json", "--save-facts", str(saved)])
+    report = json.loads(capsys.readouterr().out)
+    return code, report, Facts.model_validate_json(saved.read_bytes())
+
+
+def named(lab: Path, *names: str) -> list[object]:
+    options = {"t": "--fasta", "v": "--val", "l": "--mapping"}
+    return [part for name in names for part in (options[name[0]], lab / name)]
+
+
+def test_the_doctor_counts_files_as_it_counts_one(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    several_files = named(lab, "t1.fa", "t2.fa", "v1.fa", "v2.fa", "labels.tsv")
+    code, report, several = judge(lab, capsys, *several_files, "--level", "deep")
+    code_one, report_one, one = judge(
+        lab, capsys, *named(lab, "t.fa", "v.fa", "labels.tsv"), "--level", "deep"
+    )
+    assert code == code_one == 1
+    own = {"path", "parts", "seconds", "class_order", "indexed"}
+    for ours, theirs in ((several.train, one.train), (several.val, one.val)):
+        assert ours.model_dump(exclude=own) == theirs.model_dump(exclude=own)
+        assert ours.class_order == pytest.approx(theirs.class_order, abs=0.05)
+        assert len(ours.parts) == 2
+    assert several.repeats == one.repeats
+    assert several.repeats.repeated == 5
+    assert several.split == one.split
+    assert several.split.same_strand == 10
+    assert len(several.second_reader) == 4
+    assert several.tokens == one.tokens
+    found, found_one = (
+        {(f["id"], f["severity"]) for f in r["findings"] if f["id"][0] in "FLV"} for r in (report, report_one)
+    )
+    assert found == found_one
+    copied = next(f for f in report["findings"] if f["id"] == "V02")
+    assert copied["examples"][0] == {
+        "file": str(lab / "v2.fa"),
+        "record": 21,
+        "line": None,
+        "text": "record 51 of t2.fa",
+    } | {key: copied["examples"][0][key] for key in copied["examples"][0].keys() - {"file", "record", "text"}}
+    plan = [f["title"] for f in report["findings"] if f["id"] == "F18"]
+    assert plan[0].startswith("t1.fa and t2.fa: 205 reads")
+    assert plan[1].startswith("v1.fa and v2.fa: 70 reads")
+
+
+def test_findings_of_one_file_name_it(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (lab / "t2.fa").read_bytes()
+    (lab / "t2.fa").write_bytes(whole[:500].replace(b"A", b"U") + whole[500:])
+    packed = gzip.compress((lab / "v2.fa").read_bytes())
+    (lab / "v2.fa").write_bytes(packed[: len(packed) // 2])
+    code, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa", "v1.fa", "v2.fa"))
+    assert code == 1
+    damage = next(f for f in report["findings"] if f["id"] == "F02" and f["severity"] == "error")
+    assert damage["title"].startswith("v2.fa is damaged")
+    rna = [f["title"] for f in report["findings"] if f["title"].startswith(("t1.fa: ", "t2.fa: "))]
+    assert len(rna) == 1 and rna[0].startswith("t2.fa: ") and " U" in rna[0]
+    assert not facts.val.whole
+    assert facts.gaps["split"].reason.startswith("v2.fa is damaged")
+
+
+def test_what_is_no_reads_file_or_missing_is_named(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["doctor", *map(str, named(lab, "t1.fa", "t2.fa")), "--fasta", str(lab / "gone.fa")])
+    assert code == 2
+    assert "gone.fa" in capsys.readouterr().err
+    assert main(["doctor", "--fasta", str(lab / "x*.fa")]) == 2
+    assert "matches no file" in capsys.readouterr().err
+    assert main(["doctor", *map(str, named(lab, "t1.fa", "t1.fa"))]) == 2
+    assert "is named twice" in capsys.readouterr().err
+    code, report, facts = judge(lab, capsys, *named(lab, "t1.fa"), "--fasta", lab / "labels.tsv")
+    assert code == 1
+    refused = next(f for f in report["findings"] if f["id"] == "F01")
+    assert refused["examples"][0]["file"] == str(lab / "labels.tsv")
+    assert facts.train is None
+    assert str(lab / "labels.tsv") in facts.gaps["train"].reason
+
+
+def test_a_file_on_both_sides_and_the_next_command(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (lab / "vlink.fa").symlink_to(lab / "t2.fa")
+    _, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa", "v1.fa", "vlink.fa"))
+    assert facts.split.same_file
+    same = next(f for f in report["findings"] if f["id"] == "V01")
+    assert same["title"] == f"{lab / 'vlink.fa'}: among the training and the validation reads"
+    assert (
+        main(
+            ["doctor", *map(str, named(lab, "t1.fa", "t2.fa", "v1.fa")), "--skip", "data", "--skip", "split"]
+        )
+        == 0
+    )
+    assert f"--fasta {lab / 't1.fa'} --fasta {lab / 't2.fa'} --val {lab / 'v1.fa'}" in (
+        " ".join(capsys.readouterr().out.split())
+    )
+    assert main(["doctor", *map(str, named(lab, "t1.fa", "t2.fa")), "--fix", "uppercase"]) == 2
+    assert "--fix takes one file" in capsys.readouterr().err
+
+
+def test_files_of_one_class_each_are_a_sorted_set(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (lab / "t.fa").read_text().splitlines(keepends=True)
+    records = list(zip(lines[::2], lines[1::2], strict=True))
+    classes = {header.split("|")[1] for header, _ in records}
+    for class_id in classes:
+        (lab / f"t_{class_id}.fa").write_text(
+            "".join(header + bases for header, bases in records if header.split("|")[1] == class_id)
+        )
+    config = lab / "run.yaml"
+    config.write_text(f"dataset:\n  train_fasta: {lab / 't_*.fa'}\n  mapping_tsv: {lab / 'labels.tsv'}\n")
+    _, report, facts = judge(lab, capsys, "--config", config)
+    assert facts.train.class_order == pytest.approx(1.0)
+    assert len(facts.train.class_counts) == len(facts.train.parts) == len(classes) > 1
+    order = next(f for f in report["findings"] if f["id"] == "L07")
+    assert "is sorted by class" in order["title"]
+    assert not any(f["id"] == "L06" and f["severity"] == "error" for f in report["findings"])
