@@ -51,7 +51,7 @@ headers = st.one_of(good_headers, good_headers, good_headers, odd_headers).map(s
 )
 
 plain_bases = st.text("ACGT", min_size=0, max_size=60)
-odd_bases = st.text("ACGTNacgtnuURYSWKMBDHV-*. \t\r|/XQ>@+\x00", max_size=40)
+odd_bases = st.text("ACGTNacgtnuURYSWKMBDHV-*. \t\r|/XJ>@+\x00", max_size=40)
 sequences = st.one_of(
     plain_bases, plain_bases, plain_bases, odd_bases, st.sampled_from(["ACGT" * 400, "+ACG", "@ACG"])
 ).map(str.encode)

@@ -46,8 +46,8 @@ class Sample:
         self._keys = np.concatenate((self._keys, keys))
         self._offsets = np.concatenate((self._offsets, offsets))
         self._sequences += sequences
-        # Not every time, because it costs as much for one read as for a quarter of the sample.
-        if len(self._keys) >= self._size + self._size // 4:
+        # Not every time, because it costs as much for one read as for half of the sample.
+        if len(self._keys) >= self._size + self._size // 2:
             self.prune()
 
     def prune(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +76,8 @@ def scan(
             )
         begin = partial(_writer, path, reads.form, header, index_dir)
         if processes > 1 and CAN_FORK and not reads.stream:
+            from multiprocessing.sharedctypes import RawValue
+
             ranges = split(Path(path), reads.form, range_bytes)
             if len(ranges) > 1:
                 with begin() as writer:
@@ -134,6 +135,16 @@ def _add_ranges(
             if progress:
                 progress(part.disk_end, reads.source.size)
     return True
+
+
+def _is_spotless(batch: RecordBatch, columns: HeaderColumns | None, bases: BaseCounts) -> bool:
+    """Whether it is known of FASTA that there are neither NUL bytes nor lines of FASTQ in it.
+
+    A header that was taken apart with the others has printable characters only.
+    """
+    if columns is None or batch.layout.quality_start is not None or batch.layout.faults.any():
+        return False
+    return bases.acgt == bases.total and bool((columns.name_start >= 0).all())
 
 
 @dataclass(frozen=True)
@@ -210,9 +221,10 @@ class _Tally:
         columns = parse_headers(batch, rows, self._header) if self._header else None
         accepted = usable & columns.matched if columns else usable
 
-        self._count_damage(batch)
         self._count_headers(batch, rows)
-        self._count_sequences(batch, rows, sound, usable)
+        bases = self._count_sequences(batch, rows, sound, usable)
+        self._bases += bases
+        self._count_damage(batch, _is_spotless(batch, columns, bases))
         if columns:
             self._count_classes(batch, columns, accepted)
         if not accepted.all():
@@ -227,12 +239,13 @@ class _Tally:
         self._records += len(batch)
         self._accepted += int(np.count_nonzero(accepted))
 
-    def _count_damage(self, batch: RecordBatch) -> None:
+    def _count_damage(self, batch: RecordBatch, spotless: bool) -> None:
         damaged = []
         if batch.layout.quality_start is not None:
             damaged = [("fastq", record, FAULTS[batch.layout.faults[record]]) for record in batch.faulty()]
-        damaged += [("nul", record, "the record holds NUL bytes") for record in batch.damaged_by_nul()]
-        damaged += [("mixed", record, MIXED) for record in batch.mixed_with_fastq()]
+        if not spotless:
+            damaged += [("nul", record, "the record holds NUL bytes") for record in batch.damaged_by_nul()]
+            damaged += [("mixed", record, MIXED) for record in batch.mixed_with_fastq()]
         for kind, record, message in damaged:
             offset = int(batch.offsets()[record]) if self._plain else None
             self.problems.add(Problem(kind, message, batch.line(record), batch.first_record + record, offset))
@@ -245,17 +258,18 @@ class _Tally:
 
     def _count_sequences(
         self, batch: RecordBatch, rows: HeaderRows, sound: np.ndarray, usable: np.ndarray
-    ) -> None:
+    ) -> BaseCounts:
+        """Returns the letters."""
         lengths = _chosen(batch.layout.length, sound)
         self._lengths.add(lengths)
         self._total_bases += int(lengths.sum())
         self._longest = max(self._longest, int(lengths.max(initial=0)))
-        self._bases += count_letters(batch, rows)
         places = np.flatnonzero(usable)
         offsets = batch.offsets()[places]
         self.sample.offer(offsets, lambda wanted: batch.sequences(places[wanted]))
         if batch.layout.quality_start is not None:
             self._quality.add(offsets, lambda wanted: batch.quality(places[wanted]) or b"")
+        return count_letters(batch, rows)
 
     def _count_classes(self, batch: RecordBatch, columns: HeaderColumns, accepted: np.ndarray) -> None:
         class_ids = _chosen(columns.class_id, accepted)

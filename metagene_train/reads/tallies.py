@@ -48,7 +48,11 @@ class Histogram:
 
     def add(self, values: np.ndarray) -> None:
         """Values [N] int64."""
-        if values.max(initial=0) >= _DENSE:
+        largest = int(values.max(initial=0))
+        if largest < len(self._counts) and len(values) and values.min() == largest:
+            self._counts[largest] += len(values)
+            return
+        if largest >= _DENSE:
             large = values >= _DENSE
             self._large.update(values[large].tolist())
             values = values[~large]
@@ -88,17 +92,24 @@ class TaxTally:
 
     def add(self, class_ids: np.ndarray, tax_ids: np.ndarray) -> None:
         """Classes and tax ids of reads [N] int64; -1 is no tax id."""
-        usable = (tax_ids >= 0) & (class_ids < _DENSE)
-        odd = (tax_ids >= 0) & ~usable
-        self._others.update(zip(class_ids[odd].tolist(), tax_ids[odd].tolist(), strict=True))
-        class_ids, tax_ids = class_ids[usable], tax_ids[usable]
+        if tax_ids.min(initial=0) < 0 or class_ids.max(initial=0) >= _DENSE:
+            usable = (tax_ids >= 0) & (class_ids < _DENSE)
+            odd = (tax_ids >= 0) & ~usable
+            self._others.update(zip(class_ids[odd].tolist(), tax_ids[odd].tolist(), strict=True))
+            class_ids, tax_ids = class_ids[usable], tax_ids[usable]
         missing = int(class_ids.max(initial=-1)) + 1 - len(self._first)
         if missing > 0:
             self._first = np.append(self._first, np.full(missing, -1))
             self._first_counts = np.append(self._first_counts, np.zeros(missing, dtype=np.int64))
-        new = self._first[class_ids] < 0
-        self._first[class_ids[new][::-1]] = tax_ids[new][::-1]
-        first = self._first[class_ids] == tax_ids
+        known = self._first[class_ids]
+        if known.min(initial=0) < 0:
+            new = known < 0
+            self._first[class_ids[new][::-1]] = tax_ids[new][::-1]
+            known = self._first[class_ids]
+        first = known == tax_ids
+        if first.all():
+            self._first_counts += np.bincount(class_ids, minlength=len(self._first))
+            return
         self._first_counts += np.bincount(class_ids[first], minlength=len(self._first))
         self._others.update(zip(class_ids[~first].tolist(), tax_ids[~first].tolist(), strict=True))
 

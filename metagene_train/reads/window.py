@@ -34,6 +34,7 @@ class Window:
     def _allocate(self, capacity: int) -> None:
         self.raw = bytearray(SPARE + capacity + SPARE)
         self.data = np.frombuffer(self.raw, dtype=np.uint8)
+        self._is_feed = np.empty(len(self.raw), dtype=bool)
         self._limit = SPARE + capacity
 
     def advance(self, begin: int) -> None:
@@ -77,17 +78,19 @@ class Window:
         starts = np.empty(len(feeds) + 1, dtype=np.int64)
         starts[0] = self.begin
         np.add(feeds, 1, out=starts[1:])
-        returns = None
-        if self.raw.find(b"\r", self.begin, self.end) >= 0:
-            returns = (self.data[feeds - 1] == _CARRIAGE_RETURN) & (feeds > starts[:-1])
-        return Lines(starts, feeds, returns)
+        returns = self.data[feeds - 1] == _CARRIAGE_RETURN
+        if not returns.any():
+            return Lines(starts, feeds, None)
+        return Lines(starts, feeds, returns & (feeds > starts[:-1]))
 
     def _line_feeds(self) -> np.ndarray:
         """Where the line feeds are, int64.
 
         Eight bytes are looked at together; only where two of them are line feeds does that not do.
         """
-        is_feed = self.data[self.begin : self.begin + -(-(self.end - self.begin) // 8) * 8] == _LINE_FEED
+        padded = -(-(self.end - self.begin) // 8) * 8
+        is_feed = self._is_feed[:padded]
+        np.equal(self.data[self.begin : self.begin + padded], _LINE_FEED, out=is_feed)
         is_feed[self.end - self.begin :] = False
         eights = is_feed.view(np.uint64)
         places = np.flatnonzero(eights != 0)
