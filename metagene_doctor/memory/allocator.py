@@ -366,7 +366,11 @@ class Replay:
 
 
 def replay(
-    events: Sequence[int], sizes: Sequence[int], *, capacity: int | None = None, expandable: bool = False
+    events: Sequence[int] | np.ndarray,
+    sizes: Sequence[int] | np.ndarray,
+    *,
+    capacity: int | None = None,
+    expandable: bool = False,
 ) -> Replay:
     """Run an allocation stream through the allocator.
 

@@ -163,15 +163,14 @@ def summarise(
 
     static = sum(breakdown[name] for name in ("weights", "adapters", "optimizer"))
     outside_gib = sum(term.gib for term in outside)
-    listed: list[int] = sizes.tolist()
-    result = replay(stream.events, listed, expandable=expandable)
+    result = replay(stream.numbers, sizes, expandable=expandable)
     dynamic = unseen.allocator_term(
         max(0.0, result.reserved / GIB - static), (worst_ratio - 1) * result.reserved / GIB
     )
     margin = dynamic.high + sum(term.high - term.gib for term in outside)
     if usable_gib is not None and result.reserved / GIB + outside_gib + margin > usable_gib:
         limit = int((usable_gib - outside_gib - margin) * GIB)
-        result = _within(stream, listed, limit, live[peak], expandable) or result
+        result = _within(stream, sizes.tolist(), limit, live[peak], expandable) or result
     return MemoryProfile(
         live_gib=float(live[peak]) / GIB,
         allocated_gib=result.allocated / GIB,

@@ -124,12 +124,16 @@ class Stream:
     steps: np.ndarray
 
     @functools.cached_property
+    def numbers(self) -> np.ndarray:
+        """``events`` as an array."""
+        return np.array(self.events)
+
+    @functools.cached_property
     def storages(self) -> np.ndarray:
         """The storage of each event."""
-        events = np.array(self.events)
-        return np.where(events < 0, ~events, events)
+        return np.where(self.numbers < 0, ~self.numbers, self.numbers)
 
     @functools.cached_property
     def signs(self) -> np.ndarray:
         """1 for an allocation, -1 for a release."""
-        return np.where(np.array(self.events) < 0, -1, 1)
+        return np.where(self.numbers < 0, -1, 1)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 _ADDRESS_BITS = 40
 """A free block is kept as size << 40 | address: ordered by size, then by address."""
 _ADDRESS = (1 << _ADDRESS_BITS) - 1
+_NOTHING = -1
+"""In place of an address: no such block."""
 
 
 class Pool(NamedTuple):
@@ -36,52 +38,73 @@ def in_expandable_segment(events: list[int], sizes: list[int], page: int) -> Poo
     Of the free blocks the smallest that fits is cut; when none does, the free end of the segment, which
     grows as far as it must. (The allocator counts the end with all it could grow to: every other block
     that fits is smaller.)
+
+    Besides the end (``tail`` to ``top``) one more free block is kept out of ``order``: the one last freed
+    or cut, ``fresh`` to ``fresh_end``, as it is often the next to be cut or to be merged with.
     """
     order: list[int] = []
     end_of: dict[int, int] = {}
     start_of: dict[int, int] = {}
     held = [0] * len(sizes)
     tail = top = grew_at = 0
+    fresh = fresh_end = _NOTHING
     for at, event in enumerate(events):
         if event >= 0:
             size = sizes[event]
             position = bisect_left(order, size << _ADDRESS_BITS)
-            if position == len(order):
+            room = fresh_end - fresh
+            if room >= size and (position == len(order) or (room << _ADDRESS_BITS | fresh) < order[position]):
+                held[event] = fresh
+                if room == size:
+                    fresh = fresh_end = _NOTHING
+                else:
+                    fresh += size
+            elif position == len(order):
                 held[event] = tail
                 tail += size
                 if tail > top:
                     top += -(-(tail - top) // page) * page
                     grew_at = at
-                continue
-            address = order.pop(position) & _ADDRESS
-            held[event] = address
-            end = end_of.pop(address)
-            rest = address + size
-            if rest == end:
-                del start_of[end]
             else:
-                insort(order, (end - rest) << _ADDRESS_BITS | rest, 0, position)
-                end_of[rest] = end
-                start_of[end] = rest
+                address = order.pop(position) & _ADDRESS
+                held[event] = address
+                end = end_of.pop(address)
+                del start_of[end]
+                address += size
+                if address != end:
+                    if room:
+                        insort(order, room << _ADDRESS_BITS | fresh)
+                        end_of[fresh] = fresh_end
+                        start_of[fresh_end] = fresh
+                    fresh, fresh_end = address, end
             continue
         address = held[~event]
         end = address + sizes[~event]
-        before = start_of.pop(address, -1)
-        if before >= 0:
-            del order[bisect_left(order, (address - before) << _ADDRESS_BITS | before)]
-            address = before
+        if address == fresh_end:
+            address = fresh
+            fresh = fresh_end = _NOTHING
+        else:
+            before = start_of.pop(address, _NOTHING)
+            if before != _NOTHING:
+                del order[bisect_left(order, (address - before) << _ADDRESS_BITS | before)]
+                del end_of[before]
+                address = before
+            if end == fresh:
+                fresh = address
+                continue
         if end == tail:
             tail = address
-            if before >= 0:
-                del end_of[before]
             continue
-        after = end_of.pop(end, -1)
-        if after >= 0:
+        after = end_of.pop(end, _NOTHING)
+        if after != _NOTHING:
             del order[bisect_left(order, (after - end) << _ADDRESS_BITS | end)]
+            del start_of[after]
             end = after
-        insort(order, (end - address) << _ADDRESS_BITS | address)
-        end_of[address] = end
-        start_of[end] = address
+        if fresh != _NOTHING:
+            insort(order, (fresh_end - fresh) << _ADDRESS_BITS | fresh)
+            end_of[fresh] = fresh_end
+            start_of[fresh_end] = fresh
+        fresh, fresh_end = address, end
     return Pool(top, grew_at, {})
 
 
