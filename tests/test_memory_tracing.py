@@ -170,6 +170,18 @@ def test_cuda_autocast_runs_softmax_and_powers_in_fp32():
     assert dtypes == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
 
 
+@pytest.mark.parametrize(("heads", "scores_kept"), [(4, False), (2, True)])
+def test_allowing_grouped_queries_costs_the_scores_only_where_heads_differ(heads, scores_kept):
+    """transformers 5.0 passes ``enable_gqa`` to every call; the memory-efficient kernel minds fewer heads."""
+
+    def step(module, optimizer):
+        query = module(torch.zeros(2, 4, 100, 64))
+        few = query[:, :heads]
+        nn.functional.scaled_dot_product_attention(query, few, few, enable_gqa=True).sum().backward()
+
+    assert (2 * 4 * 100 * 100 * 4 in recorded(step, steps=1).sizes) is scores_kept
+
+
 def test_attention_takes_the_kernel_of_the_card():
     shapes = {}
 

@@ -138,7 +138,8 @@ class CudaSemantics(TorchFunctionMode):
                 query, key, value, dropout_p, is_causal, return_debug_mask=False, scale=scale
             )[0]
         efficient = self.compute_capability >= (8, 0) or query.dtype is not torch.bfloat16
-        if fused and efficient and not enable_gqa:
+        # The flag alone does not rule the kernel out (transformers 5.0 always sets it): fewer heads do.
+        if fused and efficient and query.shape[-3] == key.shape[-3]:
             needs_backward = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
             return torch.ops.aten._scaled_dot_product_efficient_attention(
                 query, key, value, _bias(attn_mask, query), needs_backward, dropout_p, is_causal, scale=scale
