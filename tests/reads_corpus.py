@@ -213,6 +213,8 @@ REFUSED: dict[str, Refused] = {
     "text before the first header": Refused(b"my reads\n" + FASTA, "line 1 starts with"),
     "protein": Refused(b">p\nMKVLIPEFQLSTWYVMKVLIPEFQ\n" * 9, "protein"),
     "a binary file": Refused(bytes(range(256)), "binary"),
+    "a binary file that starts like FASTA": Refused(b">" + bytes(range(1, 256)), "binary"),
+    "a binary file that starts like FASTQ": Refused(b"@" + bytes(range(1, 256)), "binary"),
     "tar": Refused(gzip.compress(tar(FASTA)), "tar"),
     "zip": Refused(zipped(FASTA), "unzip"),
     "lz4": Refused(b"\x04\x22\x4d\x18" + bytes(40), "lz4"),

@@ -21,6 +21,9 @@ from metagene_train.reads.sources.zstd import starts_frame
 Kind = Literal["fasta", "fastq"]
 Compression = Literal["none", "gzip", "bgzf", "zstd", "xz", "bzip2"]
 
+CONTROL_SHARE = 0.05
+"""Share of control characters among the first bytes from which a file is no text."""
+_CONTROL_CHARACTERS = bytes(byte for byte in (*range(1, 32), 127) if bytes([byte]) not in b"\t\n\v\f\r")
 HEAD_BYTES = 1 << 16
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -182,15 +185,22 @@ def _kind(name: str, head: bytes) -> Kind:
     for pattern, what in _OTHER_CONTENTS:
         if re.match(pattern, text, re.IGNORECASE):
             raise DataError(f"{name}: not FASTA or FASTQ: {what}")
-    if text.startswith(b">"):
+    if text.startswith((b">", b"@")) and not _is_binary(text):
+        if text.startswith(b"@"):
+            return "fastq"
         _refuse_protein(name, text)
         return "fasta"
-    if text.startswith(b"@"):
-        return "fastq"
-    if b"\0" in text[:1024]:
+    if _is_binary(text) or b"\0" in text[:1024]:
         raise DataError(f"{name}: not FASTA or FASTQ: is a binary file")
     start = text[:40].split(b"\n")[0].decode("latin-1")
     raise DataError(f"{name}: not FASTA or FASTQ: line 1 starts with {start!r} instead of > or @")
+
+
+def _is_binary(text: bytes) -> bool:
+    """Control characters other than NUL (holes of a failed copy, which the scan places) are a tenth of
+    compressed or binary data; in text they are rare, even where ^A separates the names of a header."""
+    control = len(text) - len(text.translate(None, _CONTROL_CHARACTERS))
+    return control > CONTROL_SHARE * len(text)
 
 
 def _refuse_protein(name: str, text: bytes) -> None:
