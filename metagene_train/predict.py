@@ -64,7 +64,7 @@ class PredictionSummary:
             f"{self.classified:,} classified{share}{reasons}"
         ]
         if self.reads_cut:
-            lines.append(f"{self.reads_cut:,} reads were cut to the longest length of the model")
+            lines.append(f"reads cut to the longest length of the model: {self.reads_cut:,}")
         return "\n".join(lines)
 
 

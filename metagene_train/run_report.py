@@ -104,11 +104,11 @@ def headline_notes(evaluation: dict[str, Any]) -> list[str]:
             "reads that the run never saw (--fasta) do not."
         )
     if evaluation["reads_of_unknown_class"]:
-        notes.append(f"{evaluation['reads_of_unknown_class']:,} reads of unknown class were not judged.")
+        notes.append(f"Reads of unknown class, not judged: {evaluation['reads_of_unknown_class']:,}.")
     if evaluation["reads_rejected"]:
         notes.append(f"{evaluation['rejection_reasons']}.")
     if evaluation["reads_cut"]:
-        notes.append(f"{evaluation['reads_cut']:,} reads were cut to the longest length of the model.")
+        notes.append(f"Reads cut to the longest length of the model: {evaluation['reads_cut']:,}.")
     model = evaluation["model"]
     if model["auroc"] is None:
         notes.append(f"No AUROC: {model['auroc_note']}.")

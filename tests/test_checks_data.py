@@ -126,6 +126,7 @@ def test_headers(count, severity):
     (finding,) = data.header_matches(known)
     assert (finding.severity, finding.count) == (severity, count)
     assert "line 3" in finding.why
+    assert ("1 read (" in finding.title) == ("has a header" in finding.title) == (count == 1)
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_long_reads_are_cut_and_counted(run_dir, tmp_path):
     fasta = tmp_path / "long.fa"
     fasta.write_text(f">long\n{random_read(random.Random(0), 3000)}\n>short\nACGTACGT\n")
     summary = predict(run_dir, fasta, tmp_path / "out.tsv", device="cpu")
-    assert summary.reads_cut == 1 and "1 reads were cut" in summary.text
+    assert summary.reads_cut == 1 and "longest length of the model: 1" in summary.text
 
 
 def test_truncation_off_is_an_error(tmp_path):

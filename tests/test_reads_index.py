@@ -106,6 +106,7 @@ def test_rejected_records_are_left_out_and_counted(tmp_path: Path) -> None:
         "2 records rejected (header: does not start with lbl|; first at line 1: bad)"
         in index.rejection_summary
     )
+    assert "1 record rejected (empty: the read has no bases" in index.rejection_summary
 
 
 def test_reads_of_any_header_have_no_class(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ def plural(noun: str) -> str:
     return noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
 
 
+def verb(number: int, singular: str, plural: str) -> str:
+    """The form of a verb for so many things: "has" for 1, "have" for all other numbers."""
+    return singular if number == 1 else plural
+
+
 def percent(fraction: float) -> str:
     """A fraction with as many decimals as it needs not to read as 0 % or 100 %."""
     value = 100 * fraction

@@ -124,7 +124,8 @@ class ReadIndex:
     def rejection_summary(self) -> str:
         """Why records were rejected, in one line; empty if none was."""
         return "; ".join(
-            f"{item['count']:,} records rejected ({item['kind']}: {item['reason']}; first at line "
+            f"{item['count']:,} record{'' if item['count'] == 1 else 's'} rejected "
+            f"({item['kind']}: {item['reason']}; first at line "
             f"{item['examples'][0]['line']:,}: {item['examples'][0]['text']})"
             for item in self._meta["scan"]["rejected"]
         )

@@ -8,7 +8,7 @@ from functools import partial
 from metagene_doctor.checks.sizes import host_memory_bytes, reads_seen, worker_queue_bytes
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Finding, Remedy, Severity
-from metagene_doctor.report.quantities import GIB, count, duration, file_size, gib
+from metagene_doctor.report.quantities import GIB, count, duration, file_size, gib, verb
 
 host_finding = partial(Finding, scope="host")
 
@@ -154,7 +154,8 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
             id="H03",
             severity=Severity.ERROR,
             title=f"/dev/shm has {file_size(host.shared_memory_free_bytes)} free, "
-            f"{count(training.num_workers, 'worker')} need up to {file_size(needed)}",
+            f"{count(training.num_workers, 'worker')} "
+            f"{verb(training.num_workers, 'needs', 'need')} up to {file_size(needed)}",
             measured=host.shared_memory_free_bytes,
             threshold=needed,
             unit="bytes",

@@ -11,7 +11,7 @@ from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, file_size, percent
+from metagene_doctor.report.quantities import count, file_size, percent, verb
 
 data_finding = partial(Finding, scope="data")
 
@@ -77,8 +77,9 @@ def first_words_differ(facts: Facts) -> Iterator[Finding]:
         yield data_finding(
             id="F08",
             severity=Severity.WARN,
-            title=f"{reads.name}: {count(lost, 'read')} ({percent(lost / reads.records)}) lose their name to "
-            "another read when headers are cut at the first blank",
+            title=f"{reads.name}: {count(lost, 'read')} ({percent(lost / reads.records)}) "
+            f"{verb(lost, 'loses its name', 'lose their names')} to another read "
+            "when headers are cut at the first blank",
             count=lost,
             measured=lost / reads.records,
             threshold=0,

@@ -12,7 +12,15 @@ from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import at_most_percent, base_count, count, duration, file_size, percent
+from metagene_doctor.report.quantities import (
+    at_most_percent,
+    base_count,
+    count,
+    duration,
+    file_size,
+    percent,
+    verb,
+)
 
 data_finding = partial(Finding, scope="data")
 
@@ -59,8 +67,8 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         yield data_finding(
             id="F07",
             severity=Severity.ERROR if share >= 0.001 else Severity.WARN,
-            title=f"{reads.name}: {count(total, 'read')} ({percent(share)}) have a header that does "
-            f"not match",
+            title=f"{reads.name}: {count(total, 'read')} ({percent(share)}) "
+            f"{verb(total, 'has a header that does', 'have headers that do')} not match",
             count=total,
             measured=share,
             threshold=0.001,
@@ -105,7 +113,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 id="F13",
                 severity=Severity.WARN if short >= 0.01 * reads.records else Severity.INFO,
                 title=f"{reads.name}: {count(short, 'read')} ({percent(short / reads.records)}) "
-                f"shorter than {SHORT_READ} bases",
+                f"{verb(short, 'is', 'are')} shorter than {SHORT_READ} bases",
                 count=short,
                 measured=min(length for length in reads.lengths if length),
                 threshold=SHORT_READ,
@@ -130,7 +138,8 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 id="F13",
                 severity=Severity.WARN,
                 title=f"{reads.name}: {count(reads.readlen_mismatches, 'read')} ({percent(share)}) "
-                "are not as long as their header says",
+                f"{verb(reads.readlen_mismatches, 'is', 'are')} not as long as "
+                f"{verb(reads.readlen_mismatches, 'its header says', 'their headers say')}",
                 count=reads.readlen_mismatches,
                 measured=share,
                 threshold=0,
@@ -168,7 +177,7 @@ def duplicate_names(facts: Facts) -> Iterator[Finding]:
                 id="F14",
                 severity=Severity.WARN,
                 title=f"{reads.name}: {count(reads.duplicate_headers, 'read')} ({percent(share)}) "
-                f"repeat an earlier header",
+                f"{verb(reads.duplicate_headers, 'repeats', 'repeat')} an earlier header",
                 count=reads.duplicate_headers,
                 measured=share,
                 threshold=0,

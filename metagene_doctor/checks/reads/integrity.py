@@ -11,7 +11,7 @@ from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import Damage, ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count
+from metagene_doctor.report.quantities import count, verb
 
 integrity_finding = partial(Finding, scope="data")
 
@@ -118,7 +118,8 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
             yield integrity_finding(
                 id="F05",
                 severity=Severity.INFO,
-                title=f"{reads.name}: {count(reads.crlf_lines, 'line')} of {reads.lines:,} end with CRLF",
+                title=f"{reads.name}: {count(reads.crlf_lines, 'line')} of {reads.lines:,} "
+                f"{verb(reads.crlf_lines, 'ends', 'end')} with CRLF",
                 count=reads.crlf_lines,
                 measured=reads.crlf_lines,
                 why="Read correctly here; tools that keep the CR see one letter more per line.",

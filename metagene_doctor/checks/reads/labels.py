@@ -11,7 +11,7 @@ from metagene_doctor.checks.reads.unseen import not_judged, unseen
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, percent
+from metagene_doctor.report.quantities import count, percent, verb
 
 label_finding = partial(Finding, scope="labels")
 
@@ -71,7 +71,7 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
             id="L02",
             severity=Severity.ERROR if strict else Severity.WARN,
             title=f"{reads.name}: {count(len(unknown), 'class')} with {count(affected, 'read')} "
-            f"({percent(affected / reads.accepted)}) {'is' if len(unknown) == 1 else 'are'} not in "
+            f"({percent(affected / reads.accepted)}) {verb(len(unknown), 'is', 'are')} not in "
             f"the mapping: " + _listed(unknown),
             count=affected,
             measured=len(unknown),
@@ -111,7 +111,7 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
             id="L03",
             severity=Severity.WARN,
             title=f"{count(len(empty), 'class')} of the mapping "
-            f"{'has' if len(empty) == 1 else 'have'} no training "
+            f"{verb(len(empty), 'has', 'have')} no training "
             f"read: {_listed(empty)}",
             count=len(empty),
             measured=len(empty),
@@ -129,7 +129,7 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
         yield label_finding(
             id="L03",
             severity=Severity.INFO,
-            title=f"{count(len(few), 'class')} {'has' if len(few) == 1 else 'have'} fewer than {FEW_READS} "
+            title=f"{count(len(few), 'class')} {verb(len(few), 'has', 'have')} fewer than {FEW_READS} "
             f"training reads: {_listed(few)}",
             count=len(few),
             measured=min(counts[class_id] for class_id in few),
@@ -160,7 +160,7 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
                 id="L04",
                 severity=Severity.ERROR,
                 title=f"{reads.name}: {count(affected, 'read')} of {count(len(conflicts), 'class')} "
-                f"carry another tax id "
+                f"{verb(affected, 'carries', 'carry')} another tax id "
                 f"than the mapping: class {row.class_id} has {_listed(found)} in headers, "
                 f"{row.tax_id} in line {row.line}",
                 count=affected,

@@ -7,7 +7,7 @@ from functools import partial
 
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count
+from metagene_doctor.report.quantities import count, verb
 
 data_finding = partial(Finding, scope="data")
 
@@ -45,7 +45,7 @@ def readers_agree(facts: Facts) -> Iterator[Finding]:
                     Example(file=reads.path, line=found.line or None, record=found.record, text=found.what),
                 ),
                 why=f"{found.what[0].upper()}{found.what[1:]}. "
-                f"{count(second.records, 'record')} before it agree.",
+                f"{count(second.records, 'record')} before it {verb(second.records, 'agrees', 'agree')}.",
                 remedy=Remedy(
                     text="Look at that record: it is unusual enough for programs to disagree about it.",
                     commands=(f"sed -n {max(1, found.line)},{found.line + 4}p {reads.path}",)
@@ -58,7 +58,8 @@ def readers_agree(facts: Facts) -> Iterator[Finding]:
                 id="F19",
                 severity=Severity.SKIP,
                 title=TITLE,
-                why=f"pyfastx stops in {reads.name} after {count(second.records, 'record')}, which agree "
+                why=f"pyfastx stops in {reads.name} after {count(second.records, 'record')}, which "
+                f"{verb(second.records, 'agrees', 'agree')} "
                 f"({second.stopped})",
             )
         elif (second.records, second.bases) != (reads.records, reads.bases.total - reads.bases.whitespace):

@@ -11,7 +11,7 @@ from metagene_doctor.checks.split.leakage import one_file
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.split.drift import Drift
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, percent
+from metagene_doctor.report.quantities import count, percent, verb
 
 split_finding = partial(Finding, scope="split")
 
@@ -52,7 +52,7 @@ def groups_apart(facts: Facts) -> Iterator[Finding]:
         id="V05",
         severity=Severity.WARN if share >= GROUPS_WARN and telling else Severity.INFO,
         title=f"At least {groups.shared_groups:,} of {count(groups.val_groups, noun)} in validation names "
-        f"{'is' if groups.shared_groups == 1 else 'are'} in training too ({percent(share)} of the reads)",
+        f"{verb(groups.shared_groups, 'is', 'are')} in training too ({percent(share)} of the reads)",
         count=groups.shared_val_reads,
         measured=share,
         threshold=GROUPS_WARN,
@@ -136,7 +136,8 @@ def evaluation_share(facts: Facts) -> Iterator[Finding]:
     yield split_finding(
         id="V09",
         severity=Severity.WARN,
-        title=f"{count(number, 'evaluation')} of {count(val.expected_reads, 'validation read')} take about "
+        title=f"{count(number, 'evaluation')} of {count(val.expected_reads, 'validation read')} "
+        f"{verb(number, 'takes', 'take')} about "
         f"{percent(share)} of the run's time",
         measured=round(share, 3),
         threshold=EVALUATION_WARN,

@@ -11,7 +11,7 @@ from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.facts.split.leakage import Overlap
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, percent
+from metagene_doctor.report.quantities import count, percent, verb
 from metagene_train.reads.data_set import title_of
 
 split_finding = partial(Finding, scope="split")
@@ -99,7 +99,8 @@ def copies(facts: Facts) -> Iterator[Finding]:
     yield split_finding(
         id="V02",
         severity=severity,
-        title=f"{count(copied, 'validation read')} ({percent(share)}) are also training reads "
+        title=f"{count(copied, 'validation read')} ({percent(share)}) "
+        f"{verb(copied, 'is also a training read', 'are also training reads')} "
         f"({split.same_strand:,} as they are, {split.other_strand:,} as reverse complement)",
         count=copied,
         measured=share,
@@ -133,8 +134,8 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
         yield split_finding(
             id="V03",
             severity=Severity.ERROR if share >= PAIRS_ERROR else Severity.WARN,
-            title=f"{count(split.split_pairs, 'validation read')} ({percent(share)}) have their "
-            f"mate among the training reads",
+            title=f"{count(split.split_pairs, 'validation read')} ({percent(share)}) "
+            f"{verb(split.split_pairs, 'has its mate', 'have their mates')} among the training reads",
             count=split.split_pairs,
             measured=share,
             threshold=PAIRS_ERROR,
@@ -188,7 +189,7 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
             id="V04",
             severity=Severity.WARN if share >= OVERLAPS_WARN else Severity.INFO,
             title=f"{percent(share)} of {count(split.segment_val_reads, 'validation read')} "
-            "overlap a training read by 46 bases or more",
+            f"{verb(split.segment_val_reads, 'overlaps', 'overlap')} a training read by 46 bases or more",
             count=split.sharing_val_reads,
             measured=share,
             threshold=OVERLAPS_WARN,
@@ -242,7 +243,7 @@ def classes_trained(facts: Facts) -> Iterator[Finding]:
             id="V06",
             severity=Severity.ERROR,
             title=f"{count(len(missing), 'class')} of the validation reads ({count(affected, 'read')}, "
-            f"{percent(affected / val.accepted)}) have no training read: "
+            f"{percent(affected / val.accepted)}) {verb(len(missing), 'has', 'have')} no training read: "
             + ", ".join(map(str, sorted(missing)[:5]))
             + (", ..." if len(missing) > 5 else ""),
             count=affected,
