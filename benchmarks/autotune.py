@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace) -> None:
     import torch
     from transformers.models.llama import modeling_llama  # noqa: F401
 
-    import metagene_train.step  # noqa: F401
+    import metagene_train.training.step  # noqa: F401
     from metagene_doctor import rulebook
     from metagene_doctor.memory import Workload, device, profile_many, read_lengths, trace
     from metagene_doctor.tuning import autotune

@@ -38,7 +38,7 @@ def peak(
 
     ``change`` alters the model, ``optimizer`` the optimizer.
     """
-    from metagene_train.step import evaluation_step, training_step
+    from metagene_train.training.step import evaluation_step, training_step
 
     def build() -> tuple[Any, Any]:
         model, update = rehearsal.build(work, encoder_architecture(work.encoder_path))

@@ -213,12 +213,12 @@ def right_everywhere(folder: Path, reads: int) -> dict[str, int]:
 
 def first_batch(folder: Path, reads: int) -> dict[str, float]:
     """From an index that is there to the first batch of tensors; imports are not counted."""
-    from metagene_train.batching import BatchOrder
     from metagene_train.config import RunConfig
-    from metagene_train.dataset import ReadDataset
     from metagene_train.labels import LabelMap, read_mapping
-    from metagene_train.loading import training_loader
     from metagene_train.tokenizer import load_tokenizer
+    from metagene_train.training.batching import BatchOrder
+    from metagene_train.training.dataset import ReadDataset
+    from metagene_train.training.loading import training_loader
 
     config = RunConfig.model_validate(
         {
@@ -240,7 +240,7 @@ def first_batch(folder: Path, reads: int) -> dict[str, float]:
 
 def shuffled_order(folder: Path, reads: int) -> dict[str, float]:
     """The first and last thousand batches of an epoch of 558 million reads."""
-    from metagene_train.batching import BatchOrder
+    from metagene_train.training.batching import BatchOrder
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metagene_train.baseline import kmer_baseline, kmer_frequencies
+from metagene_train.evaluation.baseline import kmer_baseline, kmer_frequencies
 
 COMPLEMENT = bytes.maketrans(b"ACGT", b"TGCA")
 
@@ -50,7 +50,7 @@ def test_a_read_and_its_reverse_complement_are_the_same():
 def test_more_reads_than_one_block(monkeypatch):
     _, reads = composition_reads(50)
     whole = kmer_frequencies(reads)
-    monkeypatch.setattr("metagene_train.baseline.COUNTED_AT_ONCE", 7)
+    monkeypatch.setattr("metagene_train.evaluation.baseline.COUNTED_AT_ONCE", 7)
     assert (kmer_frequencies(reads) == whole).all()
 
 
@@ -91,7 +91,7 @@ def test_one_class_only():
 
 
 def test_solver_that_stops_early_is_reported(monkeypatch):
-    monkeypatch.setattr("metagene_train.baseline.MAX_ITERATIONS", 1)
+    monkeypatch.setattr("metagene_train.evaluation.baseline.MAX_ITERATIONS", 1)
     labels, reads = composition_reads(200)
     found = kmer_baseline(labels, reader(reads), labels, reader(reads), 2)
     assert not found.converged

@@ -11,14 +11,14 @@ import pytest
 import torch
 from train_fixtures import change, tiny_config
 
-from metagene_train.batching import BatchOrder, collate
-from metagene_train.dataset import ReadDataset
 from metagene_train.errors import DataError
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.read_order import BLOCK, BLOCKS_FROM, WINDOW, BlockOrder, Permutation, read_order
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.index import ReadIndex
 from metagene_train.tokenizer import load_tokenizer
+from metagene_train.training.batching import BatchOrder, collate
+from metagene_train.training.dataset import ReadDataset
 
 
 def flatten(batches) -> list[int]:

@@ -10,12 +10,12 @@ from eval_fixtures import tiny_run
 from sklearn.metrics import f1_score, log_loss
 
 from metagene_doctor.cli.main import main
-from metagene_train import evaluate as evaluate_module
 from metagene_train.errors import DataError, InputError
-from metagene_train.evaluate import evaluate
-from metagene_train.evaluation_files import FILES, evaluation_record, write_evaluation
-from metagene_train.predict import predict
-from metagene_train.run_report import headline_notes, headline_rows, report_html, write_report
+from metagene_train.evaluation import evaluate as evaluate_module
+from metagene_train.evaluation.evaluate import evaluate
+from metagene_train.evaluation.files import FILES, evaluation_record, write_evaluation
+from metagene_train.evaluation.run_report import headline_notes, headline_rows, report_html, write_report
+from metagene_train.prediction.predict import predict
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from train_fixtures import tiny_config
 
 from metagene_doctor import rulebook
 from metagene_doctor.memory.foretold import foretell, foretold_on
-from metagene_train.run_report import report_html
-from metagene_train.trainer import train
+from metagene_train.evaluation.run_report import report_html
+from metagene_train.training.trainer import train
 
 
 def test_a_run_keeps_what_was_foretold_and_its_report_shows_it(tmp_path):

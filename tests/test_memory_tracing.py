@@ -13,7 +13,7 @@ from metagene_doctor.memory.recording import Category, Phase
 from metagene_doctor.memory.tracing import record
 from metagene_train.errors import ConfigError
 from metagene_train.model import build_model
-from metagene_train.step import build_optimizer, evaluation_step, training_step
+from metagene_train.training.step import build_optimizer, evaluation_step, training_step
 
 READS, TOKENS, CLASSES = 8, 256, 7
 

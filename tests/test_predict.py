@@ -16,9 +16,9 @@ from eval_fixtures import tiny_run
 from train_fixtures import random_read
 
 from metagene_doctor.cli.main import main
-from metagene_train import predict as predict_module
 from metagene_train.errors import DataError, InputError
-from metagene_train.predict import predict, sample_name
+from metagene_train.prediction import predict as predict_module
+from metagene_train.prediction.predict import predict, sample_name
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_reverse_complement_averages_both_strands(tmp_path):
 def test_out_of_memory_halves_the_batch(run_dir, tmp_path, monkeypatch):
     import torch
 
-    from metagene_train import step
+    from metagene_train.training import step
 
     original, sizes = step.evaluation_step, []
 

@@ -20,15 +20,15 @@ from train_fixtures import change, tiny_config, write_reads
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.facts.facts import Facts
-from metagene_train.batching import BatchOrder
 from metagene_train.config import DatasetConfig
 from metagene_train.config_file import dump_config, load_config, set_keys
 from metagene_train.errors import ConfigError, DataError, InputError
-from metagene_train.evaluate import evaluate
-from metagene_train.evaluation_files import evaluation_record
+from metagene_train.evaluation.evaluate import evaluate
+from metagene_train.evaluation.files import evaluation_record
 from metagene_train.open_reads import open_reads
 from metagene_train.reads.data_set import distinct_files, spelled_out, title_of
-from metagene_train.trainer import train
+from metagene_train.training.batching import BatchOrder
+from metagene_train.training.trainer import train
 
 
 def write_parts(directory: Path) -> tuple[list[Path], Path]:
@@ -185,9 +185,9 @@ def test_training_on_files_is_training_on_one(tmp_path: Path) -> None:
 
 
 def test_every_read_is_seen_once_per_epoch(tmp_path: Path) -> None:
-    from metagene_train.dataset import ReadDataset
     from metagene_train.labels import LabelMap, read_mapping
     from metagene_train.tokenizer import load_tokenizer
+    from metagene_train.training.dataset import ReadDataset
 
     one, several, _ = in_parts(tmp_path)
     labels = LabelMap.from_mapping(read_mapping(one.dataset.mapping_tsv))

@@ -10,7 +10,7 @@ from train_fixtures import change, random_batch, tiny_architecture
 from metagene_train.config import RunConfig
 from metagene_train.errors import ConfigError
 from metagene_train.model import ReadClassifier, build_model
-from metagene_train.step import build_optimizer, evaluation_step, forward_loss, training_step
+from metagene_train.training.step import build_optimizer, evaluation_step, forward_loss, training_step
 
 
 @pytest.fixture

@@ -18,16 +18,16 @@ from train_fixtures import change, tiny_config, write_mapping, write_reads
 from transformers import set_seed
 
 from metagene_doctor.cli.main import main
-from metagene_train import training_loop
 from metagene_train.allocator import configure_allocator
-from metagene_train.batching import BatchOrder, collate
 from metagene_train.config import MemoryConfig, RunConfig
 from metagene_train.config_file import dump_config, load_config
 from metagene_train.errors import ConfigError, DataError, InputError, RunError
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.model import build_model, load_model
-from metagene_train.step import build_optimizer, evaluation_step, training_step
-from metagene_train.trainer import class_weights, train
+from metagene_train.training import training_loop
+from metagene_train.training.batching import BatchOrder, collate
+from metagene_train.training.step import build_optimizer, evaluation_step, training_step
+from metagene_train.training.trainer import class_weights, train
 
 
 def metrics(directory: Path, phase: str) -> list[dict]:
@@ -50,10 +50,10 @@ def assert_same_weights(first: Path, second: Path) -> None:
 
 
 def open_dataset(config: RunConfig, path: str):
-    from metagene_train.dataset import ReadDataset
     from metagene_train.reads.headers import HeaderPattern
     from metagene_train.reads.index import ReadIndex
     from metagene_train.tokenizer import load_tokenizer
+    from metagene_train.training.dataset import ReadDataset
 
     header = HeaderPattern(config.dataset.header_regex)
     index = ReadIndex.open_or_build(path, header=header, index_dir=config.dataset.index_dir)
@@ -272,7 +272,9 @@ def test_running_out_of_memory_names_the_keys_that_help(tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
     monkeypatch.setattr(training_loop, "forward_loss", fail)
-    monkeypatch.setattr("metagene_train.trainer._cuda_memory", lambda device: "A card: allocated 1 GiB")
+    monkeypatch.setattr(
+        "metagene_train.training.trainer._cuda_memory", lambda device: "A card: allocated 1 GiB"
+    )
     expected = (
         r"at step 1 \(micro-batch of 8 reads, \d+ tokens wide\), A card.*"
         r"batch_size=4 training\.grad_accum_steps=2 .*gradient_checkpointing=true"

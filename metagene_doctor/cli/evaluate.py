@@ -37,9 +37,9 @@ def command(
 
     Writes RUN_DIR/evaluation/ (numbers, tables, pictures) and RUN_DIR/report.html.
     """
-    from metagene_train.evaluate import evaluate
-    from metagene_train.evaluation_files import evaluation_record, write_evaluation
-    from metagene_train.run_report import write_report
+    from metagene_train.evaluation.evaluate import evaluate
+    from metagene_train.evaluation.files import evaluation_record, write_evaluation
+    from metagene_train.evaluation.run_report import write_report
 
     with progress_bar("evaluating", quiet=quiet) as progress:
         evaluation = evaluate(run_dir, fasta, device=device, batch_size=batch_size, progress=progress)
@@ -59,7 +59,7 @@ def _print_table(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from metagene_train.run_report import METRIC_NAMES, headline_notes, headline_rows, quality_line
+    from metagene_train.evaluation.run_report import METRIC_NAMES, headline_notes, headline_rows, quality_line
 
     table = Table(
         title=f"{record['fasta']}: {record['reads']:,} reads, {record['classes_with_reads']:,} classes"

@@ -68,7 +68,7 @@ def command(
 
     Several files are one sample, read in the order given.
     """
-    from metagene_train.predict import predict
+    from metagene_train.prediction.predict import predict
 
     with progress_bar("predicting", quiet=quiet) as progress:
         summary = predict(

@@ -35,7 +35,7 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     from metagene_doctor.memory.foretold import foretell
     from metagene_doctor.report.kept import kept
     from metagene_train.reads.data_set import distinct_files
-    from metagene_train.trainer import train
+    from metagene_train.training.trainer import train
 
     dataset = loaded.config.dataset
     named = [files for files in (dataset.train_fasta, dataset.val_fasta) if files]

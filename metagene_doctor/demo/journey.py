@@ -89,7 +89,7 @@ def run_journey(
 
 def scores(run_dir: Path) -> list[Score]:
     """The closing table, worst idea first, from ``evaluation/metrics.json`` of the run."""
-    from metagene_train.run_report import headline_rows
+    from metagene_train.evaluation.run_report import headline_rows
 
     record: dict[str, Any] = json.loads((run_dir / "evaluation" / "metrics.json").read_text())
     return [Score(who, values["macro_f1"], values["mcc"]) for who, values in headline_rows(record)]

@@ -79,7 +79,7 @@ def train_and_evaluate(config: RunConfig, job: Job, device: str) -> float:
     """Run the job's steps on ``device``; seconds of the last training step."""
     import torch
 
-    from metagene_train.step import build_optimizer, evaluation_step, training_step
+    from metagene_train.training.step import build_optimizer, evaluation_step, training_step
 
     def settled() -> float:
         if device == "cuda":

@@ -52,7 +52,7 @@ def run_config(workload: Workload) -> RunConfig:
 def build(workload: Workload, architecture: PretrainedConfig) -> tuple[Any, Any]:
     from metagene_doctor.memory.quantized import AdamW8bit, quantize
     from metagene_train.model import build_model
-    from metagene_train.step import build_optimizer
+    from metagene_train.training.step import build_optimizer
 
     config = run_config(workload)
     if workload.smooths_labels:
@@ -66,7 +66,7 @@ def build(workload: Workload, architecture: PretrainedConfig) -> tuple[Any, Any]
 
 
 def train(workload: Workload, model: Any, optimizer: Any) -> None:
-    from metagene_train.step import training_step
+    from metagene_train.training.step import training_step
 
     config = run_config(workload)
     micro_batches = [
@@ -76,7 +76,7 @@ def train(workload: Workload, model: Any, optimizer: Any) -> None:
 
 
 def evaluate(workload: Workload, model: Any, optimizer: Any) -> None:
-    from metagene_train.step import evaluation_step
+    from metagene_train.training.step import evaluation_step
 
     evaluation_step(model, batch(workload.evaluation_batch, workload.length))
 
@@ -101,4 +101,4 @@ def import_what_it_needs() -> None:
     import peft  # noqa: F401
     from transformers.models.llama import modeling_llama  # noqa: F401
 
-    import metagene_train.step  # noqa: F401
+    import metagene_train.training.step  # noqa: F401

@@ -116,7 +116,7 @@ def _architecture(encoder_path: str) -> str | None:
 def _code() -> str:
     """Digest of the packages' versions and of the source that builds, runs and records the model."""
     digest = hashlib.sha256(json.dumps([version(package) for package in PACKAGES]).encode())
-    for package in ("metagene_train", "metagene_doctor.memory"):
+    for package in ("metagene_train", "metagene_train.training", "metagene_doctor.memory"):
         for source in sorted(Path(str(files(package))).glob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()

@@ -80,8 +80,8 @@ class ReadScorer:
         """Probabilities float32 [N, K] of N tokenised reads, in their order."""
         import torch
 
-        from metagene_train.batching import collate
-        from metagene_train.step import evaluation_step
+        from metagene_train.training.batching import collate
+        from metagene_train.training.step import evaluation_step
 
         classifier, settings = self.classifier, self.classifier.config.tokenizer
         # Longest first: little padding, and a batch that does not fit shows at once.

@@ -27,8 +27,12 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 
 from metagene_train import run_directory
-from metagene_train.batching import BatchOrder
-from metagene_train.callbacks import (
+from metagene_train.config import RunConfig
+from metagene_train.errors import RunError
+from metagene_train.model import ReadClassifier, load_trained, save_trained
+from metagene_train.tokenizer import ReadTokenizer
+from metagene_train.training.batching import BatchOrder
+from metagene_train.training.callbacks import (
     Epochs,
     Flow,
     InterruptedTraining,
@@ -36,13 +40,9 @@ from metagene_train.callbacks import (
     TerminalProgress,
     Throughput,
 )
-from metagene_train.config import RunConfig
-from metagene_train.dataset import ReadDataset
-from metagene_train.errors import RunError
-from metagene_train.loading import evaluation_loader, training_loader
-from metagene_train.model import ReadClassifier, load_trained, save_trained
-from metagene_train.step import build_optimizer, evaluation_step, forward_loss
-from metagene_train.tokenizer import ReadTokenizer
+from metagene_train.training.dataset import ReadDataset
+from metagene_train.training.loading import evaluation_loader, training_loader
+from metagene_train.training.step import build_optimizer, evaluation_step, forward_loss
 
 NEVER = 2**31
 """Step interval of transformers' own evaluation and saving: `Flow` decides instead."""
@@ -52,7 +52,7 @@ GIB = 2**30
 
 
 class ReadTrainer(Trainer):
-    """One run. Loss, optimizer and evaluation are `metagene_train.step`'s.
+    """One run. Loss, optimizer and evaluation are `metagene_train.training.step`'s.
 
     The loss of an optimizer step is the mean over its reads, on all processes and whatever the size
     of the last micro-batch. Losses are read back from the device when they are logged only.
@@ -229,7 +229,7 @@ class ReadTrainer(Trainer):
     def evaluate(self, *unused: Any, metric_key_prefix: str = "eval", **ignored: Any) -> dict[str, float]:
         """Plain cross-entropy (no weights, no smoothing: comparable between runs) and headline metrics
         over the validation reads."""
-        from metagene_train.metrics import headline_metrics
+        from metagene_train.evaluation.metrics import headline_metrics
 
         self._require_finite_loss()
         began = time.perf_counter()

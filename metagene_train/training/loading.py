@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from metagene_train.batching import BatchOrder, collate
 from metagene_train.config import RunConfig
-from metagene_train.dataset import Example, ReadDataset
+from metagene_train.training.batching import BatchOrder, collate
+from metagene_train.training.dataset import Example, ReadDataset
 
 
 class EpochLoader(DataLoader):

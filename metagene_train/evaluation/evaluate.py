@@ -1,6 +1,6 @@
 """Judge a trained run on reads of known class, beside chance and a k-mer baseline.
 
-`evaluate` computes; `metagene_train.evaluation_files` writes what it found.
+`evaluate` computes; `metagene_train.evaluation.files` writes what it found.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metagene_train.baseline import Baseline, SequenceReader, kmer_baseline
 from metagene_train.errors import DataError, InputError, MetageneError
-from metagene_train.labels import LabelMap
-from metagene_train.metrics import (
+from metagene_train.evaluation.baseline import Baseline, SequenceReader, kmer_baseline
+from metagene_train.evaluation.metrics import (
     Coverage,
     Metrics,
     accuracy_gain,
@@ -25,11 +24,12 @@ from metagene_train.metrics import (
     coverage,
     prediction_metrics,
 )
+from metagene_train.labels import LabelMap
 from metagene_train.reads.data_set import distinct_files, title_of
 
 if TYPE_CHECKING:
     from metagene_train.config import DatasetConfig, RunConfig
-    from metagene_train.inference import ReadScorer
+    from metagene_train.prediction.inference import ReadScorer
     from metagene_train.reads.joined import Column
 
 BUFFER_READS = 4096
@@ -134,8 +134,8 @@ def evaluate(
     memory).
     """
     from metagene_train.config_file import load_config
-    from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
+    from metagene_train.prediction.inference import ReadScorer, resolve_device
     from metagene_train.run_directory import CONFIG, LABELS
     from metagene_train.run_files import model_directory
 

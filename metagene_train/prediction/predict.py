@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from metagene_train.abundance import UNCLASSIFIED, Abundance
 from metagene_train.errors import InputError
-from metagene_train.tables import check_table_path, open_table
+from metagene_train.prediction.abundance import UNCLASSIFIED, Abundance
+from metagene_train.prediction.tables import check_table_path, open_table
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from metagene_train.inference import ReadScorer
     from metagene_train.labels import LabelMap
+    from metagene_train.prediction.inference import ReadScorer
     from metagene_train.reads.opening import OpenReads
     from metagene_train.reads.records import Read
 
@@ -111,8 +111,8 @@ def predict(
     check_table_path(output)
     if output.exists() and any(file.exists() and output.samefile(file) for file in files):
         raise InputError(f"{output}: is the input")
-    from metagene_train.inference import ReadScorer, resolve_device
     from metagene_train.model import load_model
+    from metagene_train.prediction.inference import ReadScorer, resolve_device
     from metagene_train.run_files import model_directory
 
     with ExitStack() as stack:

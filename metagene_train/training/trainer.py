@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from metagene_train.callbacks import Interruption
-    from metagene_train.dataset import ReadDataset
     from metagene_train.tokenizer import ReadTokenizer
-    from metagene_train.training_loop import ReadTrainer
+    from metagene_train.training.callbacks import Interruption
+    from metagene_train.training.dataset import ReadDataset
+    from metagene_train.training.training_loop import ReadTrainer
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def train(
     configure_allocator(config.memory_optimization)
     import torch
 
-    from metagene_train.callbacks import Interruption
+    from metagene_train.training.callbacks import Interruption
 
     device = _device(config)
     labels = _labels(config)
@@ -215,11 +215,11 @@ def _check_reporting(config: RunConfig) -> None:
 def _data(
     config: RunConfig, labels: LabelMap, quiet: bool
 ) -> tuple[ReadTokenizer, ReadDataset, ReadDataset | None]:
-    from metagene_train.callbacks import byte_progress
-    from metagene_train.dataset import ReadDataset
     from metagene_train.open_reads import open_reads
     from metagene_train.reads.data_set import distinct_files, title_of
     from metagene_train.tokenizer import load_tokenizer
+    from metagene_train.training.callbacks import byte_progress
+    from metagene_train.training.dataset import ReadDataset
 
     tokenizer = load_tokenizer(config.tokenizer, config.model.encoder_path)
 
@@ -247,7 +247,7 @@ def _trainer(
     from transformers import set_seed
 
     from metagene_train.model import build_model
-    from metagene_train.training_loop import ReadTrainer
+    from metagene_train.training.training_loop import ReadTrainer
 
     set_seed(config.seed)
     model = build_model(config, len(labels), device=device)
@@ -283,7 +283,7 @@ def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor |
 
 def _run(trainer: ReadTrainer, checkpoint: Path | None) -> bool:
     """Take the steps; True when a signal ended them early (a checkpoint is then saved)."""
-    from metagene_train.callbacks import InterruptedTraining
+    from metagene_train.training.callbacks import InterruptedTraining
 
     if _is_main():
         last = run_directory.step_of(checkpoint) if checkpoint else -1
@@ -318,7 +318,7 @@ def _export(trainer: ReadTrainer, tokenizer: ReadTokenizer, labels: LabelMap) ->
 
 
 def _progress(trainer: ReadTrainer | None, checkpoint: Path | None) -> dict[str, Any]:
-    from metagene_train.training_loop import peak_memory
+    from metagene_train.training.training_loop import peak_memory
 
     if trainer is None:
         return {}

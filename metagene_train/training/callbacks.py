@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from metagene_train.batching import BatchOrder
 from metagene_train.config import TrainingConfig
+from metagene_train.training.batching import BatchOrder
 
 
 class InterruptedTraining(Exception):  # noqa: N818

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from metagene_train import __version__
-from metagene_train.baseline import Baseline
-from metagene_train.evaluate import Evaluation
-from metagene_train.metrics import confused_pairs
+from metagene_train.evaluation.baseline import Baseline
+from metagene_train.evaluation.evaluate import Evaluation
+from metagene_train.evaluation.metrics import confused_pairs
 from metagene_train.run_files import read_metric_lines
 
 FILES = (
@@ -30,7 +30,7 @@ FILES = (
 
 def write_evaluation(evaluation: Evaluation) -> Path:
     """Write RUN_DIR/evaluation/ (metrics.json, tables, pictures) and return that directory."""
-    from metagene_train import pictures
+    from metagene_train.evaluation import pictures
 
     directory = evaluation.run_dir / "evaluation"
     directory.mkdir(exist_ok=True)
