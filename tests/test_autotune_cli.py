@@ -154,6 +154,17 @@ def test_guides_row_that_does_not_fit_exits_1(tmp_path: Path, capsys: pytest.Cap
     assert "DOES NOT FIT" in output.read_text()
 
 
+def test_one_setting_that_would_do_is_named_before_layers_are_dropped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "r.yaml"
+    assert main(["autotune", "--gpu-mem", "40", "--policy", "guide", "-o", str(output)]) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "One change would make it fit: gradient_checkpointing on (" in shown
+    assert "encoder_layers" not in shown
+    assert "--policy evidence searches" in shown
+
+
 def test_the_card_of_this_machine_is_used_with_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_driver(monkeypatch)
     found = device.found(rulebook.load())

@@ -34,8 +34,13 @@ def render(result: Result, console: Console) -> None:
         _say(console, _disk(result.disk))
     else:
         _say(console, verdict(recommendation), "bold red")
-        if exploration.layers is not None:
+        fitting = [neighbour for neighbour in exploration.neighbours if neighbour.candidate.fits]
+        if fitting:
+            _say(console, _one_change(fitting))
+        elif exploration.layers is not None:
             _say(console, _fewer_layers(exploration.layers, request.architecture.layers))
+        if request.policy == "guide":
+            _say(console, "--policy evidence searches for the best that fits.")
     console.print()
     console.print(_neighbours(exploration.neighbours, best))
     for heat_map in exploration.heat_maps:
@@ -115,6 +120,15 @@ def _disk(disk: Mapping[str, int | None]) -> str:
     )
     listed = [f"{quantities.file_size(disk[key] or 0)} {name}" for key, name in parts if disk[key]]
     return f"Disk: {', '.join(listed)}"
+
+
+def _one_change(neighbours: list[Neighbour]) -> str:
+    """What alone would make a row fit that does not."""
+    listed = (
+        f"{_knob(neighbour.knob)} {_value(neighbour.value)} ({neighbour.candidate.needed_gib:.2f} GiB)"
+        for neighbour in neighbours
+    )
+    return f"One change would make it fit: {', or '.join(listed)}."
 
 
 def _fewer_layers(candidate: Candidate, layers: int) -> str:
