@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metagene_doctor.rulebook import Gpu
 
 PARALLEL_FROM = 24
-"""Workloads, a twentieth of a second each, from which a second process pays for its start."""
+"""Workloads, a sixtieth of a second each, from which a second process pays for its start."""
 MOST_PROCESSES = 4
 
 
