@@ -215,7 +215,7 @@ def test_records_without_a_usable_header_are_an_error_when_strict(tmp_path):
     config = tiny_config(tmp_path)
     path = tmp_path / "mixed.fa"
     path.write_text(">lbl|10|562|4|a/1\nACGT\n>nonsense\nACGT\n")
-    with pytest.raises(DataError, match="1 records rejected"):
+    with pytest.raises(DataError, match="1 record rejected"):
         open_dataset(config, str(path))
     assert len(open_dataset(change(config, dataset__strict_classes=False), str(path))) == 1
 

@@ -132,7 +132,7 @@ def test_reads_that_are_left_out_are_counted(tmp_path):
     assert (found.metrics.reads, found.reads_of_unknown_class, found.reads_rejected) == (15, 1, 1)
     write_evaluation(found)
     page = write_report(run_dir).read_text()
-    assert "1 reads of unknown class" in page and "1 records rejected" in page
+    assert "Reads of unknown class, not judged: 1" in page and "1 record rejected" in page
 
 
 def test_missing_training_reads_are_said(tmp_path):

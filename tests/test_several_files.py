@@ -216,7 +216,7 @@ def test_unusable_reads_are_told_by_file(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         train(several, quiet=True)
     told = str(error.value)
-    assert f"{parts[2]}: 1 records rejected" in told
+    assert f"{parts[2]}: 1 record rejected" in told
     assert f"{parts[2]}: classes that are not in the mapping: 99 (1 reads)" in told
     assert str(parts[0]) not in told
     lenient = change(several, dataset__strict_classes=False, training__output_dir=str(tmp_path / "lenient"))
