@@ -403,3 +403,46 @@ def test_files_of_one_class_each_are_a_sorted_set(lab: Path, capsys: pytest.Capt
     order = next(f for f in report["findings"] if f["id"] == "L07")
     assert "is sorted by class" in order["title"]
     assert not any(f["id"] == "L06" and f["severity"] == "error" for f in report["findings"])
+
+
+def test_the_same_reads_in_another_order_and_under_other_names(
+    lab: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = sequences(100)
+    write_doctor_reads(lab / "t1.fa", pool[:60], name="a")
+    write_doctor_reads(lab / "t2.fa", pool[60:], name="b")
+    write_doctor_reads(lab / "v1.fa", pool[::-1], name="c")
+    _, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa", "v1.fa"))
+    assert facts.split.same_reads
+    same = next(f for f in report["findings"] if f["id"] == "V01")
+    assert same["title"] == "t1.fa and t2.fa and v1.fa hold the same reads under other names"
+    # One read on the other strand, or one twice and another not at all, are other reads.
+    for changed in ([*pool[1:], opposite(pool[0])], [*pool[1:], pool[1]]):
+        write_doctor_reads(lab / "v1.fa", changed, name="c")
+        _, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa", "v1.fa"))
+        assert not facts.split.same_reads
+        assert not any(f["id"] == "V01" and f["severity"] == "error" for f in report["findings"])
+
+
+def test_samples_of_files_claim_nothing_of_class_shares(
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from metagene_doctor.facts.reads import collect
+
+    monkeypatch.setattr(collect, "READ_IN_FULL_BYTES", 1_000_000)
+    large = sequences(20_000, 60)
+    for number in (1, 2):
+        records = [
+            f">lbl|{read % 4}|{562 + read % 4}|60|l{number}_{read}\n{sequence}\n"
+            for read, sequence in enumerate(large[number::number])
+        ]
+        (lab / f"t{number}.fa").write_text("".join(records))
+    code, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa"), "--level", "quick")
+    assert code == 0
+    assert facts.train.partial and not facts.train.places
+    assert all(part.places for part in facts.train.parts if part.partial)
+    assert facts.train.expected_reads == sum(part.expected_reads for part in facts.train.parts)
+    plan = next(f for f in report["findings"] if f["id"] == "F18")
+    assert "t1.fa and t2.fa: at least" in plan["title"]
+    assert "not as many of each file as its share" in plan["why"]
+    assert [f["severity"] for f in report["findings"] if f["id"] in ("L06", "L07")] == ["skip", "skip"]

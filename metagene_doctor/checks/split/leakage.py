@@ -31,7 +31,7 @@ FEW_VALIDATION_READS = 20
 
 
 def separate_files(facts: Facts) -> Iterator[Finding]:
-    """Training and validation reads are two files, not two names of one."""
+    """Training and validation reads are not one file under two names, nor the same reads in another order."""
     assert facts.split and facts.train and facts.val
     if facts.split.same_file:
         yield split_finding(
@@ -47,7 +47,18 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             ),
         )
         return
-    for ours, theirs in _same_names(facts.train, facts.val):
+    same_names = _same_names(facts.train, facts.val)
+    if facts.split.same_reads and not same_names:
+        yield split_finding(
+            id="V01",
+            severity=Severity.ERROR,
+            title=f"{facts.train.name} and {facts.val.name} hold the same reads under other names",
+            count=facts.split.val_reads,
+            why="Sequence for sequence, in whatever order: validation would measure how well the training "
+            "reads are remembered.",
+            remedy=Remedy(text=HOLD_OUT, commands=fix(facts, facts.train, "split")),
+        )
+    for ours, theirs in same_names:
         yield split_finding(
             id="V01",
             severity=Severity.ERROR,

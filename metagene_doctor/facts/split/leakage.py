@@ -58,6 +58,9 @@ class SplitFacts(Frozen):
     """Those files, as the validation reads name them."""
     val_reads: int = 0
     train_reads: int = 0
+    same_reads: bool = False
+    """Both sides hold the same sequences, as often, as written, in whatever order and under whatever
+    names; told only where somebody watches, because only then every read is hashed."""
     same_strand: int = 0
     """Validation reads whose sequence is also a training read's."""
     other_strand: int = 0
@@ -155,7 +158,7 @@ def collect(
     shared = _Lookup(parts.segments, kinds=1)
     held = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
     sequences, names = _Lookup(held.sequences, kinds=2), _Lookup(held.names, kinds=3)
-    train_reads, step = 0, SEGMENT_STEP if segments else 0
+    train_reads, train_digest, step = 0, 0, SEGMENT_STEP if segments else 0
     # Who watches wants the hashes of all reads.
     sieve = None if watch else PrefixSieve(held.prefixes.reshape(-1))
     for batch in hashes_of(
@@ -167,6 +170,7 @@ def collect(
         names.see(batch.names, batch.mates, batch.records)
         train_reads += len(batch.records)
         if watch:
+            train_digest += _digest(batch)
             watch(batch)
     copy, turned = sequences.first(held.strands), sequences.first(1 - held.strands)
     mated = held.mates > 0
@@ -175,6 +179,9 @@ def collect(
     return SplitFacts(
         val_reads=len(held.records),
         train_reads=train_reads,
+        same_reads=bool(watch)
+        and train_reads == len(held.records) > 0
+        and (train_digest - _digest(held)) % (1 << 64) == 0,
         same_strand=int((copy > 0).sum()),
         other_strand=int(((turned > 0) & (copy == 0)).sum()),
         sequence_examples=_examples(held.records, np.where(copy > 0, copy, turned)),
@@ -218,6 +225,14 @@ def _val_segments(
         return _val_segments(val, header, file_format, one_in // 2)
     segments, owners, _ = zip(*parts, strict=True)
     return _ValSegments(np.concatenate(segments), np.concatenate(owners), looked_at)
+
+
+def _digest(reads: ReadHashes) -> int:
+    """A number that the same sequences, as written, have in any order: a sum of hashes modulo 2^64."""
+    import numpy as np
+
+    as_written = reads.sequences * (2 * reads.strands.astype(np.uint64) + np.uint64(1))
+    return int(as_written.sum(dtype=np.uint64))
 
 
 def _distinct(hashes: np.ndarray) -> int:
