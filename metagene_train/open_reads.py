@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metagene_train.config import DatasetConfig
+from metagene_train.reads import open_files
 from metagene_train.reads.data_set import distinct_files
 from metagene_train.reads.formats import sniff
 from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index import ReadIndex
+from metagene_train.reads.index import DESCRIPTORS, ReadIndex
 from metagene_train.reads.joined import AnyIndex, JoinedIndex, progress_of_all
 
 
@@ -25,6 +26,8 @@ def open_reads(
     (missing file, or not of the format or compression that ``settings`` name) and DataError (damage).
     """
     files = distinct_files(named)
+    if len(files) > 1:
+        open_files.allow(len(files), DESCRIPTORS)
     # What is missing is told before hours are spent on another file.
     for file in files:
         sniff(file, settings.file_format, settings.gzip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -149,6 +150,34 @@ def test_a_missing_member_is_told_before_another_is_indexed(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"gone\.fa"):
         opened(tmp_path, [*parts, tmp_path / "gone.fa"])
     assert not (tmp_path / "index").exists()
+
+
+HUNDREDS_OF_FILES = """
+import resource, sys
+from metagene_train.config import DatasetConfig
+from metagene_train.errors import InputError
+from metagene_train.open_reads import open_reads
+soft, hard = int(sys.argv[2]), int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+try:
+    index = open_reads(sys.argv[1] + "/*.fa", DatasetConfig(index_dir=sys.argv[1] + "/index"))
+except InputError as error:
+    sys.exit(f"refused: {error}")
+print(len(index), len(set(index.class_ids[range(len(index))].tolist())))
+"""
+
+
+def test_hundreds_of_files_are_open_at_once_where_the_system_allows(tmp_path: Path) -> None:
+    for number in range(150):
+        (tmp_path / f"{number}.fa").write_text(f">lbl|{number}||4|a/1\nACGT\n>lbl|{number}||4|b/1\nACGT\n")
+
+    def run(soft: int, hard: int) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", HUNDREDS_OF_FILES, str(tmp_path), str(soft), str(hard)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run(256, 2048).stdout == "300 150\n"
+    refused = run(256, 600).stderr
+    assert refused.startswith("refused: 150 reads files need 1,412 open files, the limit is 600")
 
 
 # --- training and evaluation

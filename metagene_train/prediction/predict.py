@@ -104,10 +104,12 @@ def predict(
     Raises InputError (no such run, file or output directory), DataError (damaged file; no output is
     left behind) and RunError (out of memory or disk).
     """
+    from metagene_train.reads import open_files
     from metagene_train.reads.data_set import distinct_files
     from metagene_train.reads.opening import opened
 
     files, output = distinct_files(fasta), Path(output)
+    open_files.allow(len(files), 1)
     check_table_path(output)
     if output.exists() and any(file.exists() and output.samefile(file) for file in files):
         raise InputError(f"{output}: is the input")

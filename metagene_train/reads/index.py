@@ -22,6 +22,10 @@ from metagene_train.reads.scan import scan
 _LINE_FEED = ord("\n")
 
 
+DESCRIPTORS = len(COLUMNS) + 2
+"""What an index holds open: its arrays, each of which Python's mmap keeps a descriptor of, and the reads."""
+
+
 class ReadIndex:
     """The accepted reads of a file, by position 0..N-1 in file order.
 
