@@ -48,6 +48,7 @@ def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
     shown = capsys.readouterr()
     assert "300 reads" in shown.out
     assert "3 classes" in shown.out
+    assert "no checkpointing, fp32;" in shown.out
     assert "Memory over length and micro-batch" in shown.out
     assert "not measured" in shown.out
     assert f"metagene train --config {output}" in shown.err

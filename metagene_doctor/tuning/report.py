@@ -13,6 +13,7 @@ from metagene_doctor.tuning.autotune import Result
 from metagene_doctor.tuning.exploration import GuideRow, HeatMap, Neighbour
 from metagene_doctor.tuning.recommended import duration_of
 from metagene_doctor.tuning.search import Candidate, Recommendation
+from metagene_train.config import RunConfig
 
 SHOWN = 6
 """Candidates in the table."""
@@ -98,13 +99,18 @@ def summary(candidate: Candidate) -> str:
         f"{config.tokenizer.max_length} tokens",
         adapters,
         "checkpointing" if model.gradient_checkpointing else "no checkpointing",
-        config.training.precision,
+        _precision(config),
     ]
     if model.quantization != "none":
         parts.append(f"{model.quantization} weights")
     if config.optimizer.name != "adamw":
         parts.append(config.optimizer.name)
     return ", ".join(parts)
+
+
+def _precision(config: RunConfig) -> str:
+    """In words of its own, where the key's value ``32`` would be one more bare number."""
+    return "fp32" if config.training.precision == "32" else config.training.precision
 
 
 def names(targets: list[str] | str) -> str:
@@ -149,8 +155,7 @@ def _candidates(recommendation: Recommendation) -> Table:
     misfits = [candidate for candidate in recommendation.candidates[SHOWN:] if not candidate.fits]
     for number, candidate in enumerate((*shown, *misfits[:1])):
         config, speed = candidate.config, candidate.speed
-        precision = config.training.precision
-        weights = config.model.quantization if config.model.quantization != "none" else precision
+        weights = config.model.quantization if config.model.quantization != "none" else _precision(config)
         chosen = number == 0 and recommendation.fits
         table.add_row(
             f"{config.training.batch_size} x {config.training.grad_accum_steps}",
