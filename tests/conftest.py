@@ -1,11 +1,17 @@
-"""What every test needs: no network, no colours, and a cache of its own."""
+"""What every test needs: no network, no colours, a cache of its own, and in CI repeatable examples."""
 
 import os
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# On a developer's machine every run tries other examples; a build that fails has to fail again.
+settings.register_profile("repeatable", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

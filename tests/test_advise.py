@@ -668,7 +668,7 @@ def test_reads_left_out_are_never_silent(tmp_path: Path, capsys) -> None:
     )
     _, report = found(capsys, "--run", run)
     assert titles(report, "warn") == [
-        "50 reads were left out",
+        "Reads left out: 50",
         "The run saw other reads than doctor examined",
     ]
     assert "200 fewer" in report["findings"][1]["why"]

@@ -117,7 +117,7 @@ def test_unknown_classes(tmp_path):
     run_dir = tiny_run(tmp_path)
     fasta = tmp_path / "other.fa"
     fasta.write_text(val_fasta(run_dir).read_text() + ">lbl|99||4|x/1\nACGT\n")
-    with pytest.raises(DataError, match="1 reads have a class that the model does not know"):
+    with pytest.raises(DataError, match="reads of a class that the model does not know: 1"):
         evaluate(run_dir, fasta, device="cpu")
     fasta.write_text(">lbl|99||4|x/1\nACGT\n")
     with pytest.raises(DataError, match="none of its 1 reads"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from reads_fixtures import bgzf, fasta, fastq, random_reads
 from reads_reference import fasta_records, fastq_records
@@ -117,6 +117,7 @@ def test_random_bytes(magic: bytes, content: bytes) -> None:
 
 @few
 @given(st.sampled_from([fasta(READS), fastq(READS)]), edits, st.sampled_from([*PACKERS]))
+@example(fastq(READS), [(0.4375, 7, b""), (0.25, 0, b"\0")], "none")
 def test_random_edits_before_compression(
     content: bytes, changes: list[tuple[float, int, bytes]], packer: str
 ) -> None:

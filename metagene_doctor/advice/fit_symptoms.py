@@ -155,7 +155,7 @@ def drift(evidence: Evidence) -> list[Symptom]:
         share = excluded / (used + excluded)
         found.append(
             Symptom(
-                "A11", "drift", f"{excluded:,} reads were left out", Severity.WARN, round(share, 4),
+                "A11", "drift", f"Reads left out: {excluded:,}", Severity.WARN, round(share, 4),
                 EXCLUDED, "fraction of reads",
                 f"{share:.1%} of the reads belong to classes that the mapping does not have "
                 "(dataset.strict_classes: false); doctor's L02 lists the classes",

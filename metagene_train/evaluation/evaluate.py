@@ -204,7 +204,7 @@ def _check_classes(reads: LabelledReads, strict: bool) -> None:
             f"{reads.title}: none of its {reads.unknown:,} reads has a class that the model knows"
         )
     if reads.unknown:
-        problems.append(f"{reads.title}: {reads.unknown:,} reads have a class that the model does not know")
+        problems.append(f"{reads.title}: reads of a class that the model does not know: {reads.unknown:,}")
     if reads.rejected:
         problems.append(f"{reads.title}: {reads.rejection_reasons}")
     if problems and strict:

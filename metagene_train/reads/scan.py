@@ -246,7 +246,8 @@ class _Tally:
         if not spotless:
             damaged += [("nul", record, "the record holds NUL bytes") for record in batch.damaged_by_nul()]
             damaged += [("mixed", record, MIXED) for record in batch.mixed_with_fastq()]
-        for kind, record, message in damaged:
+        # By record, whatever a batch holds: the order is the same however the file is cut.
+        for kind, record, message in sorted(damaged, key=lambda one: one[1]):
             offset = int(batch.offsets()[record]) if self._plain else None
             self.problems.add(Problem(kind, message, batch.line(record), batch.first_record + record, offset))
 
