@@ -321,6 +321,40 @@ def test_each_neighbour_turns_one_knob() -> None:
         assert neighbour.delta_gib == pytest.approx(neighbour.candidate.needed_gib - found.best.needed_gib)
 
 
+def test_a_length_that_no_read_has_costs_nothing_and_tells_what_full_batches_would() -> None:
+    """36 and 40 tokens: 80 would cut as little as 40 does, and no batch is longer for it."""
+    found = search.recommend(request(), made_up)
+    assert found.config.tokenizer.max_length == 40
+    lengths = {n.value: n for n in exploration.neighbours(found, made_up) if n.knob == "tokenizer.max_length"}
+    assert lengths[20].remark == "cuts 100.0% of the reads"
+    longer = lengths[80]
+    assert (longer.delta_gib, longer.speed_ratio, longer.candidate.fits) == (0.0, 1.0, True)
+    assert longer.candidate.config.tokenizer.max_length == 80
+    full = search.with_values(longer.candidate.config, {"training.eval_batch_size": None})
+    (candidate,) = search.judge(found.request, [full], made_up)
+    price = f"{candidate.needed_gib - found.best.needed_gib:+.2f}" + ("" if candidate.fits else " x")
+    assert longer.remark == f"no read is that long; {price} if a batch were"
+
+    # One read in 2,000 has 70 tokens and is cut: another length takes what 70 tokens take, not 80.
+    rare = search.recommend(request(reads=statistics(*[40] * 1999, 70)), made_up)
+    (longer,) = (n for n in exploration.neighbours(rare, made_up) if n.value == 80)
+    same = {"tokenizer.max_length": 70, "training.eval_batch_size": None}
+    (priced,) = search.judge(rare.request, [search.with_values(rare.config, same)], made_up)
+    assert (
+        longer.delta_gib == pytest.approx(priced.needed_gib - rare.best.needed_gib) and longer.delta_gib > 0
+    )
+
+    # Where every batch is padded to max_length, every batch is full.
+    padded = replace(
+        found,
+        best=replace(
+            found.best, config=search.with_values(found.config, {"tokenizer.padding": "max_length"})
+        ),
+    )
+    (longer,) = (n for n in exploration.neighbours(padded, made_up) if n.value == 80)
+    assert longer.delta_gib > 0 and not longer.remark
+
+
 def test_heat_map_has_the_recommendation_in_it() -> None:
     found = search.recommend(request(), made_up)
     over_batch, over_rank = exploration.heat_maps(found, made_up)

@@ -5,6 +5,7 @@ import json
 from train_fixtures import tiny_config
 
 from metagene_doctor import rulebook
+from metagene_doctor.memory import device, foretold
 from metagene_doctor.memory.foretold import foretell, foretold_on
 from metagene_train.evaluation.run_report import report_html
 from metagene_train.training.trainer import train
@@ -35,3 +36,19 @@ def test_speed_is_foretold_of_a_run_on_the_cpu_and_stands_beside_what_was_measur
     report = report_html(tmp_path / "run")
     assert f"<td>reads per second</td><td>{speed['expected']:.2f}</td>" in report
     assert "reserved by PyTorch" not in report
+
+
+def test_of_several_processes_each_is_foretold_its_buckets_and_all_their_speed(tmp_path, monkeypatch):
+    config = tiny_config(tmp_path).model_copy(update={"device": "auto"})
+    card = device.choose(rulebook.load(), gpu="rtx4090")
+    monkeypatch.setattr(foretold, "found", lambda book: card)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    alone = foretell(config)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    together = foretell(config)
+    assert (alone["devices"], together["devices"]) == (1, 2)
+    assert together["effective_batch"] == 2 * alone["effective_batch"]
+    assert together["memory"]["live_gib"] > alone["memory"]["live_gib"]
+    assert "NCCL buffers" in {term["name"] for term in together["memory"]["terms"]}
+    faster = together["time"]["reads_per_s"]["expected"] / alone["time"]["reads_per_s"]["expected"]
+    assert 1.5 < faster < 2

@@ -106,6 +106,45 @@ def test_time_grows_with_work_and_shrinks_with_the_card():
     assert twice.time and twice.time.teraflops_per_step == pytest.approx(2 * slow.time.teraflops_per_step)
 
 
+def test_several_cards_each_hold_buckets_and_share_the_epoch(capsys):
+    asked = ["estimate", "--gpu", "rtx4090", "training.grad_accum_steps=2", *SMALL]
+    alone, together = answers = [
+        json.loads((main([*asked, "--gpus", gpus, "--json"]), capsys.readouterr().out)[1])
+        for gpus in ("1", "4")
+    ]
+    assert [answer["devices"] for answer in answers] == [1, 4]
+    assert [answer["effective_batch"] for answer in answers] == [4, 16]
+    adapters = together["memory"]["breakdown"]["adapters"]
+    assert together["memory"]["live_gib"] - alone["memory"]["live_gib"] == pytest.approx(adapters, rel=0.02)
+    assert sum(together["memory"]["breakdown"].values()) == pytest.approx(together["memory"]["live_gib"])
+    nccl = {term["name"]: term["gib"] for term in together["memory"]["terms"]}["NCCL buffers"]
+    outside = [answer["memory"]["device_gib"] - answer["memory"]["reserved_gib"] for answer in answers]
+    assert outside[1] - outside[0] == pytest.approx(nccl)
+    speeds = [answer["time"]["reads_per_s"]["expected"] for answer in answers]
+    assert speeds[1] / speeds[0] == pytest.approx(4 * 0.92)
+    assert together["time"]["seconds_per_step"]["expected"] * speeds[1] == pytest.approx(16)
+
+    assert main([*asked, "--gpus", "4"]) == 0
+    out = capsys.readouterr().out
+    for expected in ("each of 4", "16 in an optimizer step", "NCCL buffers", "on each device"):
+        assert expected in out
+    assert main([*asked, "--gpus", "2", "--measure"]) == 2
+    assert "leave --gpus out" in capsys.readouterr().err
+
+
+def test_autotune_and_estimate_give_several_cards_the_same_answer(tmp_path, capsys):
+    output = tmp_path / "recommended.yaml"
+    asked = ["--gpu", "rtx4090", "--gpus", "2", "--json"]
+    assert main(["autotune", *asked, "-o", str(output)]) == 0
+    recommended = json.loads(capsys.readouterr().out)["recommended"]
+    assert main(["estimate", "--config", str(output), *asked]) == 0
+    estimated = json.loads(capsys.readouterr().out)
+    assert estimated["memory"]["device_gib"] == pytest.approx(recommended["memory"]["device_gib"])
+    speed = estimated["time"]
+    padding = recommended["reads_per_s"]["padded_tokens"] / speed["padded_tokens"]
+    assert padding <= speed["reads_per_s"]["expected"] / recommended["reads_per_s"]["expected"] <= 1
+
+
 def test_checkpoints_hold_adapters_head_and_state_only():
     answer = estimate(config(model__lora__r=8), num_labels=50)
     trained = 8 * 32 * 4 * (4096 + 4096) * 4 + 50 * 4097 * 4

@@ -24,7 +24,7 @@ from metagene_train.config_file import dump_config, load_config
 from metagene_train.errors import ConfigError, DataError, InputError, RunError
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.model import build_model, load_model
-from metagene_train.training import training_loop
+from metagene_train.training import callbacks, training_loop
 from metagene_train.training.batching import BatchOrder, collate
 from metagene_train.training.step import build_optimizer, evaluation_step, training_step
 from metagene_train.training.trainer import class_weights, train
@@ -375,6 +375,17 @@ def test_worker_processes_change_nothing(tmp_path):
     assert [line["loss"] for line in metrics(tmp_path / "two", "train")] == [
         line["loss"] for line in metrics(tmp_path / "run", "train")
     ]
+
+
+def test_each_of_two_processes_logs_the_speed_of_both(monkeypatch):
+    batch = {"labels": torch.zeros(6), "attention_mask": torch.ones(6, 10)}
+    batch["attention_mask"][:, 5:] = 0
+    clock = iter([0.0, 2.0, 2.0])
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: next(clock))
+    counted = callbacks.Throughput(processes=2)
+    counted.count(batch)
+    taken = counted.take()
+    assert (taken["reads_per_s"], taken["tokens_per_s"], taken["padding_fraction"]) == (6.0, 30.0, 0.5)
 
 
 @pytest.mark.slow

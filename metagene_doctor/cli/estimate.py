@@ -17,6 +17,7 @@ import click
     type=click.Path(path_type=Path),
     help="Training reads: their lengths decide (repeatable).",
 )
+@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Cards of this kind.")
 @click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
@@ -26,6 +27,7 @@ def command(
     gpu: str | None,
     gpu_mem: float | None,
     fasta: tuple[Path, ...],
+    gpus: int,
     measure: bool,
     as_json: bool,
     quiet: bool,
@@ -33,16 +35,19 @@ def command(
 ) -> int:
     """Peak memory, time and disk of one config, from shapes alone: no GPU, no weights, no network.
 
-    KEY=VALUE overrides the config (training.batch_size=16). Exit code 1 when the run does not fit
-    the card.
+    KEY=VALUE overrides the config (training.batch_size=16). With --gpus N, N cards train together and
+    each runs the micro-batches of the config: memory of each, time of all. Exit code 1 when the run
+    does not fit the card.
     """
     if gpu is not None and gpu_mem is not None:
         raise click.UsageError("give --gpu or --gpu-mem, not both")
+    if measure and gpus > 1:
+        raise click.UsageError("--measure runs one process on one GPU: leave --gpus out")
     from metagene_doctor.cli.progress import progress_bar
     from metagene_doctor.memory import request, text
 
     with progress_bar("Reading", quiet=quiet or as_json) as progress:
-        prepared = request.prepare(request.Question(config, overrides, gpu, gpu_mem, fasta), progress)
+        prepared = request.prepare(request.Question(config, overrides, gpu, gpu_mem, fasta, gpus), progress)
     for warning in prepared.warnings:
         click.echo(f"warning: {warning}", err=True)
     answer = prepared.estimate()

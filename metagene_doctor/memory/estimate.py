@@ -20,9 +20,14 @@ __all__ = ["Estimate", "Workload", "estimate", "trace"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a configuration needs. ``gpu`` is the card's title; ``time`` is None without a card."""
+    """What a configuration needs. ``gpu`` is the card's title; ``time`` is None without a card.
+
+    With several ``devices``, ``memory`` is that of each and ``time`` that of all together."""
 
     gpu: str | None
+    devices: int
+    effective_batch: int
+    """Reads of one optimizer step, on all devices."""
     memory: MemoryProfile
     time: TimeEstimate | None
     disk: DiskEstimate
@@ -47,6 +52,8 @@ class Estimate:
             }
         return {
             "gpu": self.gpu,
+            "devices": self.devices,
+            "effective_batch": self.effective_batch,
             "fits": self.fits,
             "memory": memory,
             "time": time,
@@ -67,13 +74,15 @@ def estimate(
     token_length: int | None = None,
     padded_tokens: float | None = None,
     reads: int | None = None,
+    devices: int = 1,
 ) -> Estimate:
-    """Memory, time and disk of one configuration on one card.
+    """Memory, time and disk of one configuration on one card, or on several by data parallelism.
 
     ``token_length`` is the longest batch in tokens (None: ``tokenizer.max_length``) and decides
     memory; ``padded_tokens`` is the mean length of a padded batch (None: the longest) and decides
-    time with ``reads``, the number of training reads. Raises InputError (unknown card or encoder) and
-    ConfigError (target modules that do not exist, more layers than the encoder has).
+    time with ``reads``, the number of training reads. Of several ``devices`` each runs the
+    configuration's micro-batches, as under `torchrun`. Raises InputError (unknown card or encoder)
+    and ConfigError (target modules that do not exist, more layers than the encoder has).
     """
     card = resolve(gpu)
     workload = Workload.from_config(config, num_labels=num_labels, length=token_length)
@@ -87,10 +96,13 @@ def estimate(
             reads=reads,
             epochs=config.training.max_epochs,
             max_steps=config.training.max_steps,
+            devices=devices,
         )
     return Estimate(
         gpu=None if card is None else card.title,
-        memory=trace(workload, gpu=card),
+        devices=devices,
+        effective_batch=config.training.effective_batch * devices,
+        memory=trace(workload, gpu=card, devices=devices),
         time=time,
         disk=disk(config, workload, gpu=card, reads=reads),
         num_labels=num_labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from metagene_doctor import rulebook
@@ -14,19 +15,22 @@ def foretell(config: RunConfig) -> dict[str, Any] | None:
 
     None without a mapping (the run itself says that it needs one). Lengths are ``tokenizer.max_length``:
     an upper bound of memory, and a lower one of speed, when reads are shorter. A processor's record has
-    no memory: what is modelled is the allocator of a GPU.
+    no memory: what is modelled is the allocator of a GPU. Memory is that of one process, speed that of
+    all that a launcher (torchrun) has started.
     """
     if config.dataset.mapping_tsv is None:
         return None
     card = None if config.device == "cpu" else found(rulebook.load())
     if card is not None:
-        return foretold_on(config, card.rates)
+        return foretold_on(config, card.rates, int(os.environ.get("WORLD_SIZE", "1")))
+    # Processes on one processor share it, so its speed is that of all of them.
     record = foretold_on(config, host().rates)
-    return {key: value for key, value in record.items() if key not in ("memory", "fits")}
+    unknown = ("memory", "fits", "devices", "effective_batch")
+    return {key: value for key, value in record.items() if key not in unknown}
 
 
-def foretold_on(config: RunConfig, card: rulebook.Gpu) -> dict[str, Any]:
-    """The same on a named card. Raises what reading the mapping and the dry run raise."""
+def foretold_on(config: RunConfig, card: rulebook.Gpu, devices: int = 1) -> dict[str, Any]:
+    """The same on so many of a named card. Raises what reading the mapping and the dry run raise."""
     from metagene_doctor.memory.estimate import estimate
     from metagene_train.labels import read_mapping
 
@@ -37,6 +41,6 @@ def foretold_on(config: RunConfig, card: rulebook.Gpu) -> dict[str, Any]:
         label_column=settings.label_column,
         tax_column=settings.tax_column,
     )
-    record = estimate(config, card, num_labels=len(mapping.rows)).to_dict()
+    record = estimate(config, card, num_labels=len(mapping.rows), devices=devices).to_dict()
     del record["memory"]["timeline"]
     return record

@@ -30,6 +30,7 @@ class Question:
     gpu: str | None = None
     gpu_mem: float | None = None
     fasta: tuple[Path, ...] = ()
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Prepared:
     token_length: int
     padded_tokens: float | None
     reads: int | None
+    devices: int
     origins: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -53,6 +55,7 @@ class Prepared:
             token_length=self.token_length,
             padded_tokens=self.padded_tokens,
             reads=self.reads,
+            devices=self.devices,
         )
 
 
@@ -96,6 +99,7 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
         token_length=length,
         padded_tokens=padded,
         reads=None if statistics is None else statistics.reads,
+        devices=question.devices,
         origins=tuple(origins),
         warnings=loaded.warnings,
     )

@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from metagene_doctor.memory.estimate import Estimate
 from metagene_doctor.memory.measure import Measurement
 from metagene_doctor.memory.profiling import MemoryProfile
-from metagene_doctor.memory.throughput import Range, TimeEstimate
+from metagene_doctor.memory.throughput import DATA_PARALLEL_SHARE, Range, TimeEstimate
 from metagene_doctor.report.quantities import duration, file_size
 
 
 def text(answer: Estimate, origins: Iterable[str]) -> str:
     """The whole answer: verdict first, then memory, time, disk, and what it rests on."""
     sections = [
-        [verdict(answer)],
+        [verdict(answer), *_devices(answer)],
         list(_memory(answer.memory)),
-        list(_time(answer.time, answer.reads)) if answer.time else [],
+        list(_time(answer.time, answer)) if answer.time else [],
         list(_disk(answer)),
         ["Based on", *(f"  {origin}" for origin in origins if origin)],
     ]
@@ -30,7 +30,17 @@ def verdict(answer: Estimate) -> str:
     if memory.usable_gib is None:
         return f"Needs {needs}"
     word = "FITS" if answer.fits else "DOES NOT FIT"
-    return f"{word}  {answer.gpu}: {needs}, {memory.usable_gib:.2f} GiB usable"
+    card = answer.gpu if answer.devices == 1 else f"{answer.gpu}, each of {answer.devices}"
+    return f"{word}  {card}: {needs}, {memory.usable_gib:.2f} GiB usable"
+
+
+def _devices(answer: Estimate) -> Iterator[str]:
+    if answer.devices > 1:
+        yield (
+            f"{answer.devices} devices by data parallelism: each runs the micro-batches of the config on its "
+            f"own reads ({answer.effective_batch:,} in an optimizer step of all), and holds gradient buckets "
+            "(in live) and NCCL's buffers (in device)"
+        )
 
 
 def measured(run: Measurement, answer: Estimate) -> str:
@@ -77,15 +87,19 @@ def _memory(memory: MemoryProfile) -> Iterator[str]:
     )
 
 
-def _time(time: TimeEstimate, reads: int | None) -> Iterator[str]:
-    yield f"Time, {time.basis}"
+def _time(time: TimeEstimate, answer: Estimate) -> Iterator[str]:
+    reads, several = answer.reads, answer.devices > 1
+    yield f"Time, {time.basis}" + (
+        f"; {answer.devices} devices at {DATA_PARALLEL_SHARE:.0%} of their sum" if several else ""
+    )
     at = f"at {time.padded_tokens:.1f} tokens each"
     if reads is None:
         at += ", as if every read were as long (--fasta takes their own lengths)"
     yield f"  reads per second   {_range(time.reads_per_s, '{:,.1f}')}   {at}"
     yield f"  tokens per second  {_range(time.tokens_per_s, '{:,.0f}')}"
     yield (
-        f"  optimizer step     {_span(time.seconds_per_step, 1)}, {time.teraflops_per_step:.3g} TFLOP, "
+        f"  optimizer step     {_span(time.seconds_per_step, 1)}, {time.teraflops_per_step:.3g} TFLOP"
+        f"{' on each device' if several else ''}, "
         f"held back by {time.limit}"
     )
     if time.hours_per_epoch is not None:

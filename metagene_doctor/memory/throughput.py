@@ -46,6 +46,8 @@ FASTEST = Assumptions(efficiency=0.8, bandwidth=0.93, launch_s=6e-6)
 SLOWEST = Assumptions(efficiency=0.4, bandwidth=0.7, launch_s=23e-6)
 """The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
 micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
+DATA_PARALLEL_SHARE = 0.92
+"""Share of the throughput of N devices that data parallelism keeps (gradients of adapters only)."""
 PACKED_BYTES = {"int8": 1.0, "nf4": 0.516}
 """Of a quantised weight; nf4 is 4 bits and, with double quantisation, 0.127 bits of scale per weight
 (arXiv:2305.14314)."""
@@ -54,10 +56,11 @@ UNPACKED_BYTES = 2.0
 
 @dataclass(frozen=True)
 class TimeEstimate:
-    """Speed of training on one card, evaluation and data loading not included.
+    """Speed of training on all devices together, evaluation and data loading not included.
 
     ``padded_tokens`` is the mean tokens per read that a batch holds, padding included.
-    ``teraflops_per_step`` (10^12 operations) is one optimizer step over all its micro-batches.
+    ``teraflops_per_step`` (10^12 operations) is what each device does in one optimizer step, over all
+    its micro-batches.
     """
 
     reads_per_s: Range
@@ -92,10 +95,12 @@ def throughput(
     reads: int | None = None,
     epochs: float = 1,
     max_steps: int | None = None,
+    devices: int = 1,
 ) -> TimeEstimate:
     """Time of ``workload`` on ``card`` with ``accumulation`` micro-batches per optimizer step.
 
     ``padded_tokens`` is the mean length of a padded batch; None takes the longest (``length``).
+    ``devices`` such cards each run the workload on reads of their own, and exchange gradients.
     """
     if workload.precision == "32":
         card = card.model_copy(update={"bf16_tflops": card.fp32_tflops})
@@ -123,8 +128,9 @@ def throughput(
                 if work.arithmetic > work.traffic
                 else "memory traffic"
             )
-    step = Range(steps[EXPECTED], steps[FASTEST], steps[SLOWEST])
-    per_step = batch * accumulation
+    share = DATA_PARALLEL_SHARE if devices > 1 else 1.0
+    step = _scaled(Range(steps[EXPECTED], steps[FASTEST], steps[SLOWEST]), 1 / share)
+    per_step = batch * accumulation * devices
     speed = Range(*(per_step / seconds for seconds in (step.expected, step.high, step.low)))
     epoch = None if reads is None else _scaled(step, reads / per_step / 3600)
     if max_steps is not None:

@@ -4,7 +4,7 @@ guide's row for the same card."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from metagene_doctor.tuning.plan import make
@@ -27,7 +27,7 @@ class Neighbour:
     delta_gib: float
     speed_ratio: float
     remark: str = ""
-    """What neither memory nor speed shows, such as reads that would be cut."""
+    """What neither memory nor speed shows: reads that would be cut, what longer reads would take."""
 
 
 @dataclass(frozen=True)
@@ -96,27 +96,50 @@ def neighbours(recommendation: Recommendation, predict: Predict) -> tuple[Neighb
     # Without evaluation's own batch, which is sized for the recommendation and would hide what is saved.
     plain = {"training.eval_batch_size": None}
     found = judge(request, [with_values(best.config, values | plain) for *_, values in turns], predict)
-    return tuple(
-        Neighbour(
-            knob=knob,
-            was=was,
-            value=value,
-            candidate=candidate,
-            delta_gib=candidate.needed_gib - best.needed_gib,
-            speed_ratio=candidate.speed.reads_per_s / best.speed.reads_per_s,
-            remark=_remark(recommendation, knob, value),
+    priced = []
+    for (knob, was, value, _), candidate in zip(turns, found, strict=True):
+        remark = _remark(recommendation, knob, value)
+        if knob == "tokenizer.max_length" and request.reads.cut(value) == 0:
+            candidate, remark = _of_own_lengths(recommendation, candidate, predict)
+        priced.append(
+            Neighbour(
+                knob=knob,
+                was=was,
+                value=value,
+                candidate=candidate,
+                delta_gib=candidate.needed_gib - best.needed_gib,
+                speed_ratio=candidate.speed.reads_per_s / best.speed.reads_per_s,
+                remark=remark,
+            )
         )
-        for (knob, was, value, _), candidate in zip(turns, found, strict=True)
-    )
+    return tuple(priced)
+
+
+def _of_own_lengths(
+    recommendation: Recommendation, full: Candidate, predict: Predict
+) -> tuple[Candidate, str]:
+    """A ``max_length`` that cuts no read, with the memory of the reads' own longest batch, and what
+    batches of that length (``full``) would take.
+
+    With padding to ``max_length`` every batch is full.
+    """
+    request, best = recommendation.request, recommendation.best
+    if best.config.tokenizer.padding == "max_length":
+        return full, ""
+    longest = request.reads.longest
+    own = best
+    if longest > best.config.tokenizer.max_length:
+        same = {"tokenizer.max_length": longest, "training.eval_batch_size": None}
+        (own,) = judge(request, [with_values(best.config, same)], predict)
+    assumed = "" if request.reads.reads else " (assumed)"
+    price = f"{full.needed_gib - best.needed_gib:+.2f}" + ("" if full.fits else " x")
+    return replace(own, config=full.config), f"no read is that long{assumed}; {price} if a batch were"
 
 
 def _remark(recommendation: Recommendation, knob: str, value: Any) -> str:
-    request, config = recommendation.request, recommendation.config
-    if knob == "tokenizer.max_length":
-        cut = request.reads.cut(value)
-        if cut:
-            return f"cuts {cut:.1%} of the reads" + ("" if request.reads.reads else " (assumed lengths)")
-        return "" if value < config.tokenizer.max_length else "no read is that long"
+    reads = recommendation.request.reads
+    if knob == "tokenizer.max_length" and reads.cut(value):
+        return f"cuts {reads.cut(value):.1%} of the reads" + ("" if reads.reads else " (assumed lengths)")
     if knob == "model.quantization" and value != "none":
         return "needs the extra quant; quality can suffer"
     if knob == "optimizer.name" and value == "adamw_8bit":

@@ -1,7 +1,7 @@
 """How fast a training step should be: the traced step against a device's rates.
 
 An estimate, labelled as one wherever it is shown. `metagene_doctor.memory.throughput` does the sums;
-this module adds data parallelism and the sizes of an encoder.
+this module adds the sizes of an encoder.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-
-DATA_PARALLEL_SHARE = 0.92
-"""Share of the throughput of N devices that data parallelism keeps (gradients of adapters only)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,6 @@ def estimate(
         device.rates,
         accumulation=config.training.grad_accum_steps,
         padded_tokens=padded_tokens,
+        devices=devices,
     )
-    share = devices * (DATA_PARALLEL_SHARE if devices > 1 else 1.0)
-    expected, slow, fast = (share * rate for rate in time.reads_per_s)
-    return Speed(expected, slow, fast, padded_tokens, time.limit)
+    return Speed(*time.reads_per_s, padded_tokens, time.limit)

@@ -52,10 +52,12 @@ class Interruption:
 class Throughput:
     """Reads, tokens and padding of the steps since the last `take`, per second of training.
 
+    Each of several ``processes`` counts its own equal share, and its rates are given for all of them.
     Evaluation and checkpoints are not training: their seconds are given to `pause`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
         self._start()
 
     def _start(self) -> None:
@@ -78,8 +80,8 @@ class Throughput:
     def take(self) -> dict[str, float]:
         seconds = max(time.perf_counter() - self._began - self._paused, 1e-9)
         values = {
-            "reads_per_s": self._reads / seconds,
-            "tokens_per_s": self._tokens / seconds,
+            "reads_per_s": self._processes * self._reads / seconds,
+            "tokens_per_s": self._processes * self._tokens / seconds,
             "padding_fraction": 1 - self._tokens / max(self._cells, 1),
             "data_wait_fraction": min(self._waited / seconds, 1.0),
         }

@@ -78,7 +78,6 @@ class ReadTrainer(Trainer):
     ):
         self.config = config
         self.directory = Path(config.training.output_dir)
-        self.throughput = Throughput()
         self.last_batch_shape: tuple[int, int] | None = None
         self._tokenizer = tokenizer
         self._interruption = interruption
@@ -90,6 +89,7 @@ class ReadTrainer(Trainer):
         )
         # forward_loss divides by the reads of the whole accumulation; transformers must not divide again.
         self.model_accepts_loss_kwargs = True
+        self.throughput = Throughput(self.args.world_size)
         # Several visible GPUs without a launcher would become nn.DataParallel.
         self.args._n_gpu = min(self.args.n_gpu, 1)
         self._first_bad_step = torch.zeros((), dtype=torch.int64, device=self.args.device)
