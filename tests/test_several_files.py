@@ -412,8 +412,6 @@ def test_a_file_on_both_sides_and_the_next_command(lab: Path, capsys: pytest.Cap
     assert f"--fasta {lab / 't1.fa'} --fasta {lab / 't2.fa'} --val {lab / 'v1.fa'}" in (
         " ".join(capsys.readouterr().out.split())
     )
-    assert main(["doctor", *map(str, named(lab, "t1.fa", "t2.fa")), "--fix", "uppercase"]) == 2
-    assert "--fix takes one file" in capsys.readouterr().err
 
 
 def test_files_of_one_class_each_are_a_sorted_set(lab: Path, capsys: pytest.CaptureFixture[str]) -> None:

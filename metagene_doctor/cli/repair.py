@@ -53,7 +53,7 @@ def repair_options(command: Command) -> Command:
             metavar="[REPAIR]",
             help="Show what a repair would change, and with -o make new files (repeatable): line-ends, "
             "uppercase, u-to-t, iupac-to-n, headers, drop-damaged, deduplicate, split, shuffle; without "
-            "a name the safe ones that are needed.",
+            "a name the safe ones that are needed. Several files are repaired together.",
         ),
         click.option("-o", "--output", "output_dir", metavar="DIR", help="Where --fix writes."),
         click.option("--salvage", is_flag=True, default=None, help="Keep the readable part of a cut file."),
@@ -115,34 +115,22 @@ def run_repair(
     return 1 if outcome.wrong else 0
 
 
-def _one_file(named: ReadsFiles) -> list[Path]:
-    """The file of one side; what is read from several could not be told apart in what is written."""
+def _plan(options: dict[str, Any], dataset: DatasetConfig) -> Any:
+    from metagene_doctor.repair.plan import GENOME_REGEX, Plan, Role, in_order, look_at, make_jobs
     from metagene_train.reads.data_set import distinct_files
 
-    files = distinct_files(named)
-    if len(files) > 1:
-        raise click.UsageError(
-            f"--fix takes one file of training and one of validation reads, not {len(files)}; "
-            "repair them one after the other"
-        )
-    return files
-
-
-def _plan(options: dict[str, Any], dataset: DatasetConfig) -> Any:
-    from metagene_doctor.repair.plan import GENOME_REGEX, Plan, in_order, look_at, make_jobs
-
-    named = [files for files in (dataset.train_fasta, dataset.val_fasta) if files is not None]
-    if not named:
+    named: dict[Role, ReadsFiles | None] = {"train": dataset.train_fasta, "val": dataset.val_fasta}
+    paths = {role: distinct_files(files) for role, files in named.items() if files is not None}
+    if not paths:
         raise click.UsageError("--fix needs reads: --fasta FILE")
-    paths = [file for files in named for file in _one_file(files)]
     repairs = set(options["fix"])
     if options["salvage"]:
         repairs.add("drop-damaged")
     ordered = in_order(tuple(repairs))
-    inputs = tuple(look_at(path, dataset.file_format) for path in paths)
+    sides = {role: [look_at(path, dataset.file_format) for path in files] for role, files in paths.items()}
     return Plan(
         repairs=ordered,
-        jobs=make_jobs(inputs, split="split" in ordered, gzip=options["gzip"]),
+        jobs=make_jobs(sides, repairs=ordered, gzip=options["gzip"]),
         header_regex=dataset.header_regex,
         classes=_classes(dataset),
         salvage=bool(options["salvage"]),

@@ -19,6 +19,9 @@ class Amount:
         self.records += records
         self.bases += bases
 
+    def __add__(self, other: Amount) -> Amount:
+        return Amount(self.records + other.records, self.bases + other.bases)
+
 
 @dataclass
 class Balance:
@@ -38,6 +41,16 @@ class Balance:
         self.set_aside.add(int(np.count_nonzero(~kept)), int(lengths[~kept].sum()))
         self.copies.add(int(np.count_nonzero(kept & ~written)), int(lengths[kept & ~written].sum()))
         self.blanks += int(draft.removed[written].sum())
+
+    def __add__(self, other: Balance) -> Balance:
+        """Of both files together."""
+        return Balance(
+            self.read + other.read,
+            self.written + other.written,
+            self.set_aside + other.set_aside,
+            self.copies + other.copies,
+            self.blanks + other.blanks,
+        )
 
     @property
     def holds(self) -> bool:

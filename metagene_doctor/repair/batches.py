@@ -79,7 +79,7 @@ def repaired_batches(job: Job, plan: Plan, progress: Progress | None = None) -> 
 def refuse_changed(each: Input) -> None:
     """Raises DataError if a file is no longer the one that the plan was made for."""
     if not each.fingerprint.still_holds(each.path):
-        raise DataError(f"{each.path}: was changed while it was being read")
+        raise DataError(f"{each.path}: was changed or removed while it was being read")
 
 
 def _first_broken(draft: Draft) -> str | None:

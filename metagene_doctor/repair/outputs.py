@@ -55,7 +55,9 @@ class Output:
         self._file.flush()
 
     def close(self) -> None:
-        """Finish the file and see it onto the disk."""
+        """Finish the file and see it onto the disk; does nothing the second time."""
+        if self._file.closed:
+            return
         if self._gzip is not None:
             self._gzip.close()
         self._file.flush()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.formats import Kind, ReadFormat, sniff
+from metagene_train.reads.data_set import title_of
+from metagene_train.reads.formats import ReadFormat, sniff
 from metagene_train.reads.index_files import Fingerprint
 
 ORDER = (
@@ -34,9 +38,14 @@ SplitBy = Literal["fragment", "genome"]
 GENOME_REGEX = r"(?P<genome>[A-Z]{1,6}_?\d{5,}(?:\.\d+)?)|^(?P<rest>.+)[-_.:|]\d+$"
 """A name's accession (NC_000913.3, CP012345.1, GCF_000005845.2), else all but its running number."""
 
-_PLAN_VERSION = 1
+Role = Literal["train", "val"]
+
+_PLAN_VERSION = 2
 _COMPRESSED_SUFFIXES = (".gz", ".bgz", ".bgzf", ".zst", ".xz", ".bz2")
-_RESERVED = ("manifest.json", "quarantine.fa", "quarantine.fq", "quarantine.tsv")
+_RESERVED = ("manifest.json", "quarantine.fa", "quarantine.fq", "quarantine.tsv", ".metagene-repair")
+_PARTIAL = ".partial"
+_LONGEST_NAME = 200
+"""Bytes; file systems allow 255, and the suffixes of packed and of unfinished files are added."""
 
 
 @dataclass(frozen=True)
@@ -50,14 +59,24 @@ class Input:
 
 @dataclass(frozen=True)
 class Job:
-    """Files that are read one after the other as one, and the names of the files made from them."""
+    """Files whose reads are decided on together, and the names of the files made from them.
+
+    ``apart``: one new file for each input, in their order. Else the reads of all inputs go into one new
+    file, or are split into two.
+    """
 
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
+    apart: bool = False
 
     @property
-    def kind(self) -> Kind:
-        return self.inputs[0].form.kind
+    def title(self) -> str:
+        """What to call the inputs in a sentence."""
+        return title_of([each.path for each in self.inputs])
+
+    def outputs_of(self, number: int) -> tuple[str, ...]:
+        """The files that reads of an input (from 0) can go to."""
+        return self.outputs[number : number + 1] if self.apart else self.outputs
 
 
 @dataclass(frozen=True)
@@ -117,33 +136,101 @@ def look_at(path: Path, file_format: str = "auto") -> Input:
         raise InputError(str(error)) from None
 
 
-def make_jobs(inputs: tuple[Input, ...], *, split: bool, gzip: bool | None) -> tuple[Job, ...]:
-    """One job for each file, or one for all when they are to be split anew.
+def make_jobs(
+    sides: Mapping[Role, Sequence[Input]], *, repairs: tuple[str, ...], gzip: bool | None
+) -> tuple[Job, ...]:
+    """One job for each side, or one for both when they are to be split anew.
 
-    ``gzip=None`` compresses what was compressed. Raises InputError for a file given twice and for
-    files of two kinds that would have to become one.
+    A file gives a new file under its own name, but reads that are split or shuffled together are
+    written together. ``gzip=None`` compresses what was compressed, or what of one new file was.
+    Raises InputError for a file given twice and for files of two kinds that would have to become one.
     """
-    for number, each in enumerate(inputs):
-        if any(each.path.samefile(other.path) for other in inputs[:number]):
+    _refuse_repetitions([each for inputs in sides.values() for each in inputs])
+    if "split" in repairs:
+        both = tuple(each for inputs in sides.values() for each in inputs)
+        return (Job(both, tuple(_joint_name(role, both, gzip, "split") for role in ("train", "val"))),)
+    together: dict[Role, str] = {
+        role: _joint_name(role, inputs, gzip, "shuffle")
+        for role, inputs in sides.items()
+        if "shuffle" in repairs and len(inputs) > 1
+    }
+    alone = [(role, each.path) for role, inputs in sides.items() if role not in together for each in inputs]
+    own = dict(zip(alone, told_apart(alone, together.values()), strict=True))
+    return tuple(
+        Job(tuple(inputs), (together[role],))
+        if role in together
+        else Job(
+            tuple(inputs),
+            tuple(_packed(own[role, each.path], [each], gzip) for each in inputs),
+            apart=True,
+        )
+        for role, inputs in sides.items()
+    )
+
+
+def _refuse_repetitions(inputs: Iterable[Input]) -> None:
+    seen: set[tuple[int, int]] = set()
+    for each in inputs:
+        state = each.path.stat()
+        if (state.st_dev, state.st_ino) in seen:
             raise InputError(f"{each.path}: given twice; give it once, with --fasta")
-    if split:
-        if len({each.form.kind for each in inputs}) > 1:
-            raise InputError("cannot split FASTA and FASTQ together; split them one by one")
-        suffix = "fa" if inputs[0].form.kind == "fasta" else "fq"
-        names = (f"train.{suffix}", f"val.{suffix}")
-        return (Job(inputs, tuple(_named(name, inputs[0], gzip) for name in names)),)
-    plain = [_without_compression(each.path.name) for each in inputs]
-    if len(set(plain)) < len(plain):
-        plain = [f"{role}-{name}" for role, name in zip(("train", "val"), plain, strict=True)]
-    return tuple(Job((each,), (_named(name, each, gzip),)) for name, each in zip(plain, inputs, strict=True))
+        seen.add((state.st_dev, state.st_ino))
 
 
-def _without_compression(name: str) -> str:
-    for suffix in _COMPRESSED_SUFFIXES:
+def _joint_name(role: Role, inputs: Sequence[Input], gzip: bool | None, repair: str) -> str:
+    kinds = {each.form.kind: each.path for each in inputs}
+    if len(kinds) > 1:
+        raise InputError(
+            f"cannot {repair} FASTA and FASTQ together ({kinds['fasta']} and {kinds['fastq']}); "
+            f"{repair} the files of one kind at a time"
+        )
+    return _packed(f"{role}.fa" if "fasta" in kinds else f"{role}.fq", inputs, gzip)
+
+
+def _packed(name: str, inputs: Sequence[Input], gzip: bool | None) -> str:
+    packed = any(each.form.compression != "none" for each in inputs) if gzip is None else gzip
+    return f"{name}.gz" if packed else name
+
+
+def told_apart(files: Sequence[tuple[Role, Path]], taken: Iterable[str]) -> list[str]:
+    """Names of new files, without the suffix of a compression: the files' own, and where some share
+    one, with what tells them apart before it: the side, the directory, or else a number."""
+    plain = [_own_name(path) for _, path in files]
+    shared = Counter(map(_key, plain))
+    used = {_key(name) for name in taken}
+    names = []
+    for number, ((role, path), name) in enumerate(zip(files, plain, strict=True), start=1):
+        if shared[_key(name)] > 1:
+            alike = [file for file, other in zip(files, plain, strict=True) if _key(other) == _key(name)]
+            if len({other for other, _ in alike}) == len(alike):
+                name = f"{role}-{name}"
+            elif len({_key(_directory(other)) for _, other in alike}) == len(alike):
+                name = f"{_directory(path)}-{name}"
+            else:
+                name = f"{number}-{name}"
+        while _key(name) in used:
+            name = f"{number}-{name}"
+        used.add(_key(name))
+        names.append(name)
+    return names
+
+
+def _key(name: str) -> str:
+    """Equal for names that some file system takes for one, or that are of one file packed and not."""
+    return name.removesuffix(".gz").casefold()
+
+
+def _directory(path: Path) -> str:
+    return path.parent.resolve().name
+
+
+def _own_name(path: Path) -> str:
+    """A file's name without the suffix of its compression, and not one that the repair itself uses."""
+    name = path.name
+    for suffix in (_PARTIAL, *_COMPRESSED_SUFFIXES):
         name = name.removesuffix(suffix)
-    return f"repaired-{name}" if name in _RESERVED else name
-
-
-def _named(name: str, like: Input, gzip: bool | None) -> str:
-    compressed = like.form.compression != "none" if gzip is None else gzip
-    return f"{name}.gz" if compressed else name
+    raw = os.fsencode(name or "reads")
+    if len(raw) > _LONGEST_NAME:
+        end = os.fsencode(Path(name).suffix)[-10:]
+        name = os.fsdecode(raw[: _LONGEST_NAME - len(end)] + end)
+    return f"repaired-{name}" if name.casefold() in _RESERVED else name or "reads"

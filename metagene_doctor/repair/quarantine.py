@@ -29,13 +29,13 @@ class Quarantine:
         for record, reason in draft.reasons.items():
             header = shorten(decode_header(batch.header(record)))
             row = (
-                str(each.path),
+                _on_one_line(str(each.path)),
                 str(batch.first_record + record),
                 str(batch.line(record)),
                 reason,
                 " ".join(header.replace("\0", " ").split()),
             )
-            self._rows().take(("\t".join(row) + "\n").encode())
+            self._rows().take(("\t".join(row) + "\n").encode(errors="surrogateescape"))
             self._file(draft.kind).take(draft.raw(record))
 
     def close(self) -> list[Output]:
@@ -56,3 +56,10 @@ class Quarantine:
             suffix = "fa" if kind == "fasta" else "fq"
             self._records[kind] = Output(self._directory, f"quarantine.{suffix}")
         return self._records[kind]
+
+
+def _on_one_line(path: str) -> str:
+    """A file name with escapes for what would end a cell or a line of the table."""
+    for letter, escape in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        path = path.replace(letter, escape)
+    return path

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from metagene_doctor.repair.balance import Balance
 from metagene_doctor.repair.plan import ORDER, Job
 from metagene_doctor.repair.run import Outcome
+from metagene_doctor.repair.space import to_write
 from metagene_doctor.repair.survey import Found
+from metagene_doctor.repair.write import Written
 from metagene_doctor.report.quantities import base_count, count, file_size, percent
+
+MOST_LINES = 20
+"""Files listed one by one."""
 
 
 def describe(outcome: Outcome) -> Iterator[str]:
     """Lines for the terminal: each job with its counts, then the files and the verdict."""
     for number, (job, found) in enumerate(zip(outcome.plan.jobs, outcome.found, strict=True)):
-        yield from _job(outcome, job, found, number)
+        yield from _job(outcome, job, found, outcome.made[number] if outcome.made else None)
+    if len(outcome.plan.jobs) > 1:
+        yield f"In all: {_sum(outcome.total, sum(map(_copies, outcome.found)))}"
     directory = outcome.directory
     if directory is None:
+        yield f"It would take up to {file_size(to_write(outcome.plan, outcome.found))} of disk."
         return
     for problem in outcome.wrong:
         yield f"✗ {problem}"
     if outcome.wrong:
-        yield f"NOT REPAIRED: the new files failed the re-check and keep the suffix .partial in {directory}"
-        return
-    for one in (one for made in outcome.made for one in made):
         yield (
-            f"{directory / one.name}: {count(one.records, 'read')}, {base_count(one.bases)}, "
-            f"{file_size(one.bytes)}"
+            f"NOT REPAIRED: the new files failed the re-check and keep the suffix .partial in {directory}; "
+            "remove it to start afresh"
         )
+        return
+    yield from _listed(
+        f"{directory / one.name}: {count(one.records, 'read')}, {base_count(one.bases)}, "
+        f"{file_size(one.bytes)}"
+        for one in outcome.files
+    )
     if outcome.set_aside:
         yield f"! {count(outcome.set_aside, 'record')} set aside: {_quarantine(outcome, directory)}"
     yield f"REPAIRED and read again: every record and base is accounted for ({directory / 'manifest.json'})"
@@ -37,25 +49,49 @@ def _quarantine(outcome: Outcome, directory: Path) -> str:
     return ", ".join(str(directory / name) for name in outcome.quarantine)
 
 
-def _job(outcome: Outcome, job: Job, found: Found, number: int) -> Iterator[str]:
+def _job(outcome: Outcome, job: Job, found: Found, made: list[Written] | None) -> Iterator[str]:
+    lines = []
     for each in job.inputs:
         amount = found.balances[str(each.path)].read
-        yield f"{each.path} ({each.form}): {count(amount.records, 'record')}, {base_count(amount.bases)}"
+        lines.append(
+            f"{each.path} ({each.form}): {count(amount.records, 'record')}, {base_count(amount.bases)}"
+        )
+    yield from _listed(lines)
     for repair in ORDER:
         if repair in outcome.plan:
             yield f"  {repair:<13} {_counts(found, repair)}"
-    balances = list(found.balances.values())
-    read = sum(balance.read.records for balance in balances)
-    aside = sum(balance.set_aside.records for balance in balances)
-    # Until files are written, what is left out as a copy still counts as kept.
-    copies = found.tally["deduplicate"]["copies left out"] if "deduplicate" in found.tally else 0
-    kept = read - aside - copies
-    parts = [f"{kept:,} kept"]
+    total = sum(found.balances.values(), Balance())
+    yield f"  = {_sum(total, _copies(found))} → {_named(job.outputs)}"
+    if made is not None and job.apart:
+        gone = [each.path for each, one in zip(job.inputs, made, strict=True) if not one.records]
+        yield from _listed(f"! nothing of {path} is left: no file was made of it" for path in gone)
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more files"
+
+
+def _listed(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, or the first ones of very many; the manifest and --json have all."""
+    every = list(lines)
+    yield from every[:MOST_LINES]
+    if len(every) > MOST_LINES:
+        yield f"... and {len(every) - MOST_LINES} more files (--json lists all)"
+
+
+def _copies(found: Found) -> int:
+    """Until files are written, the balances still count copies as written."""
+    return found.tally["deduplicate"]["copies left out"] if "deduplicate" in found.tally else 0
+
+
+def _sum(total: Balance, copies: int) -> str:
+    read, aside = total.read.records, total.set_aside.records
+    parts = [f"{read - aside - copies:,} kept"]
     if aside:
         parts.append(f"{aside:,} set aside ({percent(aside / read)})")
     if copies:
         parts.append(f"{copies:,} copies left out ({percent(copies / read)})")
-    yield f"  = {', '.join(parts)} of {count(read, 'record')} → {', '.join(job.outputs)}"
+    return f"{', '.join(parts)} of {count(read, 'record')}"
 
 
 def _counts(found: Found, repair: str) -> str:

@@ -19,14 +19,15 @@ from metagene_doctor.repair.balance import Balance
 from metagene_doctor.repair.batches import Progress
 from metagene_doctor.repair.marks import Marks
 from metagene_doctor.repair.outputs import Output, publish, sync_directory
-from metagene_doctor.repair.plan import Plan
+from metagene_doctor.repair.plan import Job, Plan
 from metagene_doctor.repair.quarantine import Quarantine
 from metagene_doctor.repair.recheck import recheck
-from metagene_doctor.repair.state import MANIFEST, WORK, State
+from metagene_doctor.repair.state import MANIFEST, State, is_new
 from metagene_doctor.repair.survey import Found, survey
 from metagene_doctor.repair.write import Written, shuffle, write
 from metagene_train import __version__
-from metagene_train.errors import RunError
+from metagene_train.errors import InputError, RunError
+from metagene_train.reads.data_set import title_of
 
 StartStage = Callable[[str], Progress]
 
@@ -48,13 +49,24 @@ class Outcome:
 
     @property
     def set_aside(self) -> int:
-        return sum(balance.set_aside.records for found in self.found for balance in found.balances.values())
+        return self.total.set_aside.records
+
+    @property
+    def total(self) -> Balance:
+        """Of all inputs together."""
+        return sum((balance for found in self.found for balance in found.balances.values()), Balance())
+
+    @property
+    def files(self) -> list[Written]:
+        """The new files; none of inputs of which nothing is left."""
+        return [one for made in self.made for one in made if one.records]
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest."""
+        names = {one.name for one in self.files}
         inputs = []
         for job, found in zip(self.plan.jobs, self.found, strict=True):
-            for each in job.inputs:
+            for number, each in enumerate(job.inputs):
                 balance: Balance = found.balances[str(each.path)]
                 inputs.append(
                     {
@@ -64,20 +76,23 @@ class Outcome:
                         "sha256": self.digests.get(str(each.path)),
                         **balance.to_dict(),
                         "balances": balance.holds,
+                        "outputs": [name for name in job.outputs_of(number) if name in names],
                     }
                 )
+        total = self.total
         return {
             "schema_version": 1,
             "tool_version": __version__,
             "written": self.directory is not None,
             "plan": self.plan.to_dict(),
             "inputs": inputs,
+            "total": {**total.to_dict(), "balances": total.holds},
             "repairs": [
                 {"inputs": [str(each.path) for each in job.inputs]}
                 | {"counts": {repair: dict(counts) for repair, counts in found.tally.items()}}
                 for job, found in zip(self.plan.jobs, self.found, strict=True)
             ],
-            "outputs": [one.to_dict() for made in self.made for one in made],
+            "outputs": [one.to_dict() for one in self.files],
             "quarantine": self.quarantine,
             "rechecked": self.directory is not None and not self.wrong,
             "problems": self.wrong,
@@ -85,12 +100,27 @@ class Outcome:
 
 
 def look(plan: Plan, stage: StartStage) -> Outcome:
-    """What the plan would change. Writes nothing but temporary files, which are gone at the end."""
+    """What the plan would change. Writes nothing but temporary files, which are gone at the end.
+
+    Raises InputError where these have no room, DataError as `survey` does.
+    """
+    space.check_before_look(plan)
     found = []
-    for job in plan.jobs:
-        with tempfile.TemporaryDirectory(prefix="metagene-repair-") as place:
-            found.append(survey(job, plan, Path(place), stage(f"Looking at {job.inputs[0].path.name}")))
+    try:
+        for job in plan.jobs:
+            with tempfile.TemporaryDirectory(prefix="metagene-repair-") as place:
+                found.append(survey(job, plan, Path(place), stage(f"Looking at {_title(job)}")))
+    except OSError as error:
+        place = tempfile.gettempdir()
+        raise RunError(
+            f"{place}: no notes can be written there ({error.strerror or error}); set TMPDIR to another "
+            "directory"
+        ) from None
     return Outcome(plan, found)
+
+
+def _title(job: Job) -> str:
+    return title_of([each.path.name for each in job.inputs])
 
 
 def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
@@ -99,16 +129,15 @@ def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
     Raises InputError before anything is written (the directory holds something else, no room),
     DataError and RunError where it cannot go on; what is finished is kept for the next attempt.
     """
-    if not any((directory / name).exists() for name in (WORK, MANIFEST)):
+    _refuse_inputs_inside(plan, directory)
+    if is_new(directory):
         space.check_before_survey(plan, directory)
     state = State.begin(directory, plan)
     try:
         outcome = Outcome(plan, _surveyed(state, plan, stage), directory)
         _write(state, outcome, stage)
         _shuffle(state, outcome)
-        outcome.wrong = recheck(
-            [one for made in outcome.made for one in made], plan, directory, stage("Reading the new files")
-        )
+        outcome.wrong = recheck(outcome.files, plan, directory, stage("Reading the new files"))
         if not outcome.wrong:
             _publish(state, outcome)
         return outcome
@@ -120,12 +149,22 @@ def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
         state.close()
 
 
+def _refuse_inputs_inside(plan: Plan, directory: Path) -> None:
+    inside = directory.resolve()
+    for job in plan.jobs:
+        for each in job.inputs:
+            if inside in each.path.resolve().parents:
+                raise InputError(
+                    f"{directory}: holds {each.path}, which is to be repaired; choose another directory"
+                )
+
+
 def _surveyed(state: State, plan: Plan, stage: StartStage) -> list[Found]:
     known = state.result("survey")
     if known is None:
         state.fresh("survey")
         found = [
-            survey(job, plan, _notes(state, number), stage(f"Looking at {job.inputs[0].path.name}"))
+            survey(job, plan, _notes(state, number), stage(f"Looking at {_title(job)}"))
             for number, job in enumerate(plan.jobs)
         ]
         known = [each.to_dict() for each in found]
@@ -143,7 +182,7 @@ def _write(state: State, outcome: Outcome, stage: StartStage) -> None:
     if known is None:
         state.forget_partial_files()
         buckets = state.fresh("buckets")
-        space.check_before_writing(plan, sum(found.bytes for found in outcome.found), directory)
+        space.check_before_writing(plan, outcome.found, directory)
         quarantine = Quarantine(directory)
         with ThreadPoolExecutor(1) as beside:
             digests = {
@@ -154,11 +193,11 @@ def _write(state: State, outcome: Outcome, stage: StartStage) -> None:
                     job,
                     plan,
                     found,
-                    Marks(_notes(state, number), found.records),
+                    Marks.load(_notes(state, number), found.records),
                     directory,
                     buckets,
                     quarantine,
-                    stage(f"Repairing {job.inputs[0].path.name}"),
+                    stage(f"Repairing {_title(job)}"),
                 )
                 for number, (job, found) in enumerate(zip(plan.jobs, outcome.found, strict=True))
             ]
@@ -202,9 +241,11 @@ def _publish(state: State, outcome: Outcome) -> None:
     """Names for everything; the manifest last, so that where it is all the rest is too."""
     directory = state.directory
     manifest = Output(directory, MANIFEST)
-    manifest.take((json.dumps(outcome.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(outcome.to_dict(), indent=1, ensure_ascii=False) + "\n"
+    # A file name may have bytes that are no UTF-8; JSON has them as escapes.
+    manifest.take(text.encode(errors="backslashreplace"))
     manifest.close()
-    for name in (*(one.name for made in outcome.made for one in made), *outcome.quarantine, MANIFEST):
+    for name in (*(one.name for one in outcome.files), *outcome.quarantine, MANIFEST):
         publish(directory, name)
     sync_directory(directory)
     state.end()

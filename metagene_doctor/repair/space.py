@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from metagene_doctor.repair.plan import Input, Plan
+from metagene_doctor.repair.plan import Input, Job, Plan
+from metagene_doctor.repair.survey import Found
 from metagene_doctor.report.quantities import file_size
 from metagene_train.errors import InputError
 from metagene_train.reads.source import open_source
@@ -21,36 +24,58 @@ _BYTES_PER_RECORD = {"deduplicate": 24, "headers": 16, "split": 44}
 _MARKS = 5
 
 
+def check_before_look(plan: Plan) -> None:
+    """Room for the notes of a dry run, with sizes estimated. Raises InputError if there is none."""
+    # The notes of a job are gone before the next one is looked at.
+    needed = max(_notes(plan, sum(_estimate(each)[0] for each in job.inputs)) for job in plan.jobs)
+    place = Path(tempfile.gettempdir())
+    _require(needed, place, "looking at the files", "set TMPDIR to a directory on a larger disk")
+
+
 def check_before_survey(plan: Plan, directory: Path) -> None:
     """With sizes estimated from the first MiB of each file. Raises InputError if there is no room."""
-    records = unpacked = 0.0
+    records, needed = 0.0, 0.0
     for job in plan.jobs:
-        for each in job.inputs:
-            in_file, size = _estimate(each)
-            records += in_file
-            unpacked += size
-    notes = records * (_MARKS + sum(_BYTES_PER_RECORD.get(repair, 0) for repair in plan.repairs))
-    _require(max(notes, records * _MARKS + _to_write(plan, unpacked)), directory)
+        estimates = [_estimate(each) for each in job.inputs]
+        records += sum(count for count, _ in estimates)
+        sizes = {str(each.path): size for each, (_, size) in zip(job.inputs, estimates, strict=True)}
+        needed += _to_write(job, plan, sizes)
+    _require_for_repair(max(_notes(plan, records), records * _MARKS + needed), directory)
 
 
-def check_before_writing(plan: Plan, unpacked: int, directory: Path) -> None:
-    """With the size that the survey found. Raises InputError if there is no room."""
-    _require(_to_write(plan, unpacked), directory)
+def check_before_writing(plan: Plan, found: Sequence[Found], directory: Path) -> None:
+    """With the sizes that the survey found. Raises InputError if there is no room."""
+    _require_for_repair(to_write(plan, found), directory)
 
 
-def _to_write(plan: Plan, unpacked: float) -> float:
-    """Bytes of the outputs, and of the buckets that a shuffle makes them from."""
-    compressed = all(name.endswith(".gz") for job in plan.jobs for name in job.outputs)
-    return unpacked * (_GZIP_RATIO if compressed else 1) + (unpacked if "shuffle" in plan else 0)
+def to_write(plan: Plan, found: Sequence[Found]) -> float:
+    """Bytes that writing needs, at most: the new files, and the buckets of a shuffle beside them."""
+    return sum(_to_write(job, plan, each.sizes) for job, each in zip(plan.jobs, found, strict=True))
 
 
-def _require(needed: float, directory: Path) -> None:
+def _notes(plan: Plan, records: float) -> float:
+    return records * (_MARKS + sum(_BYTES_PER_RECORD.get(repair, 0) for repair in plan.repairs))
+
+
+def _to_write(job: Job, plan: Plan, sizes: Mapping[str, float]) -> float:
+    needed = 0.0
+    for number, each in enumerate(job.inputs):
+        size = sizes[str(each.path)]
+        packed = all(name.endswith(".gz") for name in job.outputs_of(number))
+        needed += size * (_GZIP_RATIO if packed else 1) + (size if "shuffle" in plan else 0)
+    return needed
+
+
+def _require_for_repair(needed: float, directory: Path) -> None:
     place = next(place for place in (directory, *directory.absolute().parents) if place.exists())
+    _require(needed, place, "the repair", "choose a directory on a larger disk", directory)
+
+
+def _require(needed: float, place: Path, what: str, advice: str, called: Path | None = None) -> None:
     free = shutil.disk_usage(place).free
     if needed > free:
         raise InputError(
-            f"{directory}: the repair needs about {file_size(needed)}, {file_size(free)} are free; "
-            "choose a directory on a larger disk"
+            f"{called or place}: {what} needs about {file_size(needed)}, {file_size(free)} are free; {advice}"
         )
 
 

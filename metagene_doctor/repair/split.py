@@ -17,7 +17,7 @@ import numpy as np
 
 from metagene_doctor.repair.draft import Draft
 from metagene_doctor.repair.fragments import genomes_of, hashes_of, names_of
-from metagene_doctor.repair.marks import COPY, VALIDATION, Marks
+from metagene_doctor.repair.marks import COPY, VALIDATION, Marks, allocated
 from metagene_doctor.repair.plan import SplitBy
 from metagene_doctor.repair.spill import Spill, mix
 from metagene_train.errors import DataError
@@ -105,9 +105,7 @@ class Split:
         """The label [N] of each record; copies have no part in it."""
         records = marks.records
         kind = np.uint32 if records < 2**32 else np.uint64
-        labels: np.ndarray = np.memmap(
-            self._directory / "labels", dtype=kind, mode="w+", shape=max(1, records)
-        )
+        labels = allocated(self._directory / "labels", kind, records)
         for chunk in _chunks(records):
             labels[chunk] = np.arange(chunk.start, chunk.stop)
         settled, turn = 0, 0

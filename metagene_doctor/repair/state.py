@@ -6,6 +6,8 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,17 +34,13 @@ class State:
     def begin(cls, directory: Path, plan: Plan) -> State:
         """A new run, or the rest of one. Raises InputError if the directory holds anything else."""
         state = cls(directory, plan)
-        state._refuse_foreign()
-        try:
+        with _refusing(directory):
+            state._refuse_foreign()
             state.work.mkdir(parents=True, exist_ok=True)
             state._lock = (state.work / _LOCK).open("wb")
             fcntl.flock(state._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{directory}: another repair is writing there") from None
-        except OSError as error:
-            raise InputError(f"{directory}: cannot be written ({error.strerror})") from None
-        if not state._path.exists():
-            state._save()
+            if not state._path.exists():
+                state._save()
         return state
 
     def _refuse_foreign(self) -> None:
@@ -83,7 +81,11 @@ class State:
             path.unlink()
 
     def end(self) -> None:
-        """Remove the work directory: the run is finished."""
+        """Remove the work directory: the run is finished. The state goes last, so that what is left
+        behind by a kill is known as this run's."""
+        for entry in self.work.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
         shutil.rmtree(self.work, ignore_errors=True)
         self.close()
 
@@ -100,6 +102,22 @@ class State:
             os.fsync(file.fileno())
         partial.replace(self._path)
         sync_directory(self.work)
+
+
+def is_new(directory: Path) -> bool:
+    """Whether no repair has started there. Raises InputError if that cannot be seen."""
+    with _refusing(directory):
+        return not any((directory / name).exists() for name in (WORK, MANIFEST))
+
+
+@contextmanager
+def _refusing(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except BlockingIOError:
+        raise InputError(f"{directory}: another repair is writing there") from None
+    except OSError as error:
+        raise InputError(f"{directory}: cannot be written ({error.strerror})") from None
 
 
 def _load(path: Path) -> dict[str, Any]:

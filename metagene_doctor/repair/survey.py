@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from metagene_doctor.repair.balance import Balance
 from metagene_doctor.repair.batches import Progress, repaired_batches
@@ -35,17 +38,22 @@ class Found:
 
     tally: Tally = field(default_factory=dict)
     balances: dict[str, Balance] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of the records that are kept, at most, as they will be written and before compression."""
     records: int = 0
-    bytes: int = 0
-    """Of the records that are kept, at most, as they will be written and before compression."""
     tag: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """Of the kept records of all inputs."""
+        return sum(self.sizes.values())
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "tally": {repair: dict(counts) for repair, counts in self.tally.items()},
             "balances": {path: balance.to_dict() for path, balance in self.balances.items()},
+            "sizes": self.sizes,
             "records": self.records,
-            "bytes": self.bytes,
             "tag": self.tag,
         }
 
@@ -54,8 +62,8 @@ class Found:
         return cls(
             {repair: Counter(counts) for repair, counts in known["tally"].items()},
             {path: Balance.from_dict(each) for path, each in known["balances"].items()},
+            known["sizes"],
             known["records"],
-            known["bytes"],
             known["tag"],
         )
 
@@ -78,7 +86,8 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
         watchers.append(names)
     if "split" in plan:
         watchers.append(Split(directory, plan.split_by, plan.validation_share, plan.genome_regex, plan.seed))
-    found = Found(balances={str(each.path): Balance() for each in job.inputs})
+    paths = [str(each.path) for each in job.inputs]
+    found = Found(balances={path: Balance() for path in paths}, sizes=dict.fromkeys(paths, 0))
     for each, draft in repaired_batches(job, plan, progress):
         for watcher in watchers:
             watcher.watch(draft)
@@ -87,7 +96,7 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
         draft.tally(found.tally)
         found.records += len(draft)
         spans = draft.batch.layout.ends - draft.batch.layout.starts
-        found.bytes += int(spans[kept].sum()) + len(draft.headers) * _GROWTH + 1
+        found.sizes[str(each.path)] += int(spans[kept].sum()) + len(draft.headers) * _GROWTH + 1
     if "line-ends" in plan:
         marks_removed = sum(each.form.byte_order_mark for each in job.inputs)
         if marks_removed:
@@ -95,7 +104,7 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
     if not any(balance.written.records for balance in found.balances.values()):
         reasons = found.tally.get("drop-damaged", Counter()).most_common(1)
         raise DataError(
-            f"{job.inputs[0].path}: none of {found.records:,} records could be kept"
+            f"{job.title}: none of {found.records:,} records could be kept"
             + (f" ({reasons[0][1]:,}: {reasons[0][0]})" if reasons else "")
         )
     marks = Marks.create(directory, found.records)
@@ -105,5 +114,16 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
             found.tally.setdefault(watcher.name, Counter()).update(counts)
     marks.save()
     found.tag = names.tag if names else ""
-    found.bytes += found.tally.get("headers", Counter())["repeated names made unique"] * _GROWTH
+    if names:
+        for path, size in zip(paths, _growth(found, marks), strict=True):
+            found.sizes[path] += size
     return found
+
+
+def _growth(found: Found, marks: Marks) -> Iterator[int]:
+    """Bytes by which the names that are made unique lengthen each input's records, at most."""
+    first = 0
+    for balance in found.balances.values():
+        after = first + balance.read.records
+        yield int(np.count_nonzero(marks.occurrences[first:after])) * _GROWTH
+        first = after

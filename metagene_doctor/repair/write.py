@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from metagene_train.errors import DataError, RunError
 
 @dataclass(frozen=True)
 class Written:
-    """A file that is whole but for its name. Bytes and digest (SHA-256) are of the file on disk."""
+    """A file that is whole but for its name; there is none where no records were left to write.
+    Bytes and digest (SHA-256) are of the file on disk."""
 
     name: str
     records: int
@@ -37,31 +40,40 @@ class Written:
 
 
 class _Side:
-    """One output of a job, or the buckets that it will be made from."""
+    """One new file, or the buckets that it will be made from. There is none of no records."""
 
     def __init__(self, directory: Path, name: str, buckets: Buckets | None):
         self.name = name
         self.amount = Amount()
+        self._directory = directory
         self._buckets = buckets
-        self._output = None if buckets else Output(directory, name)
+        self._output: Output | None = None
 
     def take(self, draft: Draft, wanted: np.ndarray) -> None:
+        if not wanted.any():
+            return
         self.amount.add(int(np.count_nonzero(wanted)), int(draft.lengths[wanted].sum()))
         if self._buckets is not None:
             self._buckets.add(draft.ordinals[wanted], draft.pieces(wanted))
-        elif self._output is not None:
-            for piece in draft.runs(wanted):
-                self._output.take(piece)
+            return
+        if self._output is None:
+            self._output = Output(self._directory, self.name)
+        for piece in draft.runs(wanted):
+            self._output.take(piece)
 
-    def close(self) -> Written:
+    def finish(self) -> None:
+        """See everything onto the disk: no more reads will come. Does nothing the second time."""
         if self._buckets is not None:
             self._buckets.flush()
-            return Written(self.name, self.amount.records, self.amount.bases)
-        assert self._output is not None
-        self._output.close()
-        return Written(
-            self.name, self.amount.records, self.amount.bases, self._output.bytes, self._output.sha256
-        )
+        elif self._output is not None:
+            self._output.close()
+
+    def written(self) -> Written:
+        """What is in the finished file."""
+        made = Written(self.name, self.amount.records, self.amount.bases)
+        if self._output is None:
+            return made
+        return replace(made, bytes=self._output.bytes, sha256=self._output.sha256)
 
 
 def write(
@@ -89,20 +101,28 @@ def write(
         sides.append(_Side(directory, name, buckets))
     tally: Tally = {}
     balances = {str(each.path): Balance() for each in job.inputs}
-    for each, draft in repaired_batches(job, plan, progress):
-        if draft.first + len(draft) > found.records:
-            raise DataError(f"{each.path}: was changed while it was being read")
-        draft.tally(tally)
-        here = slice(draft.first, draft.first + len(draft))
-        flags = marks.flags[here]
-        written = draft.kept & (flags & COPY == 0)
-        _rename(each, draft, marks.occurrences[here], found.tag)
-        validation = flags & VALIDATION > 0
-        for side, wanted in zip(sides, (~validation, validation), strict=False):
-            side.take(draft, written & wanted)
-        balances[str(each.path)].count(draft, written)
-        quarantine.take(each, draft)
-    made = [side.close() for side in sides]
+    inputs = groupby(repaired_batches(job, plan, progress), key=itemgetter(0))
+    for each, drafts in inputs:
+        open_sides = sides[job.inputs.index(each) :][:1] if job.apart else sides
+        for _, draft in drafts:
+            if draft.first + len(draft) > found.records:
+                raise DataError(f"{each.path}: was changed while it was being read")
+            draft.tally(tally)
+            here = slice(draft.first, draft.first + len(draft))
+            flags = marks.flags[here]
+            written = draft.kept & (flags & COPY == 0)
+            _rename(each, draft, marks.occurrences[here], found.tag)
+            validation = flags & VALIDATION > 0
+            for side, wanted in zip(open_sides, (~validation, validation), strict=False):
+                side.take(draft, written & wanted)
+            balances[str(each.path)].count(draft, written)
+            quarantine.take(each, draft)
+        if job.apart:
+            # Of hundreds of files not all can be open.
+            open_sides[0].finish()
+    for side in sides:
+        side.finish()
+    made = [side.written() for side in sides]
     _compare(job, found, tally, balances, made)
     # The survey did not know yet which records are copies.
     found.balances = balances
@@ -133,10 +153,13 @@ def _compare(job: Job, found: Found, tally: Tally, balances: dict[str, Balance],
         for what, number in counts.items():
             if found.tally.get(repair, Counter())[what] != number:
                 raise RunError(f"{repair}: {number:,} {what}, but the survey found another number")
-    written = sum(balance.written.records for balance in balances.values())
-    bases = sum(balance.written.bases for balance in balances.values())
-    if written != sum(one.records for one in made) or bases != sum(one.bases for one in made):
-        raise RunError(f"{job.inputs[0].path}: the files made do not hold what was read")
+    expected = [balances[str(each.path)].written for each in job.inputs]
+    given = [Amount(one.records, one.bases) for one in made]
+    if not job.apart:
+        expected, given = [sum(expected, Amount())], [sum(given, Amount())]
+    for each, here, there in zip(job.inputs, expected, given, strict=False):
+        if here != there:
+            raise RunError(f"{each.path}: the files made do not hold what was read ({here} read, {there})")
 
 
 def shuffle(
@@ -145,6 +168,9 @@ def shuffle(
     """Make the files of a job from their buckets."""
     shuffled = []
     for one in made:
+        if not one.records:
+            shuffled.append(one)
+            continue
         output = Output(directory, one.name)
         for piece in Buckets(buckets_in / one.name, found.bytes, plan.seed).shuffled():
             output.take(piece)
