@@ -8,6 +8,7 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged
+from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -234,5 +235,5 @@ def held_out(facts: Facts) -> Iterator[Finding]:
             title="No validation reads",
             why=f"Without them neither early stopping (patience {stopping.patience}) nor the best checkpoint "
             "has anything to go by, and nothing shows when the model starts to memorise.",
-            remedy=Remedy(text="Hold some reads out.", commands=("metagene doctor ... --val val.fa",)),
+            remedy=Remedy(text="Hold some reads out.", commands=fix(facts, facts.train, "split")),
         )

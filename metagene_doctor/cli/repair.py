@@ -52,8 +52,8 @@ def repair_options(command: Command) -> Command:
             flag_value="",
             metavar="[REPAIR]",
             help="Show what a repair would change, and with -o make new files (repeatable): line-ends, "
-            "uppercase, u-to-t, iupac-to-n, headers, drop-damaged, deduplicate, split, shuffle; without "
-            "a name the safe ones that are needed. Several files are repaired together.",
+            "uppercase, u-to-t, iupac-to-n, headers, whole-words, drop-damaged, deduplicate, split, shuffle; "
+            "without a name the safe ones that are needed. Several files are repaired together.",
         ),
         click.option("-o", "--output", "output_dir", metavar="DIR", help="Where --fix writes."),
         click.option("--salvage", is_flag=True, default=None, help="Keep the readable part of a cut file."),

@@ -12,6 +12,7 @@ from metagene_doctor.repair.headers import Headers
 from metagene_doctor.repair.letters import CODES_TO_N, UPPERCASE, URACIL_TO_T
 from metagene_doctor.repair.line_ends import LineEnds
 from metagene_doctor.repair.plan import Input, Job, Plan
+from metagene_doctor.repair.whole_words import WholeWords
 from metagene_train.errors import DataError
 from metagene_train.reads.batches import iter_batches
 from metagene_train.reads.headers import HeaderPattern
@@ -38,6 +39,7 @@ def record_repairs(plan: Plan) -> list[RecordRepair]:
         URACIL_TO_T,
         CODES_TO_N,
         Headers(),
+        WholeWords(),
         Damaged(plan.classes, plan.largest_unknown),
     )
     return [repair for repair in every if repair.name in plan]

@@ -17,6 +17,7 @@ from metagene_train.reads.header_columns import HeaderRows, parse_headers
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.layout import FAULTS, SOUND
 from metagene_train.reads.letters import count_letters
+from metagene_train.reads.records import decode_header
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
 BLANK, LOWER, URACIL, UNKNOWN, CODE = 1, 2, 4, 8, 16
@@ -54,7 +55,7 @@ class Draft:
     """The records of a batch and what is to become of them.
 
     ``first`` is how many records of the job came before. Repairs replace letters with `substitute`,
-    put new headers into ``headers``, mark records to be written anew in ``unblanked`` and
+    `put_header`, mark records to be written anew in ``unblanked`` and
     ``rewrapped``, and `set_aside` what cannot be kept; `note` says what they did. Like its batch, a
     draft is valid until the next one is asked for.
     """
@@ -167,6 +168,14 @@ class Draft:
             replaced = np.take(np.frombuffer(table, dtype=np.uint8), self._letters)
             np.copyto(self._letters, replaced, where=self._kinds_of_letters & kind != 0)
         return counts
+
+    def put_header(self, record: int, header: bytes) -> None:
+        """Give a record another header, and the class that is in it."""
+        self.headers[record] = header
+        fields = self.pattern.parse(decode_header(header))
+        if fields is not None:
+            self.matched[record] = True
+            self.class_ids[record] = fields.class_id
 
     def set_aside(self, record: int, reason: str) -> None:
         """The first reason given for a record counts."""

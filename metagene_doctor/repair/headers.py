@@ -44,7 +44,6 @@ class Headers:
             after = (text if mended is None else mended).encode()
             if after == before:
                 continue
-            draft.headers[record] = after
             if not draft.matched[record] and mended is not None:
                 done["mended to match"][record] = 1
             elif stale[record]:
@@ -52,10 +51,7 @@ class Headers:
             else:
                 what = "encoded as UTF-8" if text.encode() == after else "mended to match"
                 done[what][record] = 1
-            fields = draft.pattern.parse(decode_header(after))
-            if fields is not None:
-                draft.matched[record] = True
-                draft.class_ids[record] = fields.class_id
+            draft.put_header(record, after)
         for what, counts in done.items():
             draft.note(self.name, what, counts)
 

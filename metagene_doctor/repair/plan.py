@@ -22,6 +22,7 @@ ORDER = (
     "u-to-t",
     "iupac-to-n",
     "headers",
+    "whole-words",
     "drop-damaged",
     "deduplicate",
     "split",

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -61,7 +62,7 @@ def first_words_differ(facts: Facts) -> Iterator[Finding]:
     """
     audit = facts.audit
     assert audit
-    for reads in facts.reads:
+    for reads in facts.sides:
         words = audit.first_words.get(reads.role)
         if words is None:
             yield data_finding(
@@ -87,14 +88,24 @@ def first_words_differ(facts: Facts) -> Iterator[Finding]:
             examples=(Example(file=reads.path, text=words.example),),
             why="Here headers are kept whole. pyfastx, samtools and most other tools cut them, and confuse "
             "mates and reads of one name.",
-            remedy=Remedy(
-                text="For other tools, write a copy with _ for blanks in the headers.",
-                commands=(f"sed '/^>/s/ /_/g' {quote(reads.path)} > renamed.fa",)
-                if reads.kind == "fasta" and reads.compression == "none"
-                else (),
-            ),
+            remedy=_whole_words(facts, reads, words.example),
             confidence="exact" if words.kept_one_in == 1 else "sampled",
         )
+
+
+def _whole_words(facts: Facts, reads: ReadsFacts, example: str) -> Remedy:
+    from metagene_doctor.repair.whole_words import without_blanks
+    from metagene_train.reads.headers import HeaderPattern
+
+    if without_blanks(HeaderPattern(facts.config.dataset.header_regex), example) is None:
+        return Remedy(
+            text="For other tools, write the names first and without blanks; the header pattern in use needs "
+            "its blanks."
+        )
+    return Remedy(
+        text="For other tools, write a copy with _ for blanks in the headers.",
+        commands=fix(facts, reads, "whole-words"),
+    )
 
 
 def indexes_belong(facts: Facts) -> Iterator[Finding]:

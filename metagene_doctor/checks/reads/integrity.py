@@ -60,7 +60,7 @@ def compression_whole(facts: Facts) -> Iterator[Finding]:
     for reads in facts.reads:
         damages = _damage(reads, *TEST_COMMANDS)
         for damage in damages:
-            yield _compression_finding("F02", reads, damage)
+            yield _compression_finding("F02", facts, reads, damage)
         if reads.partial and reads.compression != "none" and not damages:
             yield not_judged(integrity_finding, "F02", reads, "Compressed files are whole")
 
@@ -69,14 +69,14 @@ def blocks_whole(facts: Facts) -> Iterator[Finding]:
     """A BGZF file ends with its 28-byte end block; one cut between two blocks passes ``gzip -t``."""
     for reads in facts.reads:
         for damage in _damage(reads, "bgzf"):
-            yield _compression_finding("F03", reads, damage)
+            yield _compression_finding("F03", facts, reads, damage)
 
 
 def _damage(reads: ReadsFacts, *kinds: str) -> list[Damage]:
     return [damage for damage in reads.damage if damage.kind.startswith(kinds)]
 
 
-def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Finding:
+def _compression_finding(check: str, facts: Facts, reads: ReadsFacts, damage: Damage) -> Finding:
     return integrity_finding(
         id=check,
         severity=Severity.ERROR,
@@ -88,8 +88,12 @@ def _compression_finding(check: str, reads: ReadsFacts, damage: Damage) -> Findi
         why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
         "counts below are of the readable part. Most readers would report no error.",
         remedy=Remedy(
-            text="Fetch the file again and compare its checksum.",
-            commands=(f"{TEST_COMMANDS.get(reads.compression, 'gzip -tv')} {quote(reads.path)}",),
+            text="Fetch the file again and compare its checksum; a copy of what can be read is made with "
+            "--salvage.",
+            commands=(
+                f"{TEST_COMMANDS.get(reads.compression, 'gzip -tv')} {quote(reads.path)}",
+                *fix(facts, reads, "drop-damaged", options="--salvage"),
+            ),
         ),
     )
 

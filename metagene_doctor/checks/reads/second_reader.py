@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -48,7 +49,7 @@ def readers_agree(facts: Facts) -> Iterator[Finding]:
                 f"{count(second.records, 'record')} before it {verb(second.records, 'agrees', 'agree')}.",
                 remedy=Remedy(
                     text="Look at that record: it is unusual enough for programs to disagree about it.",
-                    commands=(f"sed -n {max(1, found.line)},{found.line + 4}p {reads.path}",)
+                    commands=(f"sed -n {max(1, found.line)},{found.line + 4}p {quote(reads.path)}",)
                     if reads.compression == "none" and found.line
                     else (),
                 ),

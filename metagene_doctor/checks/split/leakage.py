@@ -43,7 +43,7 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             why="Validation would measure how well the training reads are remembered.",
             remedy=Remedy(
                 text=HOLD_OUT,
-                commands=split_anew(facts),
+                commands=split_anew(facts, without=facts.split.shared_files),
             ),
         )
         return
@@ -67,7 +67,7 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             why="They are copies of one file, possibly in another order.",
             remedy=Remedy(
                 text=HOLD_OUT,
-                commands=fix(facts, ours, "split"),
+                commands=split_anew(facts, without=[theirs.path]),
             ),
         )
 
@@ -262,7 +262,9 @@ def classes_trained(facts: Facts) -> Iterator[Finding]:
             threshold=0,
             unit="classes",
             why="They can never be predicted, and lower every score.",
-            remedy=Remedy(text="Move some of their reads to training, or remove them from validation."),
+            remedy=Remedy(
+                text="Split anew: reads of every class are in training then.", commands=split_anew(facts)
+            ),
         )
 
 
