@@ -473,3 +473,54 @@ def test_samples_of_files_claim_nothing_of_class_shares(
     assert "t1.fa and t2.fa: at least" in plan["title"]
     assert "not as many of each file as its share" in plan["why"]
     assert [f["severity"] for f in report["findings"] if f["id"] in ("L06", "L07")] == ["skip", "skip"]
+
+
+def names_file(path: Path, *names: str, bad: bool = False) -> Path:
+    empty = ">lbl|1||0|a/1\n\n" if bad else ""
+    path.write_text("".join(f">lbl|1||4|{name}/1\nACGT\n" for name in names) + empty)
+    return path
+
+
+@pytest.mark.parametrize("how", ["alone", "against validation", "only F14", "damaged"])
+def test_headers_that_two_files_share_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    names_file(tmp_path / "t1.fa", "a", "b", "b", "c")
+    names_file(tmp_path / "t2.fa", "d", "b", "a", "a")
+    names_file(tmp_path / "t3.fa", "e", "f", bad=True)
+    names_file(tmp_path / "t4.fa").write_text(">lbl|1||0|e/1\n\n>lbl|1||4|e/1\n\n")
+    names_file(tmp_path / "v1.fa", "a", "v")
+    names_file(tmp_path / "v2.fa", "v", "w")
+    options: list[object] = named(tmp_path, *(f"t{number}.fa" for number in range(1, 5)))
+    if how == "against validation":
+        options += named(tmp_path, "v1.fa", "v2.fa")
+    elif how == "only F14":
+        options += ["--only", "F14"]
+    elif how == "damaged":
+        (tmp_path / "t3.fa").write_bytes((tmp_path / "t3.fa").read_bytes() + b">lbl|1||4|d/1\nAC\0T\n")
+    _, report, _ = judge(tmp_path, capsys, *options)
+    found = [f for f in report["findings"] if f["id"] == "F14" and f["severity"] == "warn"]
+    within = [(f["title"].split(":")[0], f["count"]) for f in found if "earlier header" in f["title"]]
+    assert within == [("t1.fa", 1), ("t2.fa", 1)]
+    across = [f for f in found if "in an earlier file" in f["title"]]
+    # Of t2.fa b and a; its second a repeats within it. t4.fa has one header of 3.fa, in a batch without a single read with bases.
+    expected = [3 + (how == "damaged")] + [1] * (how == "against validation")
+    assert [f["count"] for f in across] == expected
+    first = across[0]["examples"][0]
+    assert (first["file"], first["record"]) in [(str(tmp_path / "t2.fa"), 2), (str(tmp_path / "t2.fa"), 3)]
+    assert str(tmp_path / "t1.fa") in first["text"]
+    assert "--fix headers" in across[0]["remedy"]["commands"][0]
+    if how == "against validation":
+        assert across[1]["examples"][0]["file"] == str(tmp_path / "v2.fa")
+
+
+def test_names_of_several_files_are_unique_after_the_repair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        names_file(tmp_path / f"t{number}.fa", "a", "b", "b")
+    named_files = named(tmp_path, "t1.fa", "t2.fa")
+    out = tmp_path / "out"
+    assert main(["doctor", *map(str, named_files), "--fix", "headers", "-o", str(out), "-q"]) == 0
+    _, report, _ = judge(tmp_path, capsys, "--fasta", out / "*.fa", "--only", "F14")
+    assert [f["severity"] for f in report["findings"]] == ["pass"]

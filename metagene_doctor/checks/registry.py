@@ -30,7 +30,7 @@ CHECKS = (
     Check("F11", "No letters besides A, C, G, T and N", "data", letters.other_letters, ("train",)),
     Check("F12", "Few N", "data", letters.unknown_bases, ("train",)),
     Check("F13", "Read lengths are as declared", "data", data.read_lengths, ("train",)),
-    Check("F14", "Headers are unique", "data", data.duplicate_names, ("train",)),
+    Check("F14", "Headers are unique", "data", data.duplicate_names, ("train",), ("shared headers",)),
     Check("F15", "Reads do not repeat", "data", data.repeated_reads, ("train", "repeats")),
     Check("F16", "Indexes beside the reads are theirs", "data", access.indexes_belong, ("files",)),
     Check("F18", "What there is", "data", data.plan, ("train",)),
@@ -185,7 +185,7 @@ def select(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Check, .
 
 def sections(checks: Sequence[Check]) -> frozenset[Section]:
     """What these checks need to know, and what that is made from."""
-    needed = {section for check in checks for section in check.needs}
+    needed = {section for check in checks for section in (*check.needs, *check.also)}
     if needed & {"memory", "speed"}:
         needed |= {"tokens", "train", "classes"}
     if "audit" in needed:

@@ -20,6 +20,8 @@ class Check(NamedTuple):
     scope: str
     judge: Callable[[Facts], Iterable[Finding]]
     needs: tuple[Section, ...] = ()
+    also: tuple[Section, ...] = ()
+    """Facts that it judges too where they are there."""
 
 
 def run_checks(checks: Sequence[Check], facts: Facts) -> tuple[Finding, ...]:

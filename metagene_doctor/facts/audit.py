@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from metagene_doctor.facts.reads.first_words import FirstWordTally
+    from metagene_doctor.facts.reads.shared_headers import SharedHeaderTally
     from metagene_doctor.facts.reads.traits import TraitSample
     from metagene_train.reads.batches import RecordBatch
     from metagene_train.reads.header_columns import HeaderColumns
@@ -33,19 +34,23 @@ class AuditFacts(Frozen):
 
 
 class Audit:
-    """Looks at one file's reads as they stream by (see `reads.hashes.Look`)."""
+    """Looks at the reads of one side as they stream by (see `reads.hashes.Look`)."""
 
     def __init__(self, reads: ReadsFacts, header: HeaderPattern):
         from metagene_doctor.facts.reads.first_words import FirstWordTally
+        from metagene_doctor.facts.reads.shared_headers import SharedHeaderTally
         from metagene_doctor.facts.reads.traits import TraitSample
 
         self.reads = reads
         self.traits: TraitSample = TraitSample(header, reads.records)
         self.first_words: FirstWordTally = FirstWordTally()
+        self.headers: SharedHeaderTally | None = SharedHeaderTally(reads) if reads.parts else None
 
     def look(self, batch: RecordBatch, kept: np.ndarray, columns: HeaderColumns) -> None:
         self.traits.look(batch, kept, columns)
         self.first_words.look(batch, kept, columns)
+        if self.headers:
+            self.headers.look(batch)
 
 
 def conclude(train: Audit, val: Audit | None) -> AuditFacts:

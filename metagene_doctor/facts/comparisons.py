@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from metagene_doctor.facts import audit
 from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request, StartStage
 from metagene_doctor.facts.facts import Gap, Section
-from metagene_doctor.facts.reads import repeats, second_reader
-from metagene_doctor.facts.reads.facts import ReadsFacts
+from metagene_doctor.facts.reads import repeats, second_reader, shared_headers
+from metagene_doctor.facts.reads.facts import ReadsFacts, Role
 from metagene_doctor.facts.reads.joined import Member
 from metagene_doctor.facts.split import leakage
 
@@ -16,7 +17,14 @@ SECTIONS: tuple[Section, ...] = ("split", "repeats", "audit")
 
 
 def collect_comparisons(found: Collection, request: Request, stage: StartStage) -> None:
-    """Fill the sections `SECTIONS`. Everything that looks at all training reads looks at the same pass."""
+    """Fill the sections `SECTIONS` and ``shared headers``. Everything that looks at all training reads
+    looks at the same pass."""
+    watched = _compare(found, request, stage)
+    _collect_shared_headers(found, request, stage, watched)
+
+
+def _compare(found: Collection, request: Request, stage: StartStage) -> list[audit.Audit]:
+    """All but the last section; those who have watched the reads of a side."""
     from metagene_train.reads.headers import HeaderPattern
 
     dataset = request.run.config.dataset
@@ -25,7 +33,7 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
     if train is None or train.stream or not train.whole:
         reason = _not_comparable(train) if train is not None else found.gaps["train"]
         found.gaps.update(dict.fromkeys(SECTIONS, reason))
-        return
+        return []
     if val is None:
         found.gaps["split"] = found.gaps["val"]
     elif not val.stream and (shared := _shared(train, val)):
@@ -52,7 +60,7 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
         if compared is not None:
             found.known["repeats"] = tally.result()
             found.add("audit", lambda: audit.conclude(ours, theirs))
-            return
+            return [ours, theirs]
     else:
         found.skip("split", "no chosen check needs it")
     if request.wants("repeats"):
@@ -64,11 +72,38 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
         )
         if counted is not None:
             found.add("audit", lambda: audit.conclude(alone, None))
-        else:
-            found.gaps["audit"] = found.gaps["repeats"]
+            return [alone]
+        found.gaps["audit"] = found.gaps["repeats"]
     else:
         for section in SECTIONS[1:]:
             found.skip(section, "no chosen check needs it")
+    return []
+
+
+def _collect_shared_headers(
+    found: Collection, request: Request, stage: StartStage, watched: list[audit.Audit]
+) -> None:
+    """Headers that several files share, of sides that have several; the section ``shared headers``."""
+    tallies = {each.reads.role: each.headers for each in watched}
+    known: dict[Role, shared_headers.SharedHeaders] = {}
+    file_format = request.run.config.dataset.file_format
+
+    def counted(side: ReadsFacts) -> shared_headers.SharedHeaders:
+        tally = tallies.get(side.role)
+        if tally is not None and tally.complete:
+            return tally.result()
+        return shared_headers.collect(side, file_format, stage("Comparing headers"))
+
+    for role in ("train", "val"):
+        side = found.known.get(role)
+        if side is None or not side.parts or side.partial or side.stream:
+            continue
+        result = found.add("shared headers", partial(counted, side))
+        if result is None:
+            return
+        known[side.role] = result
+    found.known.pop("shared headers", None)
+    found.known["shared_headers"] = known
 
 
 def collect_second_reader(found: Collection, request: Request, stage: StartStage) -> None:

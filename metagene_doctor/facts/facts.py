@@ -16,9 +16,10 @@ from metagene_doctor.facts.mapping import ClassRow, MappingFacts
 from metagene_doctor.facts.model.encoder import EncoderFacts
 from metagene_doctor.facts.model.tokens import TokenFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
-from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts
+from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
 from metagene_doctor.facts.reads.repeats import RepeatFacts
 from metagene_doctor.facts.reads.second_reader import SecondReaderFacts
+from metagene_doctor.facts.reads.shared_headers import SharedHeaders
 from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
@@ -45,6 +46,7 @@ Section = Literal[
     "split",
     "repeats",
     "audit",
+    "shared headers",
     "second reader",
     "kernel log",
     "gpu load",
@@ -103,6 +105,8 @@ class Facts(Frozen):
     split: SplitFacts | None = None
     repeats: RepeatFacts | None = None
     audit: AuditFacts | None = None
+    shared_headers: dict[Role, SharedHeaders] = {}
+    """Of sides of several files."""
     second_reader: dict[str, SecondReaderFacts] = {}
     """Files, by path, that pyfastx has read too (level deep)."""
     target: TargetGpu | None = None

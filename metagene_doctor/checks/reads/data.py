@@ -167,8 +167,16 @@ def _only_the_last_differs(reads: ReadsFacts) -> bool:
 
 
 def duplicate_names(facts: Facts) -> Iterator[Finding]:
-    """Names that occur twice cannot tell mates apart, nor join predictions back to reads."""
-    for reads in facts.reads:
+    """Names that occur twice, in one file or in two, cannot tell mates apart, nor join predictions back
+    to reads."""
+    for side in facts.sides:
+        yield from _repeated_within(facts, side)
+        if side.parts and not side.partial:
+            yield from _repeated_across(facts, side)
+
+
+def _repeated_within(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
+    for reads in side.files:
         if reads.partial:
             yield not_judged(data_finding, "F14", reads, "Headers are unique")
         elif reads.duplicate_headers:
@@ -185,9 +193,45 @@ def duplicate_names(facts: Facts) -> Iterator[Finding]:
                 why="Predictions are joined to reads by name, and mates are found by name.",
                 remedy=Remedy(
                     text="Make names unique, for instance by a running number:",
-                    commands=fix(facts, reads, "headers"),
+                    # Of all files: numbers given to each alone would be the same ones.
+                    commands=fix(facts, side, "headers"),
                 ),
             )
+
+
+def _repeated_across(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
+    shared = facts.shared_headers.get(side.role)
+    if shared is None:
+        gap = facts.gaps.get("shared headers")
+        yield data_finding(
+            id="F14",
+            severity=Severity.SKIP,
+            title="Headers are unique",
+            why=f"the headers of {side.name} were not compared with each other"
+            + (f": {gap.reason}" if gap else ", which takes a second pass"),
+        )
+    elif shared.headers:
+        examples = []
+        for first, again in shared.examples:
+            (earlier, record), (later, number) = side.locate(first), side.locate(again)
+            text = f"has the header of record {record:,} of {earlier.path}"
+            examples.append(Example(file=later.path, record=number, text=text))
+        yield data_finding(
+            id="F14",
+            severity=Severity.WARN,
+            title=f"{side.name}: {count(shared.headers, 'header')} of a file "
+            f"{verb(shared.headers, 'is', 'are')} also in an earlier file",
+            count=shared.headers,
+            measured=shared.headers,
+            threshold=0,
+            unit="headers",
+            examples=tuple(examples),
+            why="Predictions are joined to reads by name, and mates are found by name: across all files.",
+            remedy=Remedy(
+                text="Make names unique over all files, by a running number:",
+                commands=fix(facts, side, "headers"),
+            ),
+        )
 
 
 def repeated_reads(facts: Facts) -> Iterator[Finding]:

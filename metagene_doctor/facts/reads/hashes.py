@@ -124,7 +124,8 @@ def read_hashes(
     """Every read of a file, or ``one_in`` so many, chosen evenly and at random by record number.
 
     Segments are taken every ``segment_step`` bases, none for 0; without them the sequences that a
-    ``sieve`` turns away are not hashed. ``look`` is shown the same reads as they lie in the file. Raises
+    ``sieve`` turns away are not hashed. ``look`` is shown every batch, and which reads
+    of it these are. Raises
     DataError where the file is damaged.
     """
     form = sniff(path, file_format)
@@ -134,8 +135,11 @@ def read_hashes(
             if one_in > 1:
                 numbers = (batch.first_record + np.arange(len(batch))).astype(np.uint64)
                 wanted &= chosen(numbers, one_in)
-            if wanted.any():
-                yield hash_batch(batch, np.flatnonzero(wanted), header, segment_step, sieve, look)
+            places = np.flatnonzero(wanted)
+            if len(places):
+                yield hash_batch(batch, places, header, segment_step, sieve, look)
+            elif look:
+                look(batch, places, parse_headers(batch, HeaderRows.of(batch), header))
             if progress:
                 progress(source.position, source.size)
         if source.problems:

@@ -21,7 +21,7 @@ SAMPLE_READS = 10_000
 def join(files: Sequence[ReadsFacts]) -> ReadsFacts:
     """Counts of all files, which keep their own as ``parts``; one file stays as it is.
 
-    ``duplicate_headers`` are those within a file: equal headers of two files are not looked for. Where
+    ``duplicate_headers`` are those within a file; `shared_headers` has those of two files. Where
     a file was only sampled the set has no ``places``: its files were not sampled in proportion.
     """
     if len(files) == 1:
