@@ -119,8 +119,7 @@ class Draft:
     @cached_property
     def _kinds_of_letters(self) -> np.ndarray | None:
         """Bits [bytes of the buffer] of the letters of sequences; None if all are A, C, G and T."""
-        letters = count_letters(self.batch, self.rows)
-        if letters.acgt == letters.total:
+        if not len(count_letters(self.batch).records):
             return None
         data, layout, sound = self.batch.data, self.batch.layout, self.sound
         edges = np.zeros(len(data) + 1, dtype=np.int8)

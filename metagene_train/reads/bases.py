@@ -50,33 +50,35 @@ class BaseCounts:
         return sum(getattr(self, f.name) for f in fields(self))
 
 
-def counts_by_kind(occurrences: list[int]) -> BaseCounts:
-    """Base counts from the 256 occurrences of each byte value."""
+KINDS = tuple(kind.name for kind in fields(BaseCounts))
 
-    def either_case(letters: bytes) -> int:
-        return sum(occurrences[letter] + occurrences[letter + 32] for letter in letters)
 
-    known = {
-        "acgt": sum(occurrences[base] for base in _ACGT),
-        "lower": sum(occurrences[base + 32] for base in _ACGT),
-        "u": either_case(b"U"),
-        "n": either_case(b"N"),
-        "iupac": either_case(_IUPAC),
-        "whitespace": sum(occurrences[blank] for blank in WHITESPACE),
-    }
-    return BaseCounts(**known, other=sum(occurrences) - sum(known.values()))
+def _kind_of() -> bytes:
+    table = bytearray([KINDS.index("other")] * 256)
+    for kind, letters in (
+        ("acgt", _ACGT),
+        ("lower", _ACGT.lower()),
+        ("u", b"Uu"),
+        ("n", b"Nn"),
+        ("iupac", _IUPAC + _IUPAC.lower()),
+        ("whitespace", WHITESPACE),
+    ):
+        for letter in letters:
+            table[letter] = KINDS.index(kind)
+    return bytes(table)
+
+
+KIND_OF = _kind_of()
+"""For each byte the place in ``KINDS`` of the kind of letter that it is."""
 
 
 def count_bases(sequence: bytes) -> BaseCounts:
     """Letters of one sequence by kind."""
     unusual = sequence.translate(None, _ACGT)
-    plain = BaseCounts(acgt=len(sequence) - len(unusual))
     if not unusual:
-        return plain
-    occurrences = [0] * 256
-    for letter in unusual:
-        occurrences[letter] += 1
-    return plain + counts_by_kind(occurrences)
+        return BaseCounts(acgt=len(sequence))
+    kinds = unusual.translate(KIND_OF)
+    return BaseCounts(len(sequence) - len(unusual), *(kinds.count(kind) for kind in range(1, len(KINDS))))
 
 
 def normalise(sequence: bytes) -> bytes:

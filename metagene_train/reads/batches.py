@@ -69,6 +69,10 @@ class RecordBatch:
             return together[starts].tolist()
         return [_joined(self.raw, *place) for place in zip(starts.tolist(), ends.tolist(), strict=True)]
 
+    def text(self, records: np.ndarray) -> bytes:
+        """The sequences of some records, one after the other."""
+        return b"".join(self.sequences(records))
+
     def quality(self, record: int) -> bytes | None:
         layout = self.layout
         if layout.quality_start is None or layout.quality_end is None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.bases import BaseCounts
+from metagene_train.reads.bases import KINDS, BaseCounts
 from metagene_train.reads.batches import CHUNK_BYTES, RecordBatch, iter_batches
 from metagene_train.reads.distinct import RepeatCounter
 from metagene_train.reads.formats import ReadFormat
@@ -21,7 +21,7 @@ from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.held import HeldColumns, HeldHashes
 from metagene_train.reads.index_writer import IndexWriter, kept_at
 from metagene_train.reads.layout import FAULTS, MIXED, SOUND
-from metagene_train.reads.letters import count_letters
+from metagene_train.reads.letters import Letters, count_letters
 from metagene_train.reads.opening import OpenReads, opened
 from metagene_train.reads.parallel import CAN_FORK, in_order
 from metagene_train.reads.problems import Problem
@@ -137,14 +137,14 @@ def _add_ranges(
     return True
 
 
-def _is_spotless(batch: RecordBatch, columns: HeaderColumns | None, bases: BaseCounts) -> bool:
+def _is_spotless(batch: RecordBatch, columns: HeaderColumns | None, letters: Letters) -> bool:
     """Whether it is known of FASTA that there are neither NUL bytes nor lines of FASTQ in it.
 
     A header that was taken apart with the others has printable characters only.
     """
     if columns is None or batch.layout.quality_start is not None or batch.layout.faults.any():
         return False
-    return bases.acgt == bases.total and bool((columns.name_start >= 0).all())
+    return not len(letters.records) and bool((columns.name_start >= 0).all())
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class _Tally:
         self.problems = Problems()
         self._rejections = Rejections()
         self._lengths = Histogram()
-        self._bases = BaseCounts()
+        self._unusual = np.zeros(len(KINDS), dtype=np.int64)
         self._quality = QualityTally()
         self._classes = Histogram()
         self._mates = Histogram()
@@ -222,9 +222,8 @@ class _Tally:
         accepted = usable & columns.matched if columns else usable
 
         self._count_headers(batch, rows)
-        bases = self._count_sequences(batch, rows, sound, usable)
-        self._bases += bases
-        self._count_damage(batch, _is_spotless(batch, columns, bases))
+        letters = self._count_sequences(batch, sound, usable)
+        self._count_damage(batch, _is_spotless(batch, columns, letters))
         if columns:
             self._count_classes(batch, columns, accepted)
         if not accepted.all():
@@ -257,20 +256,21 @@ class _Tally:
         self._header_sum = (self._header_sum + int(hashes.sum())) % 2**64
         self._non_ascii += rows.non_ascii(batch)
 
-    def _count_sequences(
-        self, batch: RecordBatch, rows: HeaderRows, sound: np.ndarray, usable: np.ndarray
-    ) -> BaseCounts:
+    def _count_sequences(self, batch: RecordBatch, sound: np.ndarray, usable: np.ndarray) -> Letters:
         """Returns the letters."""
+        letters = count_letters(batch)
+        if len(letters.records):
+            self._unusual += letters.kinds.sum(axis=0)
         lengths = _chosen(batch.layout.length, sound)
         self._lengths.add(lengths)
-        self._total_bases += int(lengths.sum())
+        self._total_bases += letters.total
         self._longest = max(self._longest, int(lengths.max(initial=0)))
         places = np.flatnonzero(usable)
         offsets = batch.offsets()[places]
         self.sample.offer(offsets, lambda wanted: batch.sequences(places[wanted]))
         if batch.layout.quality_start is not None:
             self._quality.add(offsets, lambda wanted: batch.quality(places[wanted]) or b"")
-        return count_letters(batch, rows)
+        return letters
 
     def _count_classes(self, batch: RecordBatch, columns: HeaderColumns, accepted: np.ndarray) -> None:
         class_ids = _chosen(columns.class_id, accepted)
@@ -313,7 +313,7 @@ class _Tally:
         if self._writer:
             assert isinstance(later._writer, HeldColumns)
             later._writer.pour(self._writer, self._accepted)
-        self._bases += later._bases
+        self._unusual += later._unusual
         self._longest = max(self._longest, later._longest)
         self._header_sum = (self._header_sum + later._header_sum) % 2**64
         for name in ("_records", "_accepted", "_lines", "_crlf_lines", "_total_bases", "_non_ascii"):
@@ -323,6 +323,8 @@ class _Tally:
         """The counts of the whole file."""
         assert isinstance(self._repeats, RepeatCounter)
         repeats = self._repeats.repeats()
+        other_kinds = self._unusual[1:].tolist()
+        bases = BaseCounts(self._total_bases - sum(other_kinds), *other_kinds)
         return ReadScan(
             path=reads.name,
             format=reads.form,
@@ -336,7 +338,7 @@ class _Tally:
             lengths=self._lengths.clipped(),
             total_bases=self._total_bases,
             longest=self._longest,
-            bases=self._bases,
+            bases=bases,
             quality_range=self._quality.range,
             lines=self._lines,
             crlf_lines=self._crlf_lines,

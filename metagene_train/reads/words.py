@@ -58,10 +58,15 @@ def gather_reversed(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray)
     return rows.byteswap()[:, ::-1]
 
 
+def gather_strings(buffer: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """Strings of one length of a uint8 buffer, one after the other [N * length] uint8."""
+    strings = np.ndarray((len(buffer) - length + 1,), dtype=f"V{length}", buffer=buffer, strides=(1,))
+    return strings[starts].view(np.uint8)
+
+
 def _rows(buffer: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
     """``width`` bytes from each start on, as words. To copy all of a row costs as much as one word does."""
-    strings = np.ndarray((len(buffer) - width + 1,), dtype=f"V{width}", buffer=buffer, strides=(1,))
-    return strings[starts].view("<u8").reshape(len(starts), width // WORD)
+    return gather_strings(buffer, starts, width).view("<u8").reshape(len(starts), width // WORD)
 
 
 class Numbers(NamedTuple):

@@ -168,7 +168,7 @@ def hash_batch(
     hashed = np.ones(len(kept), dtype=bool)
     if sieve and not segment_step:
         hashed = sieve.may_hold(batch.data, batch.layout.sequence_start[kept])
-    for strands in _strands(batch, rows, kept[hashed]):
+    for strands in _strands(batch, kept[hashed]):
         if not len(strands.places):
             continue
         forward[strands.places], backward[strands.places], prefixes[strands.places] = _sequence_hashes(
@@ -196,7 +196,7 @@ def hash_batch(
     )
 
 
-def _strands(batch: RecordBatch, rows: HeaderRows, wanted: np.ndarray) -> list[Strands]:
+def _strands(batch: RecordBatch, wanted: np.ndarray) -> list[Strands]:
     """Reads on one line as they lie in the batch, and the others copied out of it."""
     layout = batch.layout
     starts, lengths = layout.sequence_start[wanted], layout.length[wanted]
@@ -206,7 +206,7 @@ def _strands(batch: RecordBatch, rows: HeaderRows, wanted: np.ndarray) -> list[S
         letters, starts = _copied(letters, starts, spans)
         normal = not bytes(letters).translate(None, _NORMAL_LETTERS)
     else:
-        bases = count_letters(batch, rows)
+        bases = count_letters(batch).bases
         normal = bases.acgt + bases.n == bases.total
     special = lengths > LONGEST_ROW
     if normal and not batch.crlf_lines:
