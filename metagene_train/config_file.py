@@ -2,6 +2,7 @@
 
 Three functions: `load_config` reads a file (and ``key=value`` overrides), `dump_config` writes a
 whole configuration, `set_keys` changes some keys of a text and leaves everything else as it was.
+A key can stand in its section or, as reports name it, in one line: ``optimizer.lr: 1e-4``.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Loade
     """
     name = str(path) if path is not None else "command line"
     tree, lines = _read_tree(Path(path)) if path is not None else ({}, {})
+    twice = _unfold(tree, lines)
     for override in overrides:
         _apply_override(tree, lines, override)
     warnings, problems = migrate(tree, lines)
+    problems = twice + problems
     problems = [f"{name}:{problem}" for problem in problems]
     _drop_empty_sections(tree, RunConfig)
     try:
@@ -88,7 +91,7 @@ def set_keys(text: str, changes: Mapping[str, Any], comments: Mapping[str, str] 
     spelled: dict[str, str] = {}
     for dotted, value in changes.items():
         spelled[dotted] = _as_spelled(tree, dotted)
-        *parents, leaf = spelled[dotted].split(".")
+        parents, leaf = _place(tree, spelled[dotted])
         node = tree
         for parent in parents:
             if not isinstance(node.get(parent), MutableMapping):
@@ -147,6 +150,31 @@ def _plain(node: Any) -> Any:
     if isinstance(node, CommentedSeq):
         return [_plain(value) for value in node]
     return node
+
+
+def _unfold(tree: dict[str, Any], lines: Mapping[str, int]) -> list[str]:
+    """Move keys written in one line (``optimizer.lr``) into their sections; what is there already is a
+    problem."""
+    problems = []
+    for dotted in [key for key in tree if "." in key]:
+        *parents, leaf = dotted.split(".")
+        value, node = tree.pop(dotted), tree
+        for parent in parents:
+            if not isinstance(node.get(parent), dict):
+                node[parent] = {}
+            node = node[parent]
+        if leaf in node:
+            problems.append(f"{lines[dotted]}: {dotted} is given twice, in its section and in one line")
+        node[leaf] = value
+    return problems
+
+
+def _place(tree: CommentedMap, dotted: str) -> tuple[list[str], str]:
+    """The sections that lead to a key, and its name there: none for a key written in one line."""
+    if dotted in tree:
+        return [], dotted
+    *parents, leaf = dotted.split(".")
+    return parents, leaf
 
 
 def _key_lines(node: CommentedMap, prefix: str = "") -> Iterator[tuple[str, int]]:
@@ -298,7 +326,7 @@ def _commented(value: Any) -> Any:
 
 def _as_spelled(tree: CommentedMap, dotted: str) -> str:
     """The dotted key under which the file already holds ``dotted``, else ``dotted`` itself."""
-    if _holds(tree, dotted):
+    if dotted in tree or _holds(tree, dotted):
         return dotted
     for ancestor in _ancestors(dotted):
         for old, new in RENAMED.items():
@@ -318,7 +346,7 @@ def _holds(tree: Any, dotted: str) -> bool:
 
 def _add_comments(tree: CommentedMap, comments: Mapping[str, str]) -> None:
     for dotted, comment in comments.items():
-        *parents, leaf = dotted.split(".")
+        parents, leaf = _place(tree, dotted)
         node: Any = tree
         for parent in parents:
             node = node.get(parent, {})

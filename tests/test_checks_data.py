@@ -224,7 +224,7 @@ def test_few_reads():
 def test_tax_ids():
     known = reads(tax_ids={0: {562: 480, 564: 20}, 1: {9: 500}})
     (finding,) = labels.tax_ids_agree(facts(train=known, **table((0, "a", 562), (1, "b", 9))))
-    assert finding.count == 20 and "564" in finding.title and "line 2" in finding.title
+    assert finding.count == 20 and "564 for 562" in finding.title
     (finding,) = labels.tax_ids_agree(facts(train=reads(), **table((0, "a", 5), (1, "b", 5))))
     assert finding.severity == "warn"
     assert not list(labels.tax_ids_agree(facts(train=known, **table((0, "a", None), (1, "b", 9)))))
@@ -262,7 +262,7 @@ def test_repeats(repeated, severity):
 def test_sequences_of_several_classes_limit_accuracy():
     shared = RepeatFacts(reads=1000, distinct=900, shared_reads=40, shared_sequences=10, best_correct=975)
     (finding,) = labels.classes_distinguishable(facts(train=reads(), repeats=shared))
-    assert finding.severity == "warn" and "4.0 %" in finding.title and "97.5 %" in finding.title
+    assert finding.severity == "warn" and "4.0 %" in finding.title and "97.5 %" in finding.why
     unshared = RepeatFacts(reads=1000, distinct=900, best_correct=1000)
     assert not list(labels.classes_distinguishable(facts(train=reads(), repeats=unshared)))
 
@@ -308,7 +308,7 @@ def test_overlaps_of_a_sample_have_an_interval_and_of_all_reads_are_exact():
 
     assert judged(1000).confidence == "exact" and "95 %" not in judged(1000).why
     assert judged(50_000).confidence == "sampled"
-    assert "27.2 % to 32.9 % (95 %)" in judged(50_000).why
+    assert "(95 %: 27.2 % to 32.9 %)" in judged(50_000).why
     assert split.interval(0, 100) == (0.0, pytest.approx(0.037, abs=1e-3))
 
 
@@ -365,7 +365,7 @@ def test_unknown_tokens_that_normalisation_prevents():
         raw_tokens=100_000, raw_unknown_tokens=37_000, unusual=Bases(acgt=50_000, lower=90_000, u=10_000)
     )
     (finding,) = tokens.unknown_tokens(facts(tokens=soft))
-    assert finding.severity == "info" and "37.0 %" in finding.title and "lower case 90.0 %" in finding.title
+    assert finding.severity == "info" and "37.0 %" in finding.title and "lower case 90.0 %" in finding.why
 
 
 def test_token_lengths():

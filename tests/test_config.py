@@ -199,6 +199,22 @@ def test_setting_keys_keeps_comments_order_and_guide_era_spelling(write):
     assert (config.model.lora.r, config.training.grad_accum_steps) == (8, 32)
 
 
+def test_a_key_can_be_written_in_one_line_but_not_twice(write):
+    loaded = load_config(write("training:\n  max_epochs: 2\ntraining.batch_size: 4\nmodel.lora.r: 2\n"))
+    assert (loaded.config.training.batch_size, loaded.config.model.lora.r) == (4, 2)
+    assert loaded.config.training.max_epochs == 2 and loaded.lines["training.batch_size"] == 3
+    with pytest.raises(ConfigError, match=r":3: training.batch_size is given twice"):
+        load_config(write("training:\n  batch_size: 8\ntraining.batch_size: 4\n"))
+    with pytest.raises(ConfigError, match=r":1: unknown key training.batchsize; did you mean"):
+        load_config(write("training.batchsize: 4\n"))
+
+
+def test_setting_a_key_that_is_written_in_one_line_changes_that_line(write):
+    text = set_keys("optimizer.lr: 1e-4  # ours\n", {"optimizer.lr": 2e-4, "model.lora.r": 4})
+    assert text.startswith("optimizer.lr: 0.0002") and "# ours" in text
+    assert load_config(write(text)).config.optimizer.lr == 2e-4
+
+
 def test_other_names_of_keys_lead_to_keys_that_exist():
     for name, dotted in NAMES_ELSEWHERE.items():
         value = RunConfig()

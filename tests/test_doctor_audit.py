@@ -327,7 +327,7 @@ def test_an_older_index_that_may_fit_is_a_remark(tmp_path):
 def test_large_gzip_is_told_what_it_costs(capsys):
     large = reads(compression="gzip", bytes=100_000_000_000, path="t.fa.gz")
     (finding,) = access.seekable_compression(facts(train=large))
-    assert "100 GB of plain gzip" in finding.title and "bgzip" in finding.remedy.commands[0]
+    assert "100 GB of plain gzip" in finding.title and finding.remedy.commands == ("gzip -dc t.fa.gz > t.fa",)
     for quiet in (reads(), reads(compression="gzip"), reads(compression="bgzf", bytes=10**11)):
         assert not list(access.seekable_compression(facts(train=quiet)))
 

@@ -120,8 +120,8 @@ def test_heat_under_load():
     load = gpu_load.summarise(0, "RTX 4090", hot)
     assert load.reasons == {"power limit": 1, "heat (hardware)": 4}
     (finding,) = hardware.clock_held(facts(gpu_load=load))
-    assert "heat (hardware) in 66.7 % of the time under load at up to 88 °C" in finding.title
-    assert "from 2,500 to 1,400 MHz" in finding.title
+    assert "heat (hardware) in 66.7 % of the time under load, at 88 °C" in finding.title
+    assert "from 2,500 to 1,400 MHz" in finding.why
     capped = gpu_load.summarise(0, "RTX 4090", [(2300, 70, 0x4)] * 9)
     assert not list(hardware.clock_held(facts(gpu_load=capped)))
     failed = gpu_load.GpuLoadFacts(index=0, name="RTX 4090", samples=0, error="out of memory")

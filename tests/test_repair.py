@@ -696,8 +696,10 @@ def test_the_repair_that_a_finding_names_mends_it(capsys, tmp_path):
         ("F14", "headers"),
         ("F15", "deduplicate"),
         ("L02", "drop-damaged"),
+        ("C05", "split"),
     }
-    named.pop(("C05", "split"))
+    follow(named.pop(("C05", "split")), tmp_path / "split")
+    assert (tmp_path / "split" / "val.fa").exists()
     for finding, command in named.items():
         out = tmp_path / "-".join(finding)
         follow(command, out)

@@ -402,7 +402,7 @@ def test_a_file_on_both_sides_and_the_next_command(lab: Path, capsys: pytest.Cap
     _, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa", "v1.fa", "vlink.fa"))
     assert facts.split.same_file
     same = next(f for f in report["findings"] if f["id"] == "V01")
-    assert same["title"] == f"{lab / 'vlink.fa'}: among the training and the validation reads"
+    assert same["title"] == f"{lab / 'vlink.fa'} is among both the training and the validation reads"
     assert (
         main(
             ["doctor", *map(str, named(lab, "t1.fa", "t2.fa", "v1.fa")), "--skip", "data", "--skip", "split"]

@@ -8,6 +8,7 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged
+from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
@@ -38,12 +39,10 @@ def config_read(facts: Facts) -> Iterator[Finding]:
             f"written in an old way",
             count=len(facts.run.warnings),
             examples=tuple(_example(warning) for warning in facts.run.warnings),
-            why=" ".join(
-                f"{re.sub(r'^.*?:(?=[0-9]+:)', 'Line ', warning)}." for warning in facts.run.warnings[:3]
-            ),
+            why=re.sub(r"^.*?:(?=[0-9]+:)", "Line ", facts.run.warnings[0]) + ".",
             remedy=Remedy(
-                text="See the effective config.",
-                commands=(f"metagene config show {quote(facts.run.path or '')}",),
+                text="See them all:",
+                commands=(f"metagene config check {quote(facts.run.path or '')}",),
             ),
         )
 
@@ -56,11 +55,14 @@ def _example(warning: str) -> Example:
     )
 
 
-def autotune_command(facts: Facts) -> str:
-    """The command that searches settings for the same card, config and reads."""
+def autotune_command(facts: Facts, card: str | None = None) -> str:
+    """The command that searches settings for the same config and reads, and for the same card unless
+    another is given as an option."""
     parts = ["metagene autotune"]
-    if facts.target is not None and facts.target.option:
-        parts.append(facts.target.option)
+    if card is None and facts.target is not None:
+        card = facts.target.option
+    if card:
+        parts.append(card)
     if facts.run.path is not None:
         parts.append(f"--config {quote(facts.run.path)}")
     else:
@@ -99,7 +101,7 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
     needed = memory.device_gib + memory.margin_gib
     fits = needed <= usable
     largest_first = sorted(memory.breakdown.items(), key=lambda part: -part[1])
-    parts = ", ".join(f"{name} {size:.1f}" for name, size in largest_first if size >= 0.05)
+    parts = ", ".join(f"{name} {size:.1f}" for name, size in largest_first[:1] if size >= 0.05)
     subject = "Predicted peak" if facts.run.path is not None else "With default settings the peak is"
     yield config_finding(
         id="C02",
@@ -109,11 +111,11 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
         measured=round(needed, 2),
         threshold=round(usable, 2),
         unit="GiB",
-        why=f"Peak in the {memory.phase} phase at {memory.length} tokens per read: live "
-        f"{memory.live_gib:.1f} GiB "
-        f"({parts}), reserved {memory.reserved_gib:.1f} GiB, the rest is the CUDA context."
-        + (f" {target.note}." if target.note else ""),
-        remedy=None if fits else Remedy(text="Find settings that fit.", commands=(autotune_command(facts),)),
+        examples=(Example(text=target.note),) if target.note else (),
+        why=("Peak in" if fits else "Too much in")
+        + f" the {memory.phase} phase at {memory.length} tokens per read: live {memory.live_gib:.1f} "
+        f"({parts}), reserved {memory.reserved_gib:.1f}",
+        remedy=None if fits else Remedy(text="Find settings that fit:", commands=(autotune_command(facts),)),
         confidence="estimated",
     )
 
@@ -129,49 +131,50 @@ def schedule(facts: Facts) -> Iterator[Finding]:
     if not reads:
         return
     steps, per_epoch = total_steps(reads, config), steps_per_epoch(reads, config)
-    warmup = config.scheduler.warmup(steps)
+    warmup, usual = config.scheduler.warmup(steps), max(1, round(USUAL_WARMUP * steps))
     if warmup > LONG_WARMUP * steps:
         yield config_finding(
             id="C03",
             severity=Severity.ERROR if warmup >= steps else Severity.WARN,
-            title=f"Warm-up takes {count(warmup, 'step')} of {count(steps, 'optimizer step')}",
+            title=f"Warm-up takes {count(warmup, 'optimizer step')}, the whole run {steps:,}",
             measured=warmup / steps,
             threshold=LONG_WARMUP,
             unit="fraction of steps",
-            why="The learning rate never reaches its value."
+            why="The learning rate never reaches optimizer.lr, and little is learnt."
             if warmup >= steps
-            else "For much of the run the learning rate is below its value.",
-            remedy=Remedy(
-                text="Warm up for a few percent.",
-                commands=(f"scheduler.warmup_steps: {max(1, round(USUAL_WARMUP * steps))}",)
-                if config.scheduler.warmup_ratio is None
-                else (f"scheduler.warmup_ratio: {USUAL_WARMUP}",),
-            ),
+            else "For much of the run the learning rate is below optimizer.lr.",
+            remedy=edit(
+                facts,
+                "Warm up for a few percent",
+                "scheduler.warmup_steps",
+                usual,
+            )
+            if config.scheduler.warmup_ratio is None
+            else edit(facts, "Warm up for a few percent", "scheduler.warmup_ratio", USUAL_WARMUP),
         )
     if config.training.eval_steps is not None and config.training.eval_steps > steps:
         yield config_finding(
             id="C03",
             severity=Severity.WARN,
-            title=f"An evaluation every {count(config.training.eval_steps, 'step')}, but the run "
-            f"has {steps:,}",
+            title=f"An evaluation every {count(config.training.eval_steps, 'optimizer step')}, the whole "
+            f"run has {steps:,}",
             measured=config.training.eval_steps,
             threshold=steps,
             unit="steps",
             why="There would be no evaluation before the end, and early stopping never acts.",
-            remedy=Remedy(
-                text="Evaluate more often.", commands=(f"training.eval_steps: {max(1, steps // 10)}",)
-            ),
+            remedy=edit(facts, "Evaluate more often", "training.eval_steps", max(1, steps // 10)),
         )
     elif config.training.eval_steps is None and config.training.evals_per_epoch > per_epoch:
         yield config_finding(
             id="C03",
             severity=Severity.WARN,
-            title=f"{config.training.evals_per_epoch} evaluations per epoch of {count(per_epoch, 'step')}",
+            title=f"{config.training.evals_per_epoch:,} evaluations per epoch of "
+            f"{count(per_epoch, 'optimizer step')}",
             measured=config.training.evals_per_epoch,
             threshold=per_epoch,
             unit="per epoch",
-            why="There cannot be more evaluations than steps.",
-            remedy=Remedy(text="Evaluate once per epoch.", commands=("training.evals_per_epoch: 1",)),
+            why=f"There can be one after each step at most, so there will be {per_epoch:,}.",
+            remedy=edit(facts, "Evaluate once per epoch", "training.evals_per_epoch", 1),
         )
     if config.training.effective_batch > reads:
         yield config_finding(
@@ -183,8 +186,10 @@ def schedule(facts: Facts) -> Iterator[Finding]:
             measured=config.training.effective_batch,
             threshold=reads,
             unit="reads",
-            why=f"An epoch is one step; the whole run has {count(steps, 'step')}.",
-            remedy=Remedy(text="Use a smaller effective batch.", commands=("training.grad_accum_steps: 1",)),
+            why=f"An epoch is one optimizer step, the whole run has {steps:,}: too few to learn much.",
+            remedy=edit(facts, "Use a smaller one", "training.grad_accum_steps", 1)
+            if config.training.batch_size <= reads
+            else edit(facts, "Use a smaller one", "training.batch_size", max(1, reads // 10)),
         )
     elif config.training.effective_batch > LARGE_BATCH:
         yield config_finding(
@@ -194,7 +199,7 @@ def schedule(facts: Facts) -> Iterator[Finding]:
             measured=config.training.effective_batch,
             threshold=LARGE_BATCH,
             unit="reads",
-            why=f"{count(steps, 'optimizer step')} in all. The authors of METAGENE-1 trained with 16-32.",
+            why="LoRA learns less from each read then; the authors of METAGENE-1 used 16-32.",
         )
 
 
@@ -220,20 +225,23 @@ def training_time(facts: Facts) -> Iterator[Finding]:
         measured=round(speed.reads_per_s, 1),
         unit="reads per second",
         why=f"About {speed.reads_per_s:,.0f} reads per second, limited by {speed.limit}. "
-        "Early stopping may end it sooner; evaluations come on top.",
+        "Early stopping may end it sooner, evaluations come on top.",
         confidence="estimated",
     )
 
 
 def held_out(facts: Facts) -> Iterator[Finding]:
     """Early stopping and the choice of the best checkpoint need validation reads."""
-    stopping = facts.config.training.early_stopping
     if facts.train is not None and facts.config.dataset.val_fasta is None:
         yield config_finding(
             id="C05",
             severity=Severity.WARN,
             title="No validation reads",
-            why=f"Without them neither early stopping (patience {stopping.patience}) nor the best checkpoint "
-            "has anything to go by, and nothing shows when the model starts to memorise.",
-            remedy=Remedy(text="Hold some reads out.", commands=fix(facts, facts.train, "split")),
+            why="Nothing will show when it starts to memorise; early stopping and the best checkpoint need "
+            "them.",
+            remedy=Remedy(
+                text="Hold some reads out, and give them with --val"
+                + (":" if (commands := fix(facts, facts.train, "split")) else "."),
+                commands=commands,
+            ),
         )

@@ -78,8 +78,8 @@ def host_memory_bytes(
     labels count. A run on a GPU loads the encoder straight to the card.
     """
     parts = {
-        "Python, torch and transformers": PROCESS_BYTES,
-        "order and labels of the reads": reads * ORDER_BYTES_PER_READ,
+        "Python and torch": PROCESS_BYTES,
+        "order and labels": reads * ORDER_BYTES_PER_READ,
     }
     if config.training.num_workers:
         workers = config.training.num_workers * WORKER_BYTES + worker_queue_bytes(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -66,7 +65,7 @@ def command(
         write_new(output, rewritten(advice, run_dir, config), force=force)
     report = Report(
         tool_version=__version__,
-        argv=("metagene", *sys.argv[1:]),
+        argv=click.get_current_context().obj,
         complete=True,
         examined=Examined(),
         findings=advice.findings + (advice.set_aside if verbose or as_json else ()),

@@ -86,7 +86,7 @@ def command(
     result = autotune.run(asked.request, around=not quiet or as_json or plot is not None)
     recommendation = result.recommendation
     if as_json:
-        click.echo(json_document.text(result, sys.argv[1:]))
+        click.echo(json_document.text(result, click.get_current_context().obj[1:]))
     elif quiet:
         click.echo(report.verdict(recommendation))
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -165,7 +164,7 @@ def command(
 
     checks = select(only, skip)
     ignores = ignoring.load(ignore_file, [check.id for check in CHECKS]) if ignore_file else ()
-    argv = ("metagene", *sys.argv[1:])
+    argv = click.get_current_context().obj
     if facts_file is not None:
         facts = _load_facts(facts_file)
     else:

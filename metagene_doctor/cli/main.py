@@ -55,9 +55,13 @@ def group() -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit code; user errors become one message on stderr."""
+    """Run one command and return its exit code; user errors become one message on stderr.
+
+    The words of the command line are the click context's ``obj``.
+    """
+    words = sys.argv[1:] if argv is None else argv
     try:
-        result = group.main(args=argv, prog_name="metagene", standalone_mode=False)
+        result = group.main(args=words, prog_name="metagene", standalone_mode=False, obj=("metagene", *words))
         return result if isinstance(result, int) else 0
     except MetageneError as error:
         click.echo(f"metagene: error: {error}", err=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.sizes import (
     INDEX_BYTES_PER_READ,
     checkpoint_bytes,
@@ -13,6 +14,7 @@ from metagene_doctor.checks.sizes import (
     trainable_parameters,
 )
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.machine.disk import Place
 from metagene_doctor.facts.model.encoder import METAGENE_1_DOWNLOAD_BYTES
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, file_size
@@ -54,15 +56,15 @@ def room_for_encoder(facts: Facts) -> Iterator[Finding]:
         yield disk_finding(
             id="S01",
             severity=Severity.ERROR,
-            title=f"{METAGENE_1} needs {file_size(needed)}, {file_size(place.free_bytes)} are free "
-            f"for the hub cache",
+            title=f"The download of {METAGENE_1} needs {file_size(needed)}, {file_size(place.free_bytes)} "
+            f"are free in {place.path}",
             measured=place.free_bytes,
             threshold=needed,
             unit="bytes free",
             examples=(Example(file=place.path),),
-            why=f"The cache is at {place.path}; the download would stop when the disk is full.",
+            why="It would stop when the disk is full, and so would everything else that writes there.",
             remedy=Remedy(
-                text="Put the cache on a larger disk.", commands=("export HF_HOME=/path/with/room",)
+                text="Put the hub's cache on a larger disk:", commands=("export HF_HOME=/path/with/room",)
             ),
         )
 
@@ -82,29 +84,42 @@ def network_filesystems(facts: Facts) -> Iterator[Finding]:
             yield disk_finding(
                 id="S02",
                 severity=Severity.WARN,
-                title=f"The {place.role} lies on a network file system ({place.filesystem})",
+                title=f"The {place.role} {_lies(place)} on a network file system ({place.filesystem})",
                 measured=place.filesystem,
                 examples=(Example(file=place.path),),
                 why="Training draws reads in random order, and each one would cross the network.",
                 remedy=Remedy(
-                    text="Copy the reads to a local disk."
-                    if place.role == "training reads"
-                    else "Use a local directory.",
-                    commands=(f"cp {_training_files(facts)} /local/disk/",)
-                    if place.role == "training reads"
-                    else ("metagene doctor --index-dir /local/disk/metagene",),
+                    text="Copy them to a disk of this machine:",
+                    commands=(f"cp {_training_files(facts)} /local/disk/",),
+                )
+                if place.role == "training reads"
+                else _other_index_directory(
+                    facts, "Put it on a disk of this machine", "/local/disk/metagene"
                 ),
             )
         elif in_memory:
             yield disk_finding(
                 id="S02",
                 severity=Severity.WARN,
-                title=f"The {place.role} lies in memory ({place.filesystem})",
+                title=f"The {place.role} {_lies(place)} in memory ({place.filesystem})",
                 measured=place.filesystem,
                 examples=(Example(file=place.path),),
                 why="What is written there takes host memory, and is gone after a reboot.",
-                remedy=Remedy(text="Use a directory on a disk."),
+                remedy=edit(facts, "Use a directory on a disk", "training.output_dir", "/path/on/a/disk")
+                if place.role == "output directory"
+                else _other_index_directory(facts, "Put it on a disk", "/path/on/a/disk"),
             )
+
+
+def _lies(place: Place) -> str:
+    return "lie" if place.role == "training reads" else "lies"
+
+
+def _other_index_directory(facts: Facts, text: str, directory: str) -> Remedy:
+    """The key of the config where it has one, else the variable that every command obeys."""
+    if facts.config.dataset.index_dir is not None:
+        return edit(facts, text, "dataset.index_dir", directory)
+    return Remedy(text=f"{text}:", commands=(f"export METAGENE_CACHE={directory}",))
 
 
 def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
@@ -122,8 +137,8 @@ def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"The output directory cannot be written: {place.checked}",
             examples=(Example(file=place.path),),
-            why="Nothing of the run could be saved.",
-            remedy=Remedy(text="Choose another one.", commands=("training.output_dir: /path/of/yours",)),
+            why="Nothing of the run could be saved, so training would stop at its start.",
+            remedy=edit(facts, "Choose another one", "training.output_dir", "/path/of/yours"),
         )
         return
     if encoder.architecture is None:
@@ -142,13 +157,12 @@ def room_for_checkpoints(facts: Facts) -> Iterator[Finding]:
         unit="bytes free",
         examples=(Example(file=place.path),),
         why=f"{count(trainable, 'trained parameter')} make {file_size(checkpoint_bytes(trainable))} "
-        f"a checkpoint, "
-        f"of which up to {keep + 2} exist at once.",
+        f"a checkpoint, {keep + 2} at once." + ("" if enough else " The run would stop when it is full."),
         remedy=None
         if enough
-        else Remedy(text="Keep fewer, or write to a larger disk.", commands=("training.checkpoint.keep: 1",))
+        else edit(facts, "Write to a larger disk or keep fewer", "training.checkpoint.keep", 1)
         if keep > 1
-        else Remedy(text="Write to a larger disk.", commands=("training.output_dir: /path/with/room",)),
+        else edit(facts, "Write to a larger disk", "training.output_dir", "/path/with/room"),
         confidence="estimated",
     )
 
@@ -162,7 +176,7 @@ def temporary_space(facts: Facts) -> Iterator[Finding]:
     disk = facts.disk
     assert disk
     place = disk.place("temporary directory")
-    use = Remedy(text="Use another one.", commands=("export TMPDIR=/path/with/room",))
+    use = Remedy(text="Use another one:", commands=("export TMPDIR=/path/with/room",))
     if not place.writable or place.free_bytes < LITTLE_TEMPORARY_SPACE:
         state = f"has {file_size(place.free_bytes)} free" if place.writable else "cannot be written"
         yield disk_finding(
@@ -172,7 +186,8 @@ def temporary_space(facts: Facts) -> Iterator[Finding]:
             measured=place.free_bytes,
             threshold=LITTLE_TEMPORARY_SPACE,
             unit="bytes free",
-            why="Compilers, the hub client and level quick of doctor write there for a moment.",
+            why="Downloads, and code that is compiled when a run starts, need it for a moment and would "
+            "fail.",
             remedy=use,
         )
     elif place.noexec:
@@ -180,7 +195,7 @@ def temporary_space(facts: Facts) -> Iterator[Finding]:
             id="S04",
             severity=Severity.INFO,
             title=f"Programs cannot be run from the temporary directory {place.checked} (noexec)",
-            why="Kernels that are compiled there when a run starts cannot be loaded.",
+            why="GPU code that some libraries compile there when a run starts cannot be loaded.",
             remedy=use,
         )
 
@@ -209,12 +224,11 @@ def fast_enough(facts: Facts) -> Iterator[Finding]:
             if cached
             else f"The file ({file_size(disk.file_bytes)}) does not fit the memory, so the GPU waits in "
             "every epoch."
-        )
-        + f" In order the disk gives {file_size(disk.sequential_bytes_per_s)}/s.",
+        ),
         remedy=None
         if cached
         else Remedy(
-            text="Copy the reads to a local SSD, or write them in random order once and read in order."
+            text="Copy the reads to a local SSD:", commands=(f"cp {_training_files(facts)} /local/ssd/",)
         ),
         confidence="estimated",
     )
@@ -238,10 +252,8 @@ def room_for_index(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"The index directory cannot be written: {place.checked}",
             examples=(Example(file=place.path),),
-            why="Training keeps where each read lies in an index.",
-            remedy=Remedy(
-                text="Choose another one.", commands=("metagene doctor --index-dir /path/of/yours",)
-            ),
+            why="Training keeps there where each read lies, and would stop at its start.",
+            remedy=_other_index_directory(facts, "Choose another one", "/path/of/yours"),
         )
         return
     needed = sum(
@@ -258,9 +270,7 @@ def room_for_index(facts: Facts) -> Iterator[Finding]:
             threshold=needed,
             unit="bytes free",
             examples=(Example(file=place.path),),
-            why=f"{INDEX_BYTES_PER_READ} bytes per read, and compressed files are unpacked once for random "
-            "access.",
-            remedy=Remedy(
-                text="Put it on a larger disk.", commands=("metagene doctor --index-dir /path/with/room",)
-            ),
+            why=f"It takes {INDEX_BYTES_PER_READ} bytes per read, and compressed files are unpacked beside "
+            "it. Training would stop at its start.",
+            remedy=_other_index_directory(facts, "Put it on a larger disk", "/path/with/room"),
         )

@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.remedies import edit
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
+from metagene_doctor.report.quantities import count, verb
 
 environment_finding = partial(Finding, scope="environment")
 
 DRIVER_FAULTS = {
-    "driver not loaded": ("The NVIDIA kernel driver is not loaded", "sudo modprobe nvidia"),
+    "driver not loaded": ("The NVIDIA kernel driver is not loaded", "Load it:", "sudo modprobe nvidia"),
     "version mismatch": (
         "The NVIDIA library and the loaded kernel driver have different versions",
+        "The driver was updated and not loaded again since:",
         "sudo reboot",
     ),
-    "gpu lost": ("The driver has lost a GPU (it fell off the bus)", "sudo reboot"),
-    "no permission": ("This user may not talk to the NVIDIA driver", "ls -l /dev/nvidia*"),
-    "failed": ("The NVIDIA driver does not answer", "nvidia-smi"),
+    "gpu lost": (
+        "The driver has lost a GPU (it no longer answers on its slot)",
+        "Start the machine again; if that happens once more, the card or its power supply is faulty:",
+        "sudo reboot",
+    ),
+    "no permission": (
+        "This user may not talk to the NVIDIA driver",
+        "Have yourself added to the group that may, which this shows:",
+        "ls -l /dev/nvidia*",
+    ),
+    "failed": ("The NVIDIA driver does not answer", "See what the driver's own tool says:", "nvidia-smi"),
 }
-"""NVML state -> what it means, and the command to start with."""
+"""NVML state -> what it means, what to do, and the command that does it or shows how."""
 
 DEBUGGING_VARIABLES = {
     "CUDA_LAUNCH_BLOCKING": "makes every kernel launch wait",
@@ -65,22 +76,21 @@ def torch_sees_gpu(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title="torch is not installed",
             why="Nothing can be trained or predicted; the doctor's data checks work without it.",
-            remedy=Remedy(text="Install metagene with its dependencies.", commands=("pip install metagene",)),
+            remedy=Remedy(text="Install it:", commands=("pip install torch",)),
         )
     elif (
         (gpu.devices or gpu.device_nodes) and environment.torch_cuda is None and environment.torch_hip is None
     ):
-        name = gpu.devices[0].name if gpu.devices else gpu.device_nodes[0]
+        name = gpu.devices[0].name if gpu.devices else f"an NVIDIA GPU ({gpu.device_nodes[0]})"
         yield environment_finding(
             id="E01",
             severity=Severity.ERROR,
             title=f"torch {version} is a CPU-only build, but this machine has {name}",
             measured="CPU build",
             threshold="CUDA build",
-            why="Training would run on the CPU without saying so.",
+            why="Training would run on the CPU, a hundred times slower.",
             remedy=Remedy(
-                text=f"Uninstall it and install a CUDA build of torch {version.partition('+')[0]} that the "
-                f"driver supports; {SELECTOR} has the command.",
+                text=f"Uninstall it, then install the CUDA build that {SELECTOR} names for this driver:",
                 commands=("pip uninstall --yes torch",),
             ),
         )
@@ -106,10 +116,10 @@ def driver_supports_build(facts: Facts) -> Iterator[Finding]:
             measured=supported,
             threshold=environment.torch_cuda,
             unit="CUDA version",
-            why="torch would report that no GPU is available.",
+            why="torch would see no GPU, and training would run on the CPU.",
             remedy=Remedy(
-                text=f"Install a torch built for CUDA {gpu.cuda_driver[0]} (needs no root; {SELECTOR} has "
-                "the command), or update the driver.",
+                text=f"Uninstall torch, then install the build for CUDA {gpu.cuda_driver[0]} that {SELECTOR} "
+                "names (or update the driver):",
                 commands=("pip uninstall --yes torch",),
             ),
         )
@@ -120,22 +130,22 @@ def driver_answers(facts: Facts) -> Iterator[Finding]:
     gpu = facts.gpu
     assert gpu
     if gpu.state in DRIVER_FAULTS and (gpu.device_nodes or gpu.state != "driver not loaded"):
-        meaning, command = DRIVER_FAULTS[gpu.state]
+        meaning, what_to_do, command = DRIVER_FAULTS[gpu.state]
         yield environment_finding(
             id="E03",
             severity=Severity.ERROR,
             title=meaning,
             measured=gpu.message,
-            why="No process can use the GPU. After a driver update the machine needs a reboot.",
-            remedy=Remedy(text="Reload the driver or reboot, then run doctor again.", commands=(command,)),
+            why="No program can use the GPU, and training would run on the CPU.",
+            remedy=Remedy(text=what_to_do, commands=(command,)),
         )
     elif gpu.state == "binding not installed":
         yield environment_finding(
             id="E03",
             severity=Severity.SKIP,
-            title="GPUs were not looked at: nvidia-ml-py is not installed",
-            why="Free memory, driver and other processes are unknown.",
-            remedy=Remedy(text="Install it.", commands=("pip install nvidia-ml-py",)),
+            title="Driver answers",
+            why="nvidia-ml-py is not installed",
+            remedy=Remedy(text="pip install nvidia-ml-py"),
         )
     elif not gpu.devices:
         needed = facts.config.device == "cuda"
@@ -145,9 +155,16 @@ def driver_answers(facts: Facts) -> Iterator[Finding]:
             title="No NVIDIA GPU on this machine" + (", but the config says device: cuda" if needed else ""),
             measured=gpu.message or gpu.state,
             why="The run would stop at its start." if needed else "A run here would use the CPU.",
-            remedy=None
+            remedy=edit(
+                facts,
+                "Use a machine with a GPU (the login node of a cluster has none), or train on the CPU",
+                "device",
+                "cpu",
+            )
+            if needed
+            else None
             if facts.target is not None
-            else Remedy(text="Name the card of the run to judge for it: --gpu NAME or --gpu-mem GB."),
+            else Remedy(text="To judge for the card of the run, name it with --gpu NAME or --gpu-mem GB."),
         )
 
 
@@ -167,10 +184,8 @@ def kernels_for_gpu(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"torch does not work: {probe.error}",
             measured=probe.error,
-            why="torch was started in a process of its own and could not say which GPUs it can use.",
-            remedy=Remedy(
-                text="Run it by hand to see all of the message.", commands=("python -c 'import torch'",)
-            ),
+            why="Nothing can be trained or predicted with it.",
+            remedy=Remedy(text="Install it anew:", commands=("pip install --force-reinstall torch",)),
         )
         return
     for name, capability in probe.devices:
@@ -178,18 +193,19 @@ def kernels_for_gpu(facts: Facts) -> Iterator[Finding]:
             yield environment_finding(
                 id="E04",
                 severity=Severity.ERROR,
-                title=f"This torch has no kernels for {name} (sm_{capability[0]}{capability[1]})",
+                title=f"This build of torch has no code for {name} "
+                f"(compute capability {capability[0]}.{capability[1]})",
                 measured=f"sm_{capability[0]}{capability[1]}",
                 threshold=", ".join(probe.arch_list),
                 why="The first operation on the GPU would fail with 'no kernel image is available'.",
                 remedy=Remedy(
-                    text="Install a build for CUDA "
+                    text="Uninstall it, then install the build for CUDA "
                     + (
                         "12.8 or newer"
                         if capability >= (9, 0)
-                        else "12.6, the last with kernels for Pascal and Volta"
+                        else "12.6, the last with code for such cards,"
                     )
-                    + f"; {SELECTOR} has the command.",
+                    + f" that {SELECTOR} names:",
                     commands=("pip uninstall --yes torch",),
                 ),
             )
@@ -221,8 +237,8 @@ def precision_supported(facts: Facts) -> Iterator[Finding]:
             measured=".".join(map(str, capability)),
             threshold="8.0",
             unit="compute capability",
-            why="torch emulates bf16 there without a warning, far slower than fp16.",
-            remedy=Remedy(text="Use fp16 with loss scaling.", commands=("training.precision: fp16-mixed",)),
+            why="Training refuses that: torch would emulate bf16, far slower than fp16.",
+            remedy=edit(facts, "Use fp16", "training.precision", "fp16-mixed"),
         )
 
 
@@ -240,10 +256,8 @@ def gpu_computes(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"The GPU does not compute: {compute.error}",
             measured=compute.error,
-            why="A product of two small matrices failed; a run would fail likewise.",
-            remedy=Remedy(
-                text="Look at the card and the kernel's messages.", commands=("nvidia-smi", "sudo dmesg")
-            ),
+            why="Two matrices could not be multiplied on it, so no run can work.",
+            remedy=Remedy(text="See what the driver wrote about it:", commands=("sudo dmesg | grep NVRM",)),
         )
     elif compute.relative_error is not None and not compute.relative_error < COMPUTE_ERROR:  # or NaN
         yield environment_finding(
@@ -254,10 +268,9 @@ def gpu_computes(facts: Facts) -> Iterator[Finding]:
             measured=compute.relative_error,
             threshold=COMPUTE_ERROR,
             unit="relative error",
-            why="Memory or arithmetic of the card is faulty.",
-            remedy=Remedy(
-                text="Do not train on it; look at its error counters.", commands=("nvidia-smi -q -d ECC",)
-            ),
+            why="Memory or arithmetic of the card is faulty, and training on it would fail or learn "
+            "nonsense.",
+            remedy=Remedy(text="Do not train on it. Its error counters:", commands=("nvidia-smi -q -d ECC",)),
         )
 
 
@@ -272,10 +285,10 @@ def gpu_visible(facts: Facts) -> Iterator[Finding]:
         yield environment_finding(
             id="E09",
             severity=Severity.ERROR,
-            title=f"CUDA_VISIBLE_DEVICES={setting!r} hides all {len(gpu.devices)} GPUs",
+            title=f"CUDA_VISIBLE_DEVICES={setting!r} hides {count(len(gpu.devices), 'GPU')} of this machine",
             measured=setting,
-            why="The run would use the CPU, or stop if the config says device: cuda.",
-            remedy=Remedy(text="Unset it.", commands=("unset CUDA_VISIBLE_DEVICES",)),
+            why="Training would run on the CPU (or stop, with device: cuda).",
+            remedy=Remedy(text="Remove the variable:", commands=("unset CUDA_VISIBLE_DEVICES",)),
         )
         return
     for entry in setting.split(","):
@@ -293,8 +306,9 @@ def gpu_visible(facts: Facts) -> Iterator[Finding]:
                 f"does not have",
                 measured=setting,
                 threshold=f"0 to {len(gpu.devices) - 1}, or a UUID",
-                why="CUDA ignores that entry and every one behind it.",
-                remedy=Remedy(text="List the GPUs and name one of them.", commands=("nvidia-smi -L",)),
+                why="CUDA ignores that entry and all that follow: fewer GPUs than meant, or none, would be "
+                "used.",
+                remedy=Remedy(text="Name GPUs of this list:", commands=("nvidia-smi -L",)),
             )
             return
 
@@ -312,9 +326,16 @@ def debugging_left_on(facts: Facts) -> Iterator[Finding]:
         yield environment_finding(
             id="E10",
             severity=Severity.WARN,
-            title=f"Debugging variables are set: {', '.join(left_on)}",
+            title=f"{count(len(left_on), 'debugging variable')} {verb(len(left_on), 'is', 'are')} set: "
+            + ", ".join(left_on[:3])
+            + (", ..." if len(left_on) > 3 else ""),
             count=len(left_on),
             examples=tuple(Example(text=f"{name} {DEBUGGING_VARIABLES[name]}") for name in left_on),
-            why="; ".join(f"{name} {DEBUGGING_VARIABLES[name]}" for name in left_on) + ".",
-            remedy=Remedy(text="Unset them for training.", commands=(f"unset {' '.join(left_on)}",)),
+            why="Training gets slower: "
+            + "; ".join(f"{name} {DEBUGGING_VARIABLES[name]}" for name in left_on[:2])
+            + ("; ..." if len(left_on) > 2 else "."),
+            remedy=Remedy(
+                text=f"Remove {verb(len(left_on), 'it', 'them')} for training:",
+                commands=(f"unset {' '.join(left_on)}",),
+            ),
         )

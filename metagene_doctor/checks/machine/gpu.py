@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import GIB, count, gib
+from metagene_doctor.report.quantities import GIB, count, gib, verb
 
 gpu_finding = partial(Finding, scope="environment")
+
+LISTED = 2
+"""Processes that a finding names."""
 
 
 def enough_free_memory(facts: Facts) -> Iterator[Finding]:
@@ -21,10 +25,11 @@ def enough_free_memory(facts: Facts) -> Iterator[Finding]:
     needed = (facts.memory.device_gib + facts.memory.margin_gib) * GIB
     if needed <= device.free_bytes or needed > facts.target.usable_bytes:
         return  # when it cannot fit even an empty card, that is C02's finding
+    processes = device.processes or ()
     holders = ", ".join(
         f"pid {process.pid}" + (f" ({gib(process.used_bytes)})" if process.used_bytes else "")
-        for process in device.processes or ()
-    )
+        for process in processes[:LISTED]
+    ) + (f" and {len(processes) - LISTED} more" if len(processes) > LISTED else "")
     yield gpu_finding(
         id="E11",
         severity=Severity.ERROR,
@@ -32,10 +37,11 @@ def enough_free_memory(facts: Facts) -> Iterator[Finding]:
         measured=round(device.free_bytes / GIB, 2),
         threshold=round(needed / GIB, 2),
         unit="GiB free",
-        why=f"{gib(device.used_bytes)} are held by {holders or 'processes that cannot be seen from here'}.",
+        why="It would run out of memory: "
+        f"{gib(device.used_bytes)} are held by {holders or 'processes that cannot be seen from here'}.",
         remedy=Remedy(
-            text="Stop them, or find settings for what is free.",
-            commands=(f"metagene autotune --gpu-mem {int(device.free_bytes / GIB)}",),
+            text="Stop what holds it, or find settings for what is free:",
+            commands=(autotune_command(facts, f"--gpu-mem {max(1, int(device.free_bytes / GIB))}"),),
         ),
         confidence="estimated",
     )
@@ -66,8 +72,11 @@ def other_processes(facts: Facts) -> Iterator[Finding]:
                     )
                     for process in others[:5]
                 ),
-                why="They share the card's speed and may take more memory while the run is on.",
-                remedy=Remedy(text="See whose they are.", commands=("nvidia-smi",)),
+                why=f"{verb(len(others), 'It shares', 'They share')} the card's speed and may take more "
+                "memory while the run is on, which would end it.",
+                remedy=Remedy(
+                    text=f"See whose {verb(len(others), 'it is', 'they are')}:", commands=("nvidia-smi",)
+                ),
             )
         elif unexplained > GIB:
             yield gpu_finding(
@@ -78,8 +87,9 @@ def other_processes(facts: Facts) -> Iterator[Finding]:
                 measured=round(unexplained / GIB, 2),
                 threshold=1,
                 unit="GiB used",
-                why="A container hides the processes of its host.",
-                remedy=Remedy(text="Ask on the host.", commands=("nvidia-smi",)),
+                why="They may take more while the run is on, which would end it. A container hides the "
+                "processes of its host.",
+                remedy=Remedy(text="Outside the container, see whose they are:", commands=("nvidia-smi",)),
             )
 
 
@@ -88,18 +98,22 @@ def memory_faults(facts: Facts) -> Iterator[Finding]:
     assert facts.gpu
     for device in facts.gpu.devices:
         if device.remap_failed:
-            text, command = (
-                "Row remapping has failed: the card has to be replaced.",
+            found, what_to_do, command = (
+                "faulty memory that it could not replace by spare memory",
+                "Have the card replaced. Its record:",
                 "nvidia-smi -q -d ROW_REMAPPER",
             )
         elif device.remap_pending:
-            text, command = (
-                "A row remap is pending: reset the GPU before a long run.",
-                "nvidia-smi --gpu-reset",
+            found, what_to_do, command = (
+                "faulty memory that it will replace by spare memory when it is reset",
+                "Reset it while nothing runs on it:",
+                f"sudo nvidia-smi --gpu-reset -i {device.index}",
             )
         elif device.uncorrected_ecc_errors:
-            text, command = (
-                "Memory errors since the driver was loaded could not be corrected.",
+            errors = count(device.uncorrected_ecc_errors, "memory error")
+            found, what_to_do, command = (
+                f"{errors} that could not be corrected since the driver was loaded",
+                "Do not start a long run on it. Its record:",
                 "nvidia-smi -q -d ECC",
             )
         else:
@@ -107,10 +121,10 @@ def memory_faults(facts: Facts) -> Iterator[Finding]:
         yield gpu_finding(
             id="E14",
             severity=Severity.ERROR,
-            title=f"GPU {device.index} ({device.name}) has memory faults",
+            title=f"GPU {device.index} ({device.name}) has {found}",
             count=device.uncorrected_ecc_errors or None,
-            why=text,
-            remedy=Remedy(text="Look at the card's counters.", commands=(command,)),
+            why="A long run would end with an error, or compute wrong numbers.",
+            remedy=Remedy(text=what_to_do, commands=(command,)),
         )
 
 
@@ -127,9 +141,9 @@ def power_capped(facts: Facts) -> Iterator[Finding]:
                 measured=limit,
                 threshold=default,
                 unit="W",
-                why="Intended or not, training is slower than figures for this card say.",
+                why="Training takes longer than estimated for this card.",
                 remedy=Remedy(
-                    text="Give it its default back.",
+                    text="If that is not meant, give it its default back:",
                     commands=(f"sudo nvidia-smi -i {device.index} -pl {default:.0f}",),
                 ),
             )
@@ -144,9 +158,9 @@ def sharing_mode(facts: Facts) -> Iterator[Finding]:
                 id="E19",
                 severity=Severity.WARN,
                 title=f"GPU {device.index} ({device.name}) is split into MIG slices",
-                why=f"A run gets one slice and its memory, not the card's {gib(device.total_bytes)}.",
+                why=f"A run gets one slice and its memory, not all of the card's {gib(device.total_bytes)}.",
                 remedy=Remedy(
-                    text="See the slices, and give the slice's memory with --gpu-mem.",
+                    text="Give the memory of your slice, which this lists, with --gpu-mem:",
                     commands=("nvidia-smi -L",),
                 ),
             )
@@ -157,9 +171,9 @@ def sharing_mode(facts: Facts) -> Iterator[Finding]:
                 title=f"GPU {device.index} is in compute mode 'prohibited'",
                 measured=device.compute_mode,
                 threshold="default",
-                why="No CUDA process may start on it.",
+                why="No program may use it, so the run would stop at its start.",
                 remedy=Remedy(
-                    text="Set the default mode.", commands=(f"sudo nvidia-smi -i {device.index} -c 0",)
+                    text="Set the default mode:", commands=(f"sudo nvidia-smi -i {device.index} -c 0",)
                 ),
             )
         elif device.compute_mode == "exclusive process" and device.processes:
@@ -169,5 +183,5 @@ def sharing_mode(facts: Facts) -> Iterator[Finding]:
                 title=f"GPU {device.index} takes one process at a time, and has one",
                 measured=device.compute_mode,
                 why="The run would be refused until that process ends.",
-                remedy=Remedy(text="Wait for it or stop it.", commands=("nvidia-smi",)),
+                remedy=Remedy(text="Wait for that process, which this shows:", commands=("nvidia-smi",)),
             )

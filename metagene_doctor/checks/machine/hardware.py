@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, gib, percent
@@ -48,10 +49,12 @@ def no_desktop(facts: Facts) -> Iterator[Finding]:
                 "in use",
                 measured=device.used_bytes,
                 unit="bytes used",
-                why="Its memory use changes with what is on the screen: leave some room.",
+                why="That changes with what is on the screen, and a run that fills the rest would stop.",
                 remedy=Remedy(
-                    text="Give the run a limit below what is free, or log out of the desktop.",
-                    commands=(f"metagene autotune --gpu-mem {max(1, device.free_bytes // 10**9 - 1)}",),
+                    text="Log out of the desktop, or find settings for less than is free:",
+                    commands=(
+                        autotune_command(facts, f"--gpu-mem {max(1, device.free_bytes // 10**9 - 1)}"),
+                    ),
                 ),
             )
 
@@ -80,15 +83,16 @@ def no_kernel_errors(facts: Facts) -> Iterator[Finding]:
         yield hardware_finding(
             id="E15",
             severity=Severity.WARN if hardware else Severity.INFO,
-            title=f"GPU at PCI {xid.pci} reported Xid {xid.code} {count(xid.count, 'time')} since boot: "
-            + meaning,
+            title=f"GPU {xid.pci} reported Xid error {xid.code} {count(xid.count, 'time')} since boot: "
+            f"{meaning}",
             count=xid.count,
             measured=xid.code,
             unit="Xid",
             examples=(Example(text=xid.text),),
             why="A long run on this card may end with it." if hardware else "Usually not the card's fault.",
             remedy=Remedy(
-                text="Do not start a run of days on it before it is looked at.", commands=("nvidia-smi -q",)
+                text="Have it looked at before a run of days. Its state:",
+                commands=(f"nvidia-smi -q -i {xid.pci}",),
             )
             if hardware
             else None,
@@ -113,23 +117,24 @@ def clock_held(facts: Facts) -> Iterator[Finding]:
     if slowed[worst] < SLOWED:
         return
     clocks = (
-        f"; its clock went from {load.first_clock:,} to {load.last_clock:,} MHz"
+        f"Its clock went from {load.first_clock:,} to {load.last_clock:,} MHz: a long run takes longer "
+        "by about that ratio."
         if load.first_clock and load.last_clock
-        else ""
+        else "A long run takes longer than estimated."
     )
-    heat = f" at up to {load.highest_temperature} °C" if load.highest_temperature else ""
+    heat = f", at {load.highest_temperature} °C" if load.highest_temperature else ""
     yield hardware_finding(
         id="E16",
         severity=Severity.WARN,
-        title=f"{name} is slowed by {worst} in {percent(slowed[worst])} of the time under load{heat}{clocks}",
+        title=f"{name} is slowed by {worst} in {percent(slowed[worst])} of the time under load{heat}",
         measured=round(slowed[worst], 3),
         threshold=SLOWED,
         unit="fraction of samples",
-        why="A run of hours is slower than estimated by about the ratio of the clocks.",
+        why=clocks,
         remedy=Remedy(
-            text="Improve the airflow around the card."
+            text="Improve the airflow around the card, then see whether it helped:"
             if worst.startswith("heat")
-            else "Check its power supply and cables.",
+            else "Check its power supply and cables, then see whether it helped:",
             commands=("nvidia-smi -q -d PERFORMANCE,TEMPERATURE",),
         ),
         confidence="sampled",
@@ -150,10 +155,10 @@ def full_width(facts: Facts) -> Iterator[Finding]:
                 measured=width,
                 threshold=most,
                 unit="lanes",
-                why="Loading the encoder takes longer; training itself moves little, unless several GPUs "
-                "exchange gradients through the slot.",
+                why="Loading the encoder takes longer, and so do runs on several GPUs.",
                 remedy=Remedy(
-                    text="Seat the card anew, or use another slot.", commands=("nvidia-smi -q -d PCIE",)
+                    text="Seat the card anew or use another slot, then see whether it helped:",
+                    commands=("nvidia-smi --query-gpu=index,pcie.link.width.current --format=csv",),
                 )
                 if width <= most // 4
                 else None,
@@ -178,7 +183,7 @@ def equal_gpus(facts: Facts) -> Iterator[Finding]:
             why=f"A run on all of them waits for the slowest and must fit the smallest ({smallest.name}, "
             f"{gib(smallest.total_bytes)}).",
             remedy=Remedy(
-                text="Use GPUs of one kind in a run.",
+                text="Use GPUs of one kind in a run:",
                 commands=(
                     "export CUDA_VISIBLE_DEVICES="
                     + ",".join(str(device.index) for device in devices if device.name == devices[0].name),
@@ -194,6 +199,5 @@ def equal_gpus(facts: Facts) -> Iterator[Finding]:
             "memory directly",
             count=len(apart),
             examples=tuple(Example(text=f"GPU {first} and GPU {second}") for first, second in apart[:5]),
-            why="They exchange gradients through host memory (/dev/shm), which is slower; LoRA gradients are "
-            "small.",
+            why="They exchange gradients through host memory, which is slower; LoRA's gradients are small.",
         )

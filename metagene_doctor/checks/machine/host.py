@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
+from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.sizes import host_memory_bytes, reads_seen, worker_queue_bytes
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.machine.host import HostFacts
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration, file_size, gib, verb
 
@@ -14,6 +18,9 @@ host_finding = partial(Finding, scope="host")
 
 LITTLE_MEMORY = 0.1
 """Share of the machine's memory: that much swapped out while less is left means trouble."""
+
+LISTED_BYTES = 2**20
+"""Parts of the predicted memory below that are not named."""
 
 FILES_OF_A_PROCESS = 64
 """Open files of a Python process with torch, before any worker (measured: about 20)."""
@@ -42,7 +49,10 @@ def memory_ceiling(facts: Facts) -> Iterator[Finding]:
             measured=round(host.memory_total_bytes / GIB, 2),
             unit="GiB",
             why="Windows gives WSL half of its memory unless told otherwise.",
-            remedy=Remedy(text="Give it more in .wslconfig on the Windows side.", commands=("memory=48GB",)),
+            remedy=Remedy(
+                text="If that is too little, set it in .wslconfig on the Windows side, under [wsl2]:",
+                commands=(f"memory={round(1.5 * host.memory_total_bytes / GIB)}GB",),
+            ),
         )
     kills = host.cgroup.out_of_memory_kills if host.cgroup else None
     if kills:
@@ -51,8 +61,10 @@ def memory_ceiling(facts: Facts) -> Iterator[Finding]:
             severity=Severity.WARN,
             title=f"The kernel has already killed {count(kills, 'process')} here for lack of memory",
             count=kills,
-            why="The counter is of this container or job since it started.",
-            remedy=Remedy(text="Give it more memory.", commands=("docker run -m 64g", "sbatch --mem=64G")),
+            why="Counted since this container or job started; a run that needs as much will be killed too.",
+            remedy=Remedy(
+                text="Start it with more memory:", commands=(_more_memory(host, 2 * _limit_gib(host)),)
+            ),
         )
 
 
@@ -73,7 +85,7 @@ def host_memory(facts: Facts) -> Iterator[Finding]:
     )
     needed = sum(parts.values())
     largest = max(parts, key=lambda name: parts[name])
-    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items())
+    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size >= LISTED_BYTES)
     if needed <= host.memory_free_bytes:
         severity = Severity.PASS
     else:
@@ -88,16 +100,28 @@ def host_memory(facts: Facts) -> Iterator[Finding]:
         measured=round(needed / GIB, 2),
         threshold=round(host.memory_free_bytes / GIB, 2),
         unit="GiB",
-        why=f"{listed}.",
+        why=f"{listed}." + ("" if severity is Severity.PASS else " Else it is killed."),
         remedy=None
         if severity is Severity.PASS
+        else Remedy(text="Run it on a machine with a GPU: the encoder is then loaded straight to the card.")
+        if no_gpu and severity is Severity.INFO
         else Remedy(
-            text="Run it on a machine with a GPU: the encoder is then loaded straight to the card."
-            if no_gpu
-            else f"Most of it is {largest}: ask for more memory.",
+            text=f"Most of it is {largest}. Start it with more memory:",
+            commands=(_more_memory(host, math.ceil(1.25 * needed / GIB)),),
         ),
         confidence="estimated",
     )
+
+
+def _limit_gib(host: HostFacts) -> int:
+    return math.ceil(host.memory_ceiling_bytes / GIB)
+
+
+def _more_memory(host: HostFacts, gibibytes: int) -> str:
+    """The option of the scheduler whose job this is, else of a container."""
+    if host.job_seconds_left is not None:
+        return f"sbatch --mem={gibibytes}G"
+    return f"docker run --memory={gibibytes}g"
 
 
 def swapping(facts: Facts) -> Iterator[Finding]:
@@ -114,8 +138,10 @@ def swapping(facts: Facts) -> Iterator[Finding]:
             measured=round(host.swap_used_bytes / GIB, 2),
             threshold=round(LITTLE_MEMORY * host.memory_total_bytes / GIB, 2),
             unit="GiB swapped out",
-            why="Reading the data would wait for the disk.",
-            remedy=Remedy(text="See what holds the memory.", commands=("ps aux --sort=-rss | head",)),
+            why="Training would wait for the disk most of the time.",
+            remedy=Remedy(
+                text="Stop what holds the memory, which this shows:", commands=("ps aux --sort=-rss | head",)
+            ),
         )
 
 
@@ -135,8 +161,8 @@ def time_left(facts: Facts) -> Iterator[Finding]:
             unit="s",
             why="The scheduler would end the run before it is done.",
             remedy=Remedy(
-                text="Ask for more time, or continue from the last checkpoint in another job.",
-                commands=("metagene train --config run.yaml --resume",),
+                text="Ask for more time, or go on from the last checkpoint in a second job:",
+                commands=(f"metagene train --config {quote(facts.run.path or 'run.yaml')} --resume",),
             ),
             confidence="estimated",
         )
@@ -159,10 +185,12 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
             measured=host.shared_memory_free_bytes,
             threshold=needed,
             unit="bytes",
-            why="The data loader would die with 'Bus error' once the queue fills.",
-            remedy=Remedy(
-                text="Give the container the host's shared memory, or load in the main process.",
-                commands=("docker run --ipc=host", "training.num_workers: 0"),
+            why="Training would die with 'Bus error' once their queue fills.",
+            remedy=edit(
+                facts,
+                "Start the container with --ipc=host, or use fewer workers",
+                "training.num_workers",
+                training.num_workers * host.shared_memory_free_bytes // needed,
             ),
             confidence="estimated",
         )
@@ -178,12 +206,12 @@ def open_files(facts: Facts) -> Iterator[Finding]:
             id="H05",
             severity=Severity.WARN,
             title=f"Only {count(host.open_files_limit, 'file')} may be open at once, the run may "
-            f"need {needed}",
+            f"need {needed:,}",
             measured=host.open_files_limit,
             threshold=needed,
             unit="open files",
-            why="The data loader would fail with 'Too many open files'.",
-            remedy=Remedy(text="Raise the limit in the shell that trains.", commands=("ulimit -n 65536",)),
+            why="Training would stop with 'Too many open files'.",
+            remedy=Remedy(text="Raise the limit in the shell that trains:", commands=("ulimit -n 65536",)),
             confidence="estimated",
         )
 
@@ -200,10 +228,10 @@ def workers_fit(facts: Facts) -> Iterator[Finding]:
             measured=workers,
             threshold=host.cpus_usable,
             unit="workers",
-            why=f"The machine has {host.cpus_of_machine}, this process may use {host.cpus_usable}.",
-            remedy=Remedy(
-                text="Use as many workers as processors at most.",
-                commands=(f"training.num_workers: {host.cpus_usable}",),
+            why=f"They take turns, which is slower than fewer workers (the machine has "
+            f"{host.cpus_of_machine}, this process may use {host.cpus_usable}).",
+            remedy=edit(
+                facts, "Use no more workers than processors", "training.num_workers", host.cpus_usable
             ),
         )
 
@@ -218,8 +246,8 @@ def thread_settings(facts: Facts) -> Iterator[Finding]:
             id="H08",
             severity=Severity.INFO,
             title=f"TOKENIZERS_PARALLELISM is on, with {count(workers, 'worker')}",
-            why="Every worker then starts a thread per processor.",
-            remedy=Remedy(text="Switch it off.", commands=("export TOKENIZERS_PARALLELISM=false",)),
+            why="Every worker then starts a thread per processor, and they slow each other.",
+            remedy=Remedy(text="Switch it off:", commands=("export TOKENIZERS_PARALLELISM=false",)),
         )
     threads = environment.variables.get("OMP_NUM_THREADS")
     if threads == "1" and host.cpus_usable > 1 and facts.config.device == "cpu":
@@ -230,6 +258,6 @@ def thread_settings(facts: Facts) -> Iterator[Finding]:
             measured=1,
             threshold=host.cpus_usable,
             unit="threads",
-            why="The config trains on the CPU, and torch takes its thread count from it.",
-            remedy=Remedy(text="Give it all.", commands=(f"export OMP_NUM_THREADS={host.cpus_usable}",)),
+            why="The config trains on the CPU, and torch starts no more threads than that.",
+            remedy=Remedy(text="Use all of them:", commands=(f"export OMP_NUM_THREADS={host.cpus_usable}",)),
         )

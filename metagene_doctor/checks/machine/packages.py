@@ -7,6 +7,7 @@ from functools import partial
 
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Finding, Remedy, Severity
+from metagene_doctor.report.quantities import verb
 
 environment_finding = partial(Finding, scope="environment")
 
@@ -26,8 +27,11 @@ def packages_import(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"Not installed: {', '.join(missing)}",
             count=len(missing),
-            why="Training imports them.",
-            remedy=Remedy(text="Install metagene with its dependencies.", commands=("pip install metagene",)),
+            why="Nothing can be trained or predicted; the data checks work without.",
+            remedy=Remedy(
+                text=f"Install {verb(len(missing), 'it', 'them')}:",
+                commands=(f"pip install {' '.join(missing)}",),
+            ),
         )
     quantized = facts.config.model.quantization != "none" or facts.config.optimizer.name == "adamw_8bit"
     if quantized and "bitsandbytes" not in environment.packages:
@@ -35,8 +39,8 @@ def packages_import(facts: Facts) -> Iterator[Finding]:
             id="E06",
             severity=Severity.ERROR,
             title="The config uses 8-bit or 4-bit numbers, and bitsandbytes is not installed",
-            why="model.quantization and adamw_8bit come from it.",
-            remedy=Remedy(text="Install the extra.", commands=("pip install 'metagene[quant]'",)),
+            why="The run would stop at its start: model.quantization and adamw_8bit come from it.",
+            remedy=Remedy(text="Install it:", commands=("pip install bitsandbytes",)),
         )
     for result in environment.imports or ():
         if result.error is not None and result.module.replace("_", "-") not in missing:
@@ -46,10 +50,10 @@ def packages_import(facts: Facts) -> Iterator[Finding]:
                 title=f"{result.module} {environment.packages.get(result.module, '')} does not "
                 f"import: {result.error}",
                 measured=result.error,
-                why="The installed versions do not fit each other.",
+                why="The installed versions do not fit each other, and training stops at its start.",
                 remedy=Remedy(
-                    text="Reinstall it together with the rest.",
-                    commands=(f"pip install --force-reinstall {result.module} metagene",),
+                    text="Install its newest version:",
+                    commands=(f"pip install --upgrade {result.module}",),
                 ),
             )
 
@@ -69,9 +73,9 @@ def quantization_works(facts: Facts) -> Iterator[Finding]:
         title=f"bitsandbytes {version} does not compute in {kind} here: "
         + (tried.error or "its numbers are not finite"),
         measured=tried.error or "not finite",
-        why=f"model.quantization: {kind} needs it; the run would stop when the encoder is loaded.",
+        why=f"The run would stop when the encoder is loaded in {kind} (model.quantization).",
         remedy=Remedy(
-            text="Install a newer one, or hold the encoder in 16 bits.",
-            commands=("pip install --upgrade bitsandbytes", "model.quantization: none"),
+            text="Install a newer one (or set model.quantization: none):",
+            commands=("pip install --upgrade bitsandbytes",),
         ),
     )

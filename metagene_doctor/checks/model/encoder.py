@@ -7,13 +7,18 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.sizes import WEIGHT_BYTES, encoder_parameters, trainable_parameters
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.model.encoder import METAGENE_1_DOWNLOAD_BYTES, EncoderFacts, WeightFile
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, file_size, gib, percent
+from metagene_train.config import METAGENE_1
 
 model_finding = partial(Finding, scope="model")
+
+LISTED = 1
+"""Weight files that a title names."""
 
 LARGE_SHARE = 0.05
 """Share of trained parameters above which LoRA is no longer a small addition."""
@@ -38,7 +43,7 @@ def encoder_present(facts: Facts) -> Iterator[Finding]:
         + (f", and {offline[0]} forbids the download" if offline else ""),
         why="Training could not start." if offline else f"Training would download it first{size}.",
         remedy=Remedy(
-            text="Download it where there is a network; the command resumes.",
+            text="Download it where there is a network (started again, it goes on where it stopped):",
             commands=(f"hf download {encoder.name}",),
         ),
     )
@@ -64,8 +69,8 @@ def download_finished(facts: Facts) -> Iterator[Finding]:
             f"{file_size(encoder.incomplete_bytes)}",
             count=len(encoder.incomplete_downloads),
             examples=tuple(Example(file=path) for path in encoder.incomplete_downloads[:5]),
-            why="Some weights are missing.",
-            remedy=Remedy(text="Resume it.", commands=(f"hf download {encoder.name}",)),
+            why="Weights may be missing, and the encoder then cannot be loaded.",
+            remedy=Remedy(text="Go on with it:", commands=(f"hf download {encoder.name}",)),
         )
 
 
@@ -79,14 +84,14 @@ def weights_complete(facts: Facts) -> Iterator[Finding]:
     assert encoder
     if encoder.location is None:
         return
-    fetch = Remedy(text="Fetch the files again.", commands=(_fetch_command(encoder),))
+    fetch = _fetch(encoder)
     for problem in encoder.problems:
         yield model_finding(
             id="M03",
             severity=Severity.ERROR,
-            title=f"{encoder.location}: {problem}",
+            title=f"{encoder.name}: {problem}",
             examples=(Example(file=encoder.location),),
-            why="The encoder cannot be loaded.",
+            why="The encoder cannot be loaded, so no run can start.",
             remedy=fetch,
         )
     bad = [file for file in encoder.weights if file.state != "complete"]
@@ -95,13 +100,13 @@ def weights_complete(facts: Facts) -> Iterator[Finding]:
             id="M03",
             severity=Severity.ERROR,
             title=f"{len(bad)} of {count(len(encoder.weights), 'weight file')} cannot be used: "
-            + "; ".join(_describe(file) for file in bad[:3])
-            + ("; ..." if len(bad) > 3 else ""),
+            + "; ".join(_describe(file) for file in bad[:LISTED])
+            + ("; ..." if len(bad) > LISTED else ""),
             count=len(bad),
             examples=tuple(
                 Example(file=f"{encoder.location}/{file.name}", text=_describe(file)) for file in bad[:5]
             ),
-            why="The encoder cannot be loaded.",
+            why="The encoder cannot be loaded, so no run can start.",
             remedy=fetch,
         )
 
@@ -131,9 +136,11 @@ def adapters_placed(facts: Facts) -> Iterator[Finding]:
             why="Nothing of the encoder would be trained."
             if len(unknown) == len(named)
             else "peft leaves them out without an error: less is trained than the config says.",
-            remedy=Remedy(
-                text="Name modules that exist.",
-                commands=("model.lora.target_modules: [q_proj, k_proj, v_proj, o_proj]",),
+            remedy=edit(
+                facts,
+                f"Name modules it has ({', '.join(known)})",
+                "model.lora.target_modules",
+                f"[{', '.join(list(known)[:4])}]",
             ),
         )
         return
@@ -148,8 +155,7 @@ def adapters_placed(facts: Facts) -> Iterator[Finding]:
             measured=share,
             threshold=LARGE_SHARE,
             unit="fraction of parameters",
-            why="LoRA usually trains about 1 % or less; more costs memory for gradients and optimizer, and "
-            "memorises sooner.",
+            why="LoRA usually trains about 1 % or less; more takes memory, and memorises sooner.",
         )
 
 
@@ -163,25 +169,27 @@ def revision_pinned(facts: Facts) -> Iterator[Finding]:
         id="M08",
         severity=Severity.INFO,
         title=f"{encoder.name} is not pinned to a revision",
-        why="The hub may serve other files under the same name later.",
-        remedy=Remedy(
-            text="Pin the one that is here.", commands=(f"model.revision: {Path(encoder.location).name}",)
-        ),
+        why="The hub may serve other weights under that name later, and the run could not be repeated.",
+        remedy=edit(facts, "Pin the one that is here", "model.revision", Path(encoder.location).name),
     )
 
 
 def _describe(file: WeightFile) -> str:
     if file.state == "pointer":
-        return f"{file.name} is a git-lfs pointer, not the file"
+        return f"{file.name} is a git-lfs pointer"
     if file.state == "truncated" and file.expected_bytes is not None:
         return f"{file.name} has {file_size(file.bytes)} of {file_size(file.expected_bytes)}"
     return f"{file.name} {'is ' + file.state if not file.message else file.message}"
 
 
-def _fetch_command(encoder: EncoderFacts) -> str:
+def _fetch(encoder: EncoderFacts) -> Remedy:
     if encoder.in_hub_cache:
-        return f"hf download {encoder.name} --force-download"
-    return f"hf download OWNER/NAME --local-dir {quote(encoder.location or encoder.name)}"
+        command = f"hf download {encoder.name} --force-download"
+        return Remedy(text="Fetch the files again:", commands=(command,))
+    if encoder.is_metagene_1:
+        command = f"hf download {METAGENE_1} --local-dir {quote(encoder.location or encoder.name)}"
+        return Remedy(text="Fetch the files again:", commands=(command,))
+    return Remedy(text="Copy the files again from where they came from.")
 
 
 def stored_precision(facts: Facts) -> Iterator[Finding]:
@@ -205,8 +213,8 @@ def stored_precision(facts: Facts) -> Iterator[Finding]:
             measured=held,
             threshold=target.usable_bytes,
             unit="bytes",
-            why="The frozen weights need no fp32; in bf16 they take half.",
-            remedy=Remedy(text="Use bf16.", commands=("training.precision: bf16-mixed",)),
+            why="The run would stop with 'CUDA out of memory'. Frozen weights need no fp32; bf16 takes half.",
+            remedy=edit(facts, "Use bf16", "training.precision", "bf16-mixed"),
         )
     elif stored.get("F32", 0) > held:
         yield model_finding(
@@ -217,5 +225,5 @@ def stored_precision(facts: Facts) -> Iterator[Finding]:
             measured=stored["F32"],
             threshold=held,
             unit="bytes",
-            why="Every start reads and converts all of them.",
+            why="Every start reads and converts all of them, which takes its time but no GPU memory.",
         )

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.remedies import edit
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.model.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts, padding_share
 from metagene_doctor.finding import Finding, Remedy, Severity
@@ -48,7 +49,7 @@ def padding_usable(facts: Facts) -> Iterator[Finding]:
             threshold=architecture.vocab_size,
             unit="token id",
             why="The first batch of reads of different lengths would stop training.",
-            remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
+            remedy=_encoders_own(facts),
         )
     elif architecture.pad_token_id != tokens.pad_id:
         named = "none" if architecture.pad_token_id is None else str(architecture.pad_token_id)
@@ -59,8 +60,7 @@ def padding_usable(facts: Facts) -> Iterator[Finding]:
             measured=named,
             threshold=tokens.pad_id,
             unit="token id",
-            why="Padding is masked here, so it does no harm; a plain transformers classifier would stop at "
-            "batches of more than one read, or pool over padding.",
+            why="Padding is masked here, so it does no harm; other programs may take padding for sequence.",
         )
 
 
@@ -82,7 +82,7 @@ def tokenizer_fits(facts: Facts) -> Iterator[Finding]:
             threshold=" ".join(map(str, GOLDEN_IDS)),
             unit="token ids",
             why="Its ids are unrelated to those the encoder was trained on: the encoder would read noise.",
-            remedy=Remedy(text="Use the encoder's own.", commands=(f"tokenizer.name_or_path: {METAGENE_1}",)),
+            remedy=edit(facts, "Use the encoder's own", "tokenizer.name_or_path", METAGENE_1),
         )
     elif encoder.architecture is not None and tokens.vocab_size > encoder.architecture.vocab_size:
         yield token_finding(
@@ -93,8 +93,8 @@ def tokenizer_fits(facts: Facts) -> Iterator[Finding]:
             measured=tokens.vocab_size,
             threshold=encoder.architecture.vocab_size,
             unit="token ids",
-            why="The first larger id stops training with an index error.",
-            remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
+            why="The first read with a larger id would stop training with an index error.",
+            remedy=_encoders_own(facts),
         )
     elif (
         encoder.is_metagene_1
@@ -109,10 +109,9 @@ def tokenizer_fits(facts: Facts) -> Iterator[Finding]:
             measured=" ".join(map(str, tokens.golden_ids)),
             threshold=" ".join(map(str, GOLDEN_IDS)),
             unit="token ids",
-            why="It has METAGENE-1's tokens, but not its rules of splitting reads or its final [EOS].",
-            remedy=Remedy(
-                text="Use the published file.", commands=(f"tokenizer.name_or_path: {METAGENE_1}",)
-            ),
+            why="It splits reads otherwise, or lacks the final [EOS]: the encoder would read what it never "
+            "saw.",
+            remedy=edit(facts, "Use the published one", "tokenizer.name_or_path", METAGENE_1),
         )
 
 
@@ -137,9 +136,9 @@ def unknown_tokens(facts: Facts) -> Iterator[Finding]:
             measured=share,
             threshold=UNKNOWN_WARN,
             unit="fraction of tokens",
-            why="The reads are normalised to A, C, G, T and N before; the tokenizer does not know "
-            "all of these.",
-            remedy=Remedy(text="Use the tokenizer that the encoder was trained with."),
+            why="The encoder does not see what they stand for: this tokenizer does not know all of A, C, "
+            "G, T and N.",
+            remedy=_encoders_own(facts),
             confidence="sampled",
         )
     elif tokens.raw_unknown_tokens:
@@ -147,14 +146,19 @@ def unknown_tokens(facts: Facts) -> Iterator[Finding]:
         yield token_finding(
             id="T01",
             severity=Severity.INFO,
-            title=f"No unknown tokens; without normalisation {percent(raw)} of all tokens would be [UNK] "
-            f"({_causes(tokens)})",
+            title=f"No unknown tokens; of the reads as they stand in the file {percent(raw)} of all tokens "
+            "would be",
             measured=raw,
             threshold=UNKNOWN_WARN,
             unit="fraction of tokens",
-            why=f"Measured on {count(tokens.reads, 'sampled read')}. Other tools need normalised reads too.",
+            why=f"Because of {_causes(tokens)}. Training mends that, other tools may not.",
             confidence="sampled",
         )
+
+
+def _encoders_own(facts: Facts) -> Remedy:
+    text = "Use the tokenizer that the encoder was trained with"
+    return edit(facts, text, "tokenizer.name_or_path", facts.config.model.encoder_path)
 
 
 def _causes(tokens: TokenFacts) -> str:
@@ -184,10 +188,8 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             measured=settings.max_length,
             threshold=architecture.max_position_embeddings,
             unit="tokens",
-            why="The encoder has not learnt positions behind its limit.",
-            remedy=Remedy(
-                text="Lower it.", commands=(f"tokenizer.max_length: {architecture.max_position_embeddings}",)
-            ),
+            why="It has not learnt what lies beyond: longer reads would be read wrongly.",
+            remedy=edit(facts, "Lower it", "tokenizer.max_length", architecture.max_position_embeddings),
         )
         return
     if not tokens.reads:
@@ -201,13 +203,13 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
     limit = architecture.max_position_embeddings if architecture else longest + LENGTH_STEP
     suggested = min(limit, round_up(quantile(tokens.lengths, 0.999)))
     per_token = tokens.bases / max(1, tokens.tokens - tokens.reads * tokens.special_tokens)
+    brief = f"Median {quantile(tokens.lengths, 0.5)}, longest {longest} tokens."
     measured = (
-        f"Median {quantile(tokens.lengths, 0.5)}, 99.9 % up to {quantile(tokens.lengths, 0.999)}, "
-        f"longest {longest} tokens "
+        f"Median {quantile(tokens.lengths, 0.5)}, longest {longest} tokens "
         f"({per_token:.2f} bases per token; {count(tokens.reads, 'sampled read')})."
     )
     if cut >= CUT_WARN and suggested > settings.max_length:
-        stops = "" if settings.truncation else ", and tokenizer.truncation: false makes that an error"
+        stops = "" if settings.truncation else ", and truncation: false stops training there"
         yield token_finding(
             id="T02",
             severity=Severity.WARN if settings.truncation else Severity.ERROR,
@@ -216,16 +218,13 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             measured=cut,
             threshold=CUT_WARN,
             unit="fraction of reads",
-            why=f"The end of each is cut off. {measured}",
-            remedy=Remedy(
-                text="Take all but one in a thousand in full.",
-                commands=(f"tokenizer.max_length: {suggested}",),
-            ),
+            why=f"The end of each is {'cut off' if settings.truncation else 'too much'}. {measured}",
+            remedy=edit(facts, "Take 999 in 1,000 in full", "tokenizer.max_length", suggested),
             confidence="sampled",
         )
     elif waste >= WASTE_WARN:
         static = settings.padding == "max_length"
-        reason = "Every read is padded to max_length" if static else "Short reads wait for long ones"
+        reason = "Every read is padded to max_length" if static else "Short reads are padded to long ones"
         yield token_finding(
             id="T02",
             severity=Severity.WARN,
@@ -233,21 +232,18 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             measured=waste,
             threshold=WASTE_WARN,
             unit="fraction of tokens",
-            why=f"{reason}. {measured}",
-            remedy=Remedy(
-                text="Pad to the longest read of a batch.", commands=("tokenizer.padding: longest",)
-            )
+            why=f"{reason}: that much of the GPU's time is lost. {brief}",
+            remedy=edit(facts, "Pad to the longest read of a batch", "tokenizer.padding", "longest")
             if static
-            else Remedy(text="Batch reads of similar length.", commands=("training.group_by_length: true",)),
+            else edit(facts, "Batch reads of similar length", "training.group_by_length", "true"),
             confidence="sampled",
         )
     else:
         yield token_finding(
             id="T02",
             severity=Severity.INFO,
-            title=f"Reads take {quantile(tokens.lengths, 0.5)} tokens (median), {longest} at most; "
-            f"max_length "
-            f"{settings.max_length} cuts {percent(cut)}, {percent(waste)} of the tokens computed are padding",
+            title=f"Reads take up to {longest} tokens: max_length {settings.max_length} cuts {percent(cut)}, "
+            f"{percent(waste)} of the tokens computed are padding",
             measured=longest,
             threshold=settings.max_length,
             unit="tokens",

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
+from metagene_doctor.checks.remedies import run
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.companions import Companion
@@ -29,7 +30,7 @@ def seekable_compression(facts: Facts) -> Iterator[Finding]:
     for reads in facts.reads:
         if reads.compression in ("none", "bgzf") or reads.bytes < LARGE_GZIP:
             continue
-        unpacked = "" if reads.partial else f", {file_size(reads.bytes_unpacked)} there,"
+        unpacked = "" if reads.partial else f" ({file_size(reads.bytes_unpacked)} there)"
         yield data_finding(
             id="F04",
             severity=Severity.WARN,
@@ -38,20 +39,17 @@ def seekable_compression(facts: Facts) -> Iterator[Finding]:
             measured=reads.bytes,
             threshold=LARGE_GZIP,
             unit="bytes",
-            why=f"Training unpacks it once into the index directory{unpacked} before it starts, and "
-            "processors cannot share the work.",
+            why=f"Training first unpacks it into the index directory{unpacked} on one processor.",
             remedy=Remedy(
-                text="Give it unpacked, or in blocks.",
-                commands=(f"gzip -dc {quote(reads.path)} | bgzip -@ 4 > {quote(_blocked_name(reads))}",)
-                if reads.compression == "gzip"
-                else (),
+                text="Give it unpacked (or compressed by bgzip, which all processors can read):",
+                commands=(f"{reads.compression} -dc {quote(reads.path)} > {quote(_unpacked_name(reads))}",),
             ),
         )
 
 
-def _blocked_name(reads: ReadsFacts) -> str:
-    name = reads.name
-    return (name.removesuffix(".gz") if name.endswith(".gz") else name) + ".bgz"
+def _unpacked_name(reads: ReadsFacts) -> str:
+    name = Path(reads.name)
+    return name.stem if name.suffix in (".gz", ".zst", ".xz", ".bz2") else f"{name}.unpacked"
 
 
 def first_words_differ(facts: Facts) -> Iterator[Finding]:
@@ -86,8 +84,8 @@ def first_words_differ(facts: Facts) -> Iterator[Finding]:
             threshold=0,
             unit="fraction of reads",
             examples=(Example(file=reads.path, text=words.example),),
-            why="Here headers are kept whole. pyfastx, samtools and most other tools cut them, and confuse "
-            "mates and reads of one name.",
+            why="Here headers are kept whole; pyfastx, samtools and most other tools cut them and confuse "
+            "mates.",
             remedy=_whole_words(facts, reads, words.example),
             confidence="exact" if words.kept_one_in == 1 else "sampled",
         )
@@ -99,13 +97,10 @@ def _whole_words(facts: Facts, reads: ReadsFacts, example: str) -> Remedy:
 
     if without_blanks(HeaderPattern(facts.config.dataset.header_regex), example) is None:
         return Remedy(
-            text="For other tools, write the names first and without blanks; the header pattern in use needs "
-            "its blanks."
+            text="For other tools, write names first and without blanks (dataset.header_regex needs these)."
         )
-    return Remedy(
-        text="For other tools, write a copy with _ for blanks in the headers.",
-        commands=fix(facts, reads, "whole-words"),
-    )
+    advice = "For other tools, write a copy with _ for blanks in the headers"
+    return run(advice, fix(facts, reads, "whole-words"))
 
 
 def indexes_belong(facts: Facts) -> Iterator[Finding]:
@@ -138,7 +133,8 @@ def indexes_belong(facts: Facts) -> Iterator[Finding]:
                     else "it holds as many reads and bases, so it may still fit."
                 ),
                 remedy=Remedy(
-                    text="Delete it; it is built anew when needed.", commands=(f"rm {quote(index.path)}",)
+                    text="Delete it; it is built anew when it is needed:",
+                    commands=(f"rm {quote(index.path)}",),
                 ),
             )
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.reads.header_layouts import suggest_header
 from metagene_doctor.checks.reads.unseen import largest_share, not_judged, unseen
+from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.facts.facts import Facts
@@ -49,33 +52,27 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
             suggest_header(reads.rejected_headers, regex, class_ids) if total == reads.records else None
         )
         if suggestion:
-            remedy = Remedy(
-                text=f"They look like {suggestion[1]}:",
-                commands=(f"--header-regex '{suggestion[0]}'", f"dataset.header_regex: '{suggestion[0]}'"),
-            )
+            remedy = _with_regex(facts, suggestion[0], f"They look like {suggestion[1]}")
         else:
-            remedy = Remedy(
-                text="Set dataset.header_regex to a pattern with a group (?P<class_id>...), or mend "
-                "the headers and set the rest aside:",
-                commands=fix(facts, reads, "headers", "drop-damaged"),
+            remedy = run(
+                "Give a pattern with a group (?P<class_id>...) as --header-regex, or mend the headers",
+                fix(facts, reads, "headers", "drop-damaged"),
             )
         share = total / reads.records
-        reasons = "; ".join(
-            f"in {rejected.count:,} the header {rejected.reason}" for rejected in unmatched[:3]
-        )
         first = unmatched[0].examples[0] if unmatched[0].examples else None
         yield data_finding(
             id="F07",
             severity=Severity.ERROR if share >= 0.001 else Severity.WARN,
             title=f"{reads.name}: {count(total, 'read')} ({percent(share)}) "
-            f"{verb(total, 'has a header that does', 'have headers that do')} not match",
+            f"{verb(total, 'has a header that does', 'have headers that do')} not match "
+            "dataset.header_regex",
             count=total,
             measured=share,
             threshold=0.001,
             unit="fraction of reads",
             examples=tuple(example for rejected in unmatched for example in rejected.examples)[:5],
-            why=f"They have no class and are left out: {reasons}."
-            + (f" First: {_where(first)}" if first else ""),
+            why=f"Without a class {verb(total, 'it is', 'they are')} left out of training."
+            + (f" First: {_where(first)}." if first else ""),
             remedy=remedy,
             confidence=reads.confidence,
         )
@@ -83,6 +80,16 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
 
 def _where(first: Example) -> str:
     return f"line {first.line:,}: {first.text!r}" if first.line else first.text
+
+
+def _with_regex(facts: Facts, regex: str, text: str) -> Remedy:
+    """The pattern as a line of the config, or as an option of the command that was given."""
+    if facts.run.path is not None:
+        return edit(facts, text, "dataset.header_regex", f"'{regex}'")
+    files = [word for side, name in zip(facts.sides, ("--fasta", "--val"), strict=False)
+             for file in side.files for word in (name, file.path)]  # fmt: skip
+    again = facts.argv or ("metagene", "doctor", *files)
+    return Remedy(text=f"{text}:", commands=(shlex.join((*again, "--header-regex", regex)),))
 
 
 def read_lengths(facts: Facts) -> Iterator[Finding]:
@@ -101,10 +108,10 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                     count=rejected.count,
                     examples=rejected.examples,
                     confidence=reads.confidence,
-                    why="They are left out of training.",
-                    remedy=Remedy(
-                        text="Find out which step trims reads to nothing.",
-                        commands=fix(facts, reads, "drop-damaged"),
+                    why=f"Training leaves {verb(rejected.count, 'it', 'them')} out.",
+                    remedy=run(
+                        "Find the step that trims reads to nothing, or write a copy without them",
+                        fix(facts, reads, "drop-damaged"),
                     ),
                 )
         short = sum(number for length, number in reads.lengths.items() if 0 < length < SHORT_READ)
@@ -120,6 +127,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 unit="bases",
                 confidence=reads.confidence,
                 why="That is about seven tokens: too little to tell many classes apart.",
+                remedy=run("Leave them out", _longer_reads(reads)),
             )
         if _only_the_last_differs(reads):
             yield data_finding(
@@ -128,9 +136,11 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 title=f"{reads.name}: the last read is not as long as its header says, all others are",
                 count=1,
                 examples=reads.readlen_examples,
-                why="The file was cut inside its last record: what came after it is missing, and nothing "
-                "else shows that in a file that is not compressed.",
-                remedy=Remedy(text="Compare its size or checksum with the source, and fetch it again."),
+                why="The file was cut inside its last record, and all reads that came after it are missing.",
+                remedy=Remedy(
+                    text="Compare its size with the source's, and fetch it again:",
+                    commands=(f"ls -l {quote(reads.path)}",),
+                ),
             )
         elif reads.readlen_mismatches:
             share = reads.readlen_mismatches / reads.accepted
@@ -146,13 +156,20 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 unit="fraction of reads",
                 examples=reads.readlen_examples,
                 confidence=reads.confidence,
-                why="The headers are older than the sequences (trimmed since?), or the file was cut "
-                "and joined.",
-                remedy=Remedy(
-                    text="The real length is used; check that sequences belong to their headers.",
-                    commands=fix(facts, reads, "headers"),
+                why="The reads were trimmed after they were named, or the file was cut and joined: labels "
+                "may belong to other reads.",
+                remedy=run(
+                    "Training uses the real lengths. Write them into the headers",
+                    fix(facts, reads, "headers"),
                 ),
             )
+
+
+def _longer_reads(reads: ReadsFacts) -> tuple[str, ...]:
+    """For one file; several would need a command each."""
+    if reads.stream:
+        return ()
+    return (f"seqkit seq --min-len {SHORT_READ} {quote(reads.path)} > long.{reads.kind}",)
 
 
 def _only_the_last_differs(reads: ReadsFacts) -> bool:
@@ -191,11 +208,8 @@ def _repeated_within(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
                 threshold=0,
                 unit="fraction of reads",
                 why="Predictions are joined to reads by name, and mates are found by name.",
-                remedy=Remedy(
-                    text="Make names unique, for instance by a running number:",
-                    # Of all files: numbers given to each alone would be the same ones.
-                    commands=fix(facts, side, "headers"),
-                ),
+                # Of all files: numbers given to each alone would be the same ones.
+                remedy=run("Make names unique, by a running number", fix(facts, side, "headers")),
             )
 
 
@@ -226,10 +240,10 @@ def _repeated_across(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
             threshold=0,
             unit="headers",
             examples=tuple(examples),
-            why="Predictions are joined to reads by name, and mates are found by name: across all files.",
-            remedy=Remedy(
-                text="Make names unique over all files, by a running number:",
-                commands=fix(facts, side, "headers"),
+            why="Predictions are joined to reads by name, and mates are found by name, across all files.",
+            remedy=run(
+                "Make names unique over all files, by a running number",
+                fix(facts, side, "headers"),
             ),
         )
 
@@ -252,10 +266,10 @@ def repeated_reads(facts: Facts) -> Iterator[Finding]:
         measured=share,
         threshold=REPEATS_WARN,
         unit="fraction of reads",
-        why="Every epoch computes them again, and the most copied ones weigh most.",
-        remedy=Remedy(
-            text="Keep one of each in each class:",
-            commands=fix(facts, train, "deduplicate"),
+        why="Every epoch spends time on the copies, and the most copied reads weigh most.",
+        remedy=run(
+            "Keep one of each in each class",
+            fix(facts, train, "deduplicate"),
         )
         if share >= REPEATS_WARN
         else None,

@@ -7,6 +7,7 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
+from metagene_doctor.checks.remedies import run
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import Damage, ReadsFacts
@@ -26,12 +27,29 @@ TEST_COMMANDS = {"gzip": "gzip -tv", "zstd": "zstd -tv", "xz": "xz -tv", "bzip2"
 """Compression, with which the kinds of its damage start, and the command that shows the same damage."""
 
 OTHER_DAMAGE = {
-    "nul": "Part of the file was overwritten, or never written: a full disk, a sparse copy?",
-    "mixed": "Files of two formats were joined; every read that follows is taken for one long sequence.",
-    "changed": "Another program is still writing it; counts are of no one state of it.",
-    "record_too_long": "Reads are not that long: the file holds something else, or lost its line ends.",
+    "nul": (
+        "Part of the file was overwritten or never written (a full disk?); training refuses it.",
+        "Fetch the file again, or set the damaged records aside:",
+    ),
+    "mixed": (
+        "Files of two formats were joined: all reads that follow are taken for one. Training refuses it.",
+        "Give the FASTA and the FASTQ part as two files (--fasta twice); this shows where they meet:",
+    ),
+    "changed": (
+        "Another program is still writing it: counts are of no one state, and training refuses it.",
+        "Wait until it is written, then run doctor again. This shows who writes:",
+    ),
+    "record_too_long": (
+        "Reads are not that long: it holds something else, or lost its line ends. Training refuses it.",
+        "Give a file of reads; this shows how this one starts:",
+    ),
 }
-"""Kind of damage that is neither compression nor FASTQ structure -> what it means."""
+"""Kind of damage that is neither compression nor FASTQ structure -> what it means, and what to do."""
+
+UNREADABLE = (
+    "The disk or the network gave no data there; training refuses the file.",
+    "Copy or fetch the file again. The kernel's log may name the disk:",
+)
 
 
 def file_type(facts: Facts) -> Iterator[Finding]:
@@ -44,9 +62,11 @@ def file_type(facts: Facts) -> Iterator[Finding]:
                 severity=Severity.ERROR,
                 title=file.refused,
                 examples=(Example(file=file.path),),
-                why="Nothing could be read from it.",
+                why="Training cannot read it.",
                 remedy=Remedy(
-                    text="Give a FASTA or FASTQ file, plain or compressed with gzip, zstd, xz or bzip2."
+                    text="Give FASTA or FASTQ, plain or compressed (gzip, zstd, xz, bzip2). This shows its "
+                    "start:",
+                    commands=(f"head -c 300 {quote(file.path)}",),
                 ),
             )
 
@@ -85,15 +105,11 @@ def _compression_finding(check: str, facts: Facts, reads: ReadsFacts, damage: Da
         threshold=reads.bytes,
         unit="bytes",
         examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
-        why=f"{count(reads.records, 'read')} came before the damage; what came after is unknown, and all "
-        "counts below are of the readable part. Most readers would report no error.",
-        remedy=Remedy(
-            text="Fetch the file again and compare its checksum; a copy of what can be read is made with "
-            "--salvage.",
-            commands=(
-                f"{TEST_COMMANDS.get(reads.compression, 'gzip -tv')} {quote(reads.path)}",
-                *fix(facts, reads, "drop-damaged", options="--salvage"),
-            ),
+        why=f"Only the {count(reads.records, 'read')} before it are counted. Training refuses the file; "
+        "most readers just stop there.",
+        remedy=run(
+            "Fetch the file again, or keep what can be read of it",
+            fix(facts, reads, "drop-damaged", options="--salvage"),
         ),
     )
 
@@ -104,19 +120,15 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
     for reads in facts.reads:
         for damage in reads.damage:
             if not damage.kind.startswith((*TEST_COMMANDS, "bgzf", "fastq")):
+                why, what_to_do = OTHER_DAMAGE.get(damage.kind, UNREADABLE)
                 yield integrity_finding(
                     id="F05",
                     severity=Severity.ERROR,
                     title=f"{reads.name} is damaged: {damage.message}",
                     count=damage.count,
                     examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
-                    why=OTHER_DAMAGE.get(damage.kind, "What was read is not what was written."),
-                    remedy=Remedy(
-                        text="Fetch or write the file again; or set the damaged records aside:"
-                        if damage.kind == "nul"
-                        else "Fetch or write the file again.",
-                        commands=fix(facts, reads, "drop-damaged") if damage.kind == "nul" else (),
-                    ),
+                    why=why,
+                    remedy=Remedy(text=what_to_do, commands=_first_step(facts, reads, damage)),
                 )
         if reads.crlf_lines:
             yield integrity_finding(
@@ -126,8 +138,8 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                 f"{verb(reads.crlf_lines, 'ends', 'end')} with CRLF",
                 count=reads.crlf_lines,
                 measured=reads.crlf_lines,
-                why="Read correctly here; tools that keep the CR see one letter more per line.",
-                remedy=Remedy(text="For other tools, write a copy.", commands=fix(facts, reads, "line-ends")),
+                why="Windows line ends. They are read correctly here; some tools take the CR for a base.",
+                remedy=run("For other tools, write a copy", fix(facts, reads, "line-ends")),
                 confidence=reads.confidence,
             )
         if reads.non_ascii_headers:
@@ -142,6 +154,18 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
         if not (reads.damage or reads.crlf_lines or reads.non_ascii_headers):
             what = "NUL byte, CRLF line end or header letter outside ASCII"
             yield from unseen(integrity_finding, "F05", reads, what)
+
+
+def _first_step(facts: Facts, reads: ReadsFacts, damage: Damage) -> tuple[str, ...]:
+    name = quote(reads.path)
+    steps = {
+        "mixed": (f"sed -n {max(1, (damage.line or 1) - 2)},{(damage.line or 1) + 2}p {name}",),
+        "changed": (f"lsof {name}",),
+        "record_too_long": (f"head -c 300 {name}",),
+    }
+    if damage.kind == "nul":
+        return fix(facts, reads, "drop-damaged")
+    return steps.get(damage.kind, ("sudo dmesg | tail",))
 
 
 def fastq_structure(facts: Facts) -> Iterator[Finding]:
@@ -177,11 +201,11 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     ),
                     count=rejected.count,
                     examples=rejected.examples,
-                    why="Training refuses the file. Common readers return nothing, or wrong reads, "
-                    "without an error.",
-                    remedy=Remedy(
-                        text="Fetch the file again, or set such records aside:",
-                        commands=fix(facts, reads, "drop-damaged"),
+                    why="Training refuses the file; common readers return nothing, or wrong reads, without "
+                    "an error.",
+                    remedy=run(
+                        "Fetch the file again, or leave such records out",
+                        fix(facts, reads, "drop-damaged"),
                     ),
                 )
         if reads.kind == "fastq" and not any(rejected.kind == "fastq" for rejected in reads.rejected):
@@ -194,8 +218,8 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     title=f"{reads.name}: {damage.message}",
                     examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
                     why="Training refuses the file.",
-                    remedy=Remedy(
-                        text="Fetch the file again, or set such records aside:",
-                        commands=fix(facts, reads, "drop-damaged"),
+                    remedy=run(
+                        "Fetch the file again, or leave such records out",
+                        fix(facts, reads, "drop-damaged"),
                     ),
                 )

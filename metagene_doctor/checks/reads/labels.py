@@ -6,10 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
+from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent, verb
 
@@ -44,7 +47,10 @@ def mapping_usable(facts: Facts) -> Iterator[Finding]:
         count=len(mapping.problems),
         examples=tuple(_example(mapping.path, problem) for problem in mapping.problems[:LISTED]),
         why="Reads get their labels from this table; training refuses it.",
-        remedy=Remedy(text="Mend the table; it needs one row per class, with class_id and label_name."),
+        remedy=Remedy(
+            text="Mend it (one row per class, with class_id and label_name), then see what is left:",
+            commands=(f"metagene doctor --mapping {quote(mapping.path)} --only L01 -v",),
+        ),
     )
 
 
@@ -70,9 +76,9 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
         yield label_finding(
             id="L02",
             severity=Severity.ERROR if strict else Severity.WARN,
-            title=f"{reads.name}: {count(len(unknown), 'class')} with {count(affected, 'read')} "
-            f"({percent(affected / reads.accepted)}) {verb(len(unknown), 'is', 'are')} not in "
-            f"the mapping: " + _listed(unknown),
+            title=f"{reads.name}: {count(len(unknown), 'class')} ({count(affected, 'read')}, "
+            f"{percent(affected / reads.accepted)}) {verb(len(unknown), 'is', 'are')} not in the mapping: "
+            + _listed(unknown),
             count=affected,
             measured=len(unknown),
             threshold=0,
@@ -80,15 +86,21 @@ def classes_known(facts: Facts) -> Iterator[Finding]:
             why="Training refuses them (dataset.strict_classes)."
             if strict
             else "Training leaves these reads out.",
-            remedy=Remedy(
-                text=f"Add the classes to {facts.mapping.path}"
-                + (", or leave their reads out:" if strict else "."),
-                commands=("dataset.strict_classes: false", *fix(facts, reads, "drop-damaged"))
-                if strict
-                else (),
-            ),
+            remedy=_unknown_classes_left_out(facts, reads)
+            if strict
+            else Remedy(text=f"Add the classes to {facts.mapping.path}, if they are meant to be learnt."),
             confidence=reads.confidence,
         )
+
+
+def _unknown_classes_left_out(facts: Facts, reads: ReadsFacts) -> Remedy:
+    """By the config where there is one, else by a copy without these reads."""
+    assert facts.mapping
+    text = f"Add the classes to {facts.mapping.path}, or leave their reads out"
+    commands = fix(facts, reads, "drop-damaged")
+    if facts.run.path is None and commands:
+        return Remedy(text=f"{text}:", commands=commands)
+    return edit(facts, text, "dataset.strict_classes", "false")
 
 
 def classes_have_reads(facts: Facts) -> Iterator[Finding]:
@@ -123,7 +135,9 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
                 if row.class_id in set(empty[:LISTED])
             ),
             why="The classifier gets an output for each that it can never learn.",
-            remedy=Remedy(text="Remove their rows, or add reads."),
+            remedy=Remedy(
+                text=f"Remove their rows from {facts.mapping.path} (-v shows the lines), or add reads."
+            ),
         )
     if few:
         yield label_finding(
@@ -160,9 +174,8 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
                 id="L04",
                 severity=Severity.ERROR,
                 title=f"{reads.name}: {count(affected, 'read')} of {count(len(conflicts), 'class')} "
-                f"{verb(affected, 'carries', 'carry')} another tax id "
-                f"than the mapping: class {row.class_id} has {_listed(found)} in headers, "
-                f"{row.tax_id} in line {row.line}",
+                f"{verb(affected, 'carries', 'carry')} a tax id that is not the mapping's: in class "
+                f"{row.class_id} {_listed(found)} for {row.tax_id}",
                 count=affected,
                 measured=len(conflicts),
                 threshold=0,
@@ -175,9 +188,10 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
                     )
                     for row, taxa in conflicts[:LISTED]
                 ),
-                why="Reads or mapping were renumbered: names of classes may belong to other reads.",
+                why="Reads or mapping were renumbered: the names of classes may belong to other reads.",
                 remedy=Remedy(
-                    text=f"Check the rows of {facts.mapping.path} against the source of the reads."
+                    text=f"Compare {facts.mapping.path} with the source of the reads, from this row on:",
+                    commands=(f"sed -n {row.line}p {quote(facts.mapping.path)}",),
                 ),
                 confidence=reads.confidence,
             )
@@ -192,8 +206,10 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
             severity=Severity.WARN,
             title=f"{count(len(shared), 'tax id')} in more than one class: {_listed(shared)}",
             count=len(shared),
-            why="Reads of the same taxon are to be told apart; abundances per taxon are split.",
-            remedy=Remedy(text="Give the taxon one class, unless the classes differ otherwise."),
+            why="Reads of one taxon would have to be told apart, and its abundance is split.",
+            remedy=Remedy(
+                text=f"Give the taxon one class in {facts.mapping.path}, unless the classes differ otherwise."
+            ),
         )
 
 
@@ -234,8 +250,8 @@ def balance(facts: Facts) -> Iterator[Finding]:
             measured=1,
             threshold=2,
             unit="classes",
-            why="There is nothing to tell apart.",
-            remedy=Remedy(text="Add reads of other classes."),
+            why="There is nothing to tell apart: every answer would be that class.",
+            remedy=Remedy(text="Add reads of other classes, or check that dataset.header_regex finds them."),
         )
         return
     total, ratio = sum(counts), max(counts) / min(counts)
@@ -251,10 +267,9 @@ def balance(facts: Facts) -> Iterator[Finding]:
         measured=ratio,
         threshold=STEEP_IMBALANCE,
         unit="largest / smallest class",
-        why=f"As uneven as {effective:,.3g} equal classes. Judge by macro-F1 or MCC, not by accuracy.",
-        remedy=Remedy(
-            text="Weigh rare classes more; measure whether it helps.", commands=("loss.class_weights: sqrt",)
-        )
+        why=f"Worth {effective:,.3g} classes of equal size. Judge by macro-F1, where all classes weigh the "
+        "same, not by accuracy.",
+        remedy=edit(facts, "Weigh rare classes more, and see whether it helps", "loss.class_weights", "sqrt")
         if steep
         else None,
         confidence=train.confidence,
@@ -275,14 +290,14 @@ def classes_distinguishable(facts: Facts) -> Iterator[Finding]:
     yield label_finding(
         id="L09",
         severity=Severity.WARN if share >= SHARED_WARN else Severity.INFO,
-        title=f"{train.name}: {percent(share)} of the reads have a sequence that is also in another class; "
-        f"no classifier can be right on more than {percent(ceiling)}",
+        title=f"{train.name}: {percent(share)} of the reads have a sequence that is also in another class",
         count=repeats.shared_reads if repeats.kept_one_in == 1 else None,
         measured=share,
         threshold=SHARED_WARN,
         unit="fraction of reads",
-        why="They come from regions that these genomes share, or labels are wrong.",
-        remedy=Remedy(text="Merge classes that cannot be told apart (genus, not species?), or check labels.")
+        why=f"No classifier can be right on more than {percent(ceiling)}. These genomes share a region, or "
+        "labels are wrong.",
+        remedy=Remedy(text="Merge classes that cannot be told apart (genus for species?), or mend labels.")
         if share >= SHARED_WARN
         else None,
         confidence="exact" if repeats.kept_one_in == 1 else "sampled",
@@ -306,13 +321,13 @@ def order(facts: Facts) -> Iterator[Finding]:
             title=f"{train.name} is sorted by class (order {train.class_order:.2f} of 1)",
             measured=train.class_order,
             threshold=SORTED,
-            why="Training shuffles over the whole file, so it does not matter here; a loader that streams "
-            "with a shuffle buffer would see one class at a time.",
-            remedy=Remedy(text="For such a loader, write a copy.", commands=fix(facts, train, "shuffle")),
+            why="Training shuffles the whole file, so it does no harm here; others may see one class at a "
+            "time.",
+            remedy=run("For such a program, write a copy", fix(facts, train, "shuffle")),
             confidence=train.confidence,
         )
 
 
 def _listed(values: Iterable[object]) -> str:
     items = [str(value) for value in values]
-    return ", ".join(items[:LISTED]) + (f", ... ({len(items):,} in all)" if len(items) > LISTED else "")
+    return ", ".join(items[:LISTED]) + (", ..." if len(items) > LISTED else "")

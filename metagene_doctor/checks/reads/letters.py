@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
+from metagene_doctor.checks.remedies import run
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -33,10 +35,10 @@ def letter_case(facts: Facts) -> Iterator[Finding]:
                 count=reads.bases.lower,
                 measured=share,
                 unit="fraction of bases",
-                why="A trainer that does not do so turns each of them into an unknown token"
+                why="Tools that do not do so turn each of them into an unknown token"
                 + _unknown_without_normalising(facts, reads)
                 + ".",
-                remedy=Remedy(text="For other tools, write a copy.", commands=fix(facts, reads, "uppercase")),
+                remedy=run("For other tools, write a copy", fix(facts, reads, "uppercase")),
                 confidence=reads.confidence,
             )
 
@@ -63,7 +65,7 @@ def uracil(facts: Facts) -> Iterator[Finding]:
                 measured=share,
                 unit="fraction of bases",
                 why="The reads are RNA; METAGENE-1 was trained on T, and its tokenizer does not know U.",
-                remedy=Remedy(text="For other tools, write a copy.", commands=fix(facts, reads, "u-to-t")),
+                remedy=run("For other tools, write a copy", fix(facts, reads, "u-to-t")),
                 confidence=reads.confidence,
             )
 
@@ -82,14 +84,17 @@ def other_letters(facts: Facts) -> Iterator[Finding]:
         if share > NOT_DNA:
             severity, remedy = (
                 Severity.ERROR,
-                Remedy(text="Give nucleotide reads; these look like protein or text."),
+                Remedy(
+                    text="Give nucleotide reads; these look like protein or text:",
+                    commands=() if reads.stream else (f"head -c 300 {quote(reads.path)}",),
+                ),
             )
         elif share > 0.001:
             severity, remedy = (
                 Severity.WARN,
-                Remedy(
-                    text="Find out where they come from; masked or aligned reads? For other tools:",
-                    commands=fix(facts, reads, "line-ends", "iupac-to-n"),
+                run(
+                    "Masked or aligned reads? If that is meant, go on; for other tools, write a copy",
+                    fix(facts, reads, "line-ends", "iupac-to-n"),
                 ),
             )
         else:
@@ -123,10 +128,10 @@ def unknown_bases(facts: Facts) -> Iterator[Finding]:
                 measured=share,
                 threshold=0.01,
                 unit="fraction of bases",
-                why="Each N is a token of its own: such reads are longer in tokens and say less.",
-                remedy=Remedy(
-                    text="Leave out reads with many N before training.",
-                    commands=fix(facts, reads, "drop-damaged", options="--max-n 0.05"),
+                why="Each N is a token of its own: such reads take more time and say less.",
+                remedy=run(
+                    "Write a copy without the reads that have many N",
+                    fix(facts, reads, "drop-damaged", options="--max-n 0.05"),
                 ),
                 confidence=reads.confidence,
             )

@@ -48,10 +48,10 @@ def readers_agree(facts: Facts) -> Iterator[Finding]:
                 why=f"{found.what[0].upper()}{found.what[1:]}. "
                 f"{count(second.records, 'record')} before it {verb(second.records, 'agrees', 'agree')}.",
                 remedy=Remedy(
-                    text="Look at that record: it is unusual enough for programs to disagree about it.",
-                    commands=(f"sed -n {max(1, found.line)},{found.line + 4}p {quote(reads.path)}",)
+                    text="Look at that record, about which programs disagree:",
+                    commands=(f"sed -n {found.line},{found.line + 4}p {quote(reads.path)}",)
                     if reads.compression == "none" and found.line
-                    else (),
+                    else (f"seqkit range -r {found.record}:{found.record} {quote(reads.path)}",),
                 ),
             )
         elif second.stopped is not None:
@@ -73,8 +73,11 @@ def readers_agree(facts: Facts) -> Iterator[Finding]:
                 measured=second.records,
                 threshold=reads.records,
                 unit="records",
-                why="One of the two counts is wrong. Please report it with the file, or the part of it that "
-                "shows this.",
+                why="One of the two counts is wrong, so reads may be missing from training.",
+                remedy=Remedy(
+                    text="Count them with a third reader, and report the file:",
+                    commands=(f"seqkit stats {quote(reads.path)}",),
+                ),
             )
         else:
             yield data_finding(

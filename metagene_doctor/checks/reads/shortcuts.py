@@ -8,7 +8,7 @@ from functools import partial
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.shortcuts import Shortcut
 from metagene_doctor.finding import Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, percent
+from metagene_doctor.report.quantities import percent
 
 label_finding = partial(Finding, scope="labels")
 
@@ -55,13 +55,13 @@ def _finding(name: str, best: Shortcut) -> Finding:
         id="L08",
         severity=Severity.WARN if harmful else Severity.INFO,
         title=f"{name}: {trait} alone tells the class of {percent(best.correct)} of the reads "
-        f"(always the largest class: {percent(best.baseline)}; correlation {best.mcc:.2f})",
+        f"(always the largest class: {percent(best.baseline)})",
         measured=round(best.mcc, 3),
         threshold=STRONG,
         unit="Matthews correlation",
-        why=_meaning(best) + f" Judged on {count(best.reads, 'read')}.",
+        why=_meaning(best) + f" Correlation {best.mcc:.2f}.",
         remedy=Remedy(
-            text="Make the reads of all classes in one way: the same simulator settings, the same trimming."
+            text="Make the reads of all classes in one way: same simulator settings, same trimming."
         )
         if harmful
         else None,
@@ -71,12 +71,9 @@ def _finding(name: str, best: Shortcut) -> Finding:
 
 def _meaning(best: Shortcut) -> str:
     if best.trait in SEEN_BY_THE_ENCODER:
-        return (
-            "Classes differ in how their reads were made. A classifier can score by that, and fails on reads "
-            "made otherwise."
-        )
+        return "How the reads were made differs by class: the score counts that."
     if best.trait == "GC content":
-        return "Genomes differ in it, so that is no fault: it is what a classifier has to beat."
+        return "Genomes differ in it: no fault, but what a classifier has to beat."
     if best.trait == "name":
-        return "Training reads sequences only, so it does no harm here; it would if names were shown."
-    return "Training does not see it, so it does no harm here, but other programs may."
+        return "Training reads sequences only, so it does no harm."
+    return "Training does not see it, so it does no harm."

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
+from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.checks.repairs import split_anew
 from metagene_doctor.checks.sizes import evaluations, reads_seen
 from metagene_doctor.checks.split.leakage import one_file
 from metagene_doctor.facts.facts import Facts
+from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.facts.split.drift import Drift
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import count, percent, verb
+from metagene_doctor.report.quantities import count, percent, plural, verb
+from metagene_train.config import RunConfig
 
 split_finding = partial(Finding, scope="split")
 
@@ -26,7 +31,11 @@ EVALUATION_WARN = 0.3
 
 GROUP_NOUNS = {"accession": "genome", "flow cell": "flow cell", "name prefix": "name prefix"}
 
-UNITS = {"read length": "bases", "GC content": "GC", "N content": "N", "quality": "quality character"}
+SHOWN = 2
+"""Differences that a title names, the largest ones."""
+
+PHRED_33 = 33
+"""Character of quality 0 in today's FASTQ."""
 
 
 def groups_apart(facts: Facts) -> Iterator[Finding]:
@@ -58,10 +67,11 @@ def groups_apart(facts: Facts) -> Iterator[Finding]:
         threshold=GROUPS_WARN,
         unit="fraction of validation reads",
         examples=tuple(Example(text=group) for group in groups.examples),
-        why=f"The score is that of new reads from known {noun}s"
+        why=f"The score is that of new reads from known {plural(noun)}"
         + (", not of new strains or species." if groups.kind == "accession" else "."),
         remedy=Remedy(
-            text=f"To know how new ones fare, put all reads of a {noun} on one side.",
+            text=f"To know how new ones fare, put all reads of a {noun} on one side"
+            + (" (give each its own file)." if groups.kind == "flow cell" else ":"),
             commands=() if groups.kind == "flow cell" else split_anew(facts, "--split-by genome"),
         )
         if telling
@@ -90,7 +100,9 @@ def no_drift(facts: Facts) -> Iterator[Finding]:
     yield split_finding(
         id="V08",
         severity=Severity.WARN,
-        title=f"{val.name} differs from {train.name} in " + ", ".join(map(_described, drifted)),
+        title=f"{val.name} differs from {train.name} in "
+        + ", ".join(map(_described, drifted[:SHOWN]))
+        + (f" and {len(drifted) - SHOWN} more" if len(drifted) > SHOWN else ""),
         count=len(drifted),
         measured=round(drifted[0].effect, 3),
         threshold=DRIFT_WARN,
@@ -98,21 +110,23 @@ def no_drift(facts: Facts) -> Iterator[Finding]:
         examples=tuple(
             Example(text=f"{drift.trait}: Cramér's V {drift.effect:.2f}") for drift in audit.drift
         ),
-        why="The score is that of other reads than the model was trained on; good if the reads you will "
-        "classify are like these, else misleading.",
-        remedy=Remedy(text="Draw both from the same reads, or trim them alike."),
+        why=f"The score is that of reads like these, not of training reads (largest effect "
+        f"{drifted[0].effect:.2f} of 1).",
+        remedy=Remedy(text="Trim both alike, or draw both from the same reads (--fix split)."),
         confidence="exact" if drifted[0].trait == "class shares" else "sampled",
     )
 
 
 def _described(drift: Drift) -> str:
     if drift.train is None or drift.val is None:
-        return f"{drift.trait} (V {drift.effect:.2f})"
+        return drift.trait
     if drift.trait in ("GC content", "N content"):
         values = f"{percent(drift.val)} against {percent(drift.train)}"
+    elif drift.trait == "quality":
+        values = f"{drift.val - PHRED_33:.0f} against {drift.train - PHRED_33:.0f}"
     else:
-        values = f"{drift.val:.0f} against {drift.train:.0f} {UNITS[drift.trait]}"
-    return f"{drift.trait} ({values}, V {drift.effect:.2f})"
+        values = f"{drift.val:.0f} against {drift.train:.0f} bases"
+    return f"{drift.trait} ({values})"
 
 
 def evaluation_share(facts: Facts) -> Iterator[Finding]:
@@ -142,13 +156,28 @@ def evaluation_share(facts: Facts) -> Iterator[Finding]:
         measured=round(share, 3),
         threshold=EVALUATION_WARN,
         unit="fraction of the run's time",
-        why=f"Training computes {count(round(trained), 'read')} with {passes} passes each, the evaluations "
-        f"{count(evaluated, 'read')} with one.",
-        remedy=Remedy(
-            text=f"Evaluate less often, or on about {count(max(1, fitting), 'read')} drawn from all classes.",
-            commands=("training.evals_per_epoch: 1",)
-            if config.training.eval_steps is None and config.training.evals_per_epoch > 1
-            else (),
-        ),
+        why=f"Evaluations take {count(evaluated, 'read')} through the encoder once, training "
+        f"{round(trained):,} {passes} times.",
+        remedy=run(
+            f"Evaluate less often, or on about {count(max(1, fitting), 'read')} drawn at random",
+            _sample(val, fitting),
+        )
+        if config.training.eval_steps is None and config.training.evals_per_epoch <= 1
+        else edit(facts, "Evaluate less often", *_rarer(config, share)),
         confidence="estimated",
     )
+
+
+def _sample(val: ReadsFacts, reads: int) -> tuple[str, ...]:
+    if val.stream or val.parts:
+        return ()
+    share = max(1, reads) / val.expected_reads
+    return (f"seqkit sample --proportion {share:.2g} {quote(val.path)} > fewer.{val.kind}",)
+
+
+def _rarer(config: RunConfig, share: float) -> tuple[str, int]:
+    """The key that says how often, with a value at which evaluations take no more than the usual share."""
+    if config.training.eval_steps is None:
+        return "training.evals_per_epoch", 1
+    times = share / (1 - share) * (1 - EVALUATION_WARN) / EVALUATION_WARN
+    return "training.eval_steps", math.ceil(config.training.eval_steps * times)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
+from metagene_doctor.checks.remedies import run
 from metagene_doctor.checks.repairs import fix, split_anew
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -24,7 +25,8 @@ PAIRS_ERROR = 0.01
 OVERLAPS_WARN, OVERLAPS_MOST = 0.05, 0.25
 """Genomes share a few conserved regions (rRNA), so a few percent are usual even across genomes."""
 
-HOLD_OUT = "Hold reads (better: genomes, --split-by genome) out of training and give them with --val."
+MEMORY = "The score would tell how well training reads are remembered."
+HOLD_OUT = "Hold a tenth of the reads out (or of the genomes: --split-by genome)"
 
 FEW_VALIDATION_READS = 20
 """Per class: below it one read moves the class's recall by more than 5 points."""
@@ -34,17 +36,15 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
     """Training and validation reads are not one file under two names, nor the same reads in another order."""
     assert facts.split and facts.train and facts.val
     if facts.split.same_file:
+        shared = title_of(facts.split.shared_files)
         yield split_finding(
             id="V01",
             severity=Severity.ERROR,
             title=f"{facts.train.path} and {facts.val.path} are the same file"
             if not (facts.train.parts or facts.val.parts)
-            else f"{title_of(facts.split.shared_files)}: among the training and the validation reads",
-            why="Validation would measure how well the training reads are remembered.",
-            remedy=Remedy(
-                text=HOLD_OUT,
-                commands=split_anew(facts, without=facts.split.shared_files),
-            ),
+            else f"{shared} is among both the training and the validation reads",
+            why=MEMORY,
+            remedy=run(HOLD_OUT, split_anew(facts, without=facts.split.shared_files)),
         )
         return
     same_names = _same_names(facts.train, facts.val)
@@ -54,9 +54,8 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"{facts.train.name} and {facts.val.name} hold the same reads under other names",
             count=facts.split.val_reads,
-            why="Sequence for sequence, in whatever order: validation would measure how well the training "
-            "reads are remembered.",
-            remedy=Remedy(text=HOLD_OUT, commands=fix(facts, facts.train, "split")),
+            why=MEMORY,
+            remedy=run(HOLD_OUT, fix(facts, facts.train, "split")),
         )
     for ours, theirs in same_names:
         yield split_finding(
@@ -64,10 +63,10 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"{ours.name} and {theirs.name} hold reads with the same names",
             count=theirs.records,
-            why="They are copies of one file, possibly in another order.",
-            remedy=Remedy(
-                text=HOLD_OUT,
-                commands=split_anew(facts, without=[theirs.path]),
+            why=f"Copies of one file, perhaps in another order. {MEMORY}",
+            remedy=run(
+                HOLD_OUT,
+                split_anew(facts, without=[theirs.path]),
             ),
         )
 
@@ -112,14 +111,14 @@ def copies(facts: Facts) -> Iterator[Finding]:
         severity=severity,
         title=f"{count(copied, 'validation read')} ({percent(share)}) "
         f"{verb(copied, 'is also a training read', 'are also training reads')} "
-        f"({split.same_strand:,} as they are, {split.other_strand:,} as reverse complement)",
+        f"({split.other_strand:,} of {verb(copied, 'it', 'them')} as reverse complement)",
         count=copied,
         measured=share,
         threshold=COPIES_WARN,
         unit="fraction of validation reads",
         examples=_examples(facts, split.sequence_examples),
         why="The validation score is partly the memory of these reads.",
-        remedy=Remedy(text="Split anew, identical reads on the same side.", commands=split_anew(facts)),
+        remedy=run("Split anew, identical reads on the same side", split_anew(facts)),
     )
 
 
@@ -152,10 +151,8 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
             threshold=PAIRS_ERROR,
             unit="fraction of validation reads",
             examples=_examples(facts, split.pair_examples),
-            why="Mates come from one fragment: the score is that of nearly known reads.",
-            remedy=Remedy(
-                text="Split by pair: keep name/1 and name/2 on the same side.", commands=split_anew(facts)
-            ),
+            why="Mates come from one piece of DNA: the score is that of nearly known reads.",
+            remedy=run("Split anew, both mates of a pair on the same side", split_anew(facts)),
         )
 
 
@@ -206,14 +203,14 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
             threshold=OVERLAPS_WARN,
             unit="fraction of validation reads",
             why=(
-                "They are from genomes that training has seen: the score says little of other genomes."
+                "They are from genomes seen in training: the score says little of others."
                 if share >= OVERLAPS_MOST
-                else "They are from a genome that training has seen, or from a region that genomes share."
+                else "They are from genomes seen in training, or from regions that genomes share."
             )
-            + ("" if every else f" Of all validation reads it is {percent(low)} to {percent(high)} (95 %)."),
-            remedy=Remedy(
-                text="To know how unseen genomes fare, hold out genomes, not reads.",
-                commands=split_anew(facts, "--split-by genome"),
+            + ("" if every else f" (95 %: {percent(low)} to {percent(high)})"),
+            remedy=run(
+                "To know how other genomes fare, hold out genomes, not reads",
+                split_anew(facts, "--split-by genome"),
             )
             if share >= OVERLAPS_WARN
             else None,
@@ -262,9 +259,7 @@ def classes_trained(facts: Facts) -> Iterator[Finding]:
             threshold=0,
             unit="classes",
             why="They can never be predicted, and lower every score.",
-            remedy=Remedy(
-                text="Split anew: reads of every class are in training then.", commands=split_anew(facts)
-            ),
+            remedy=run("Split anew, each class on both sides", split_anew(facts)),
         )
 
 
@@ -298,10 +293,7 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
             threshold=0,
             unit="classes",
             why="How well they are recognised stays unknown.",
-            remedy=Remedy(
-                text="Stratify the split: take validation reads from every class.",
-                commands=split_anew(facts),
-            ),
+            remedy=run("Split anew, each class on both sides", split_anew(facts)),
         )
     if few:
         yield split_finding(
@@ -312,5 +304,5 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
             measured=min(val.class_counts[class_id] for class_id in few),
             threshold=FEW_VALIDATION_READS,
             unit="reads",
-            why="One read moves the recall of such a class by more than 5 points; macro-F1 will be noisy.",
+            why="One read moves the recall of such a class by more than 5 points, so macro-F1 will be noisy.",
         )

@@ -98,8 +98,5 @@ class GzipSource(CompressedSource):
 
     def _check_end(self) -> None:
         if self._blocked and self._raw.tail(len(BGZF_END)) != BGZF_END:
-            message = (
-                "the 28-byte end block of BGZF is missing: the file was cut between two blocks, "
-                "which gzip -t does not notice"
-            )
+            message = "it was cut between two blocks (its end block is missing); gzip -t does not notice"
             raise DamageError(Problem("bgzf_no_end", message, byte_offset=self.size))

@@ -1,0 +1,194 @@
+"""What findings say: short, with their consequence, and with one command or edit that works."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+from functools import cache
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import pytest
+from finding_cases import cases
+
+import metagene_doctor.checks
+from metagene_doctor.checks.registry import CHECKS
+from metagene_doctor.checks.runner import run_check
+from metagene_doctor.cli.main import COMMANDS
+from metagene_doctor.finding import Finding, Severity
+from metagene_doctor.repair.plan import ORDER
+from metagene_doctor.report import terminal
+from metagene_doctor.report.verdict import make_report
+from metagene_train.config_file import load_config
+
+BY_A_PERSON = {
+    "C05": "where reads that came through a pipe are to be saved",
+    "F08": "how names are to be written that a pattern with blanks needs",
+    "L02": "which classes are meant to be learnt",
+    "L03": "whether a class is to go or to get reads",
+    "L04": "whether a taxon is one class or two",
+    "L06": "where reads of other classes are",
+    "L08": "how the reads are made",
+    "L09": "which classes are to be merged",
+    "M03": "where an encoder of one's own came from",
+    "V01": "on which side a file belongs that was named with others",
+    "V05": "which files are of one flow cell",
+    "V08": "which of the two sides is like the reads to be classified",
+}
+"""Checks whose fix no command can be, and what somebody has to decide or to know for it."""
+
+PROGRAMS = {
+    "bzip2", "cp", "docker", "dmesg", "export", "gzip", "head", "hf", "ls", "lsof", "modprobe", "nvidia-smi",
+    "pip", "ps", "reboot", "rm", "sbatch", "sed", "seqkit", "ulimit", "unset", "xz", "zstd",
+}  # fmt: skip
+"""What fixes may start with besides metagene: all of them exist under that name wherever they apply."""
+
+CONFIG_LINE = re.compile(r"[a-z_]+(\.[a-z_]+)*: \S")
+WSL_LINE = re.compile(r"memory=\d+GB$")
+
+
+@cache
+def findings() -> tuple[Finding, ...]:
+    """Of all cases, each text once."""
+    checks = {check.id: check for check in CHECKS}
+    found = {
+        (finding.id, finding.title, finding.why, str(finding.remedy)): finding
+        for check_id, known in cases()
+        for finding in run_check(checks[check_id], known)
+    }
+    return tuple(found.values())
+
+
+def named(finding: Finding) -> str:
+    return f"{finding.id}: {finding.title}\n{finding.why}\n{finding.remedy}"
+
+
+def unhelpful(finding: Finding) -> bool:
+    return finding.severity in (Severity.WARN, Severity.ERROR)
+
+
+def test_every_place_that_makes_a_finding_is_tried(monkeypatch):
+    made = set()
+    construct = Finding.__init__
+
+    def record(self, **values):
+        frame = sys._getframe(1)
+        made.add((Path(frame.f_code.co_filename), frame.f_lineno))
+        construct(self, **values)
+
+    monkeypatch.setattr(Finding, "__init__", record)
+    findings.__wrapped__()
+    untried = []
+    for path in sorted(Path(metagene_doctor.checks.__file__).parent.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        makers = {
+            target.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("partial(Finding")
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        } | {"finding"}
+        for node in ast.walk(tree):
+            if not (
+                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in makers
+            ):
+                continue
+            if not any((path, line) in made for line in range(node.lineno, node.end_lineno + 1)):
+                untried.append(f"{path.name}:{node.lineno}")
+    assert made and not untried
+
+
+def test_no_check_crashes_on_the_cases():
+    assert not [named(finding) for finding in findings() if finding.severity is Severity.CRASH]
+    assert {finding.id for finding in findings()} == {check.id for check in CHECKS}
+
+
+def test_two_lines_before_the_fix_on_a_terminal_of_120_columns():
+    too_long = []
+    for finding in findings():
+        console = terminal.ReportConsole(file=StringIO(), width=120, force_terminal=True, no_color=True)
+        terminal.render(make_report([finding]), console=console)
+        text = re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())
+        problem = re.split(r"\n +→|\n(?:NOT )?READY", text)[0]
+        allowed = 2 if unhelpful(finding) else 4
+        if (
+            finding.severity in (Severity.WARN, Severity.ERROR, Severity.INFO)
+            and len(problem.splitlines()) > allowed
+        ):
+            too_long.append(problem)
+    assert not too_long, "\n".join(too_long)
+
+
+def test_a_fix_and_a_consequence_unless_all_is_well():
+    bare = [
+        named(finding)
+        for finding in findings()
+        if unhelpful(finding) and not (finding.why and finding.remedy)
+    ]
+    assert not bare, "\n\n".join(bare)
+
+
+def test_one_command_for_each_problem():
+    several = [named(f) for f in findings() if f.remedy and len(f.remedy.commands) > 1]
+    none = [
+        named(f)
+        for f in findings()
+        if unhelpful(f) and f.remedy and not f.remedy.commands and f.id not in BY_A_PERSON
+    ]
+    assert not several + none, "\n\n".join(several + none)
+
+
+def test_the_advice_leads_to_its_command():
+    wrong = [
+        named(f)
+        for f in findings()
+        if f.remedy
+        and f.severity is not Severity.SKIP
+        and f.remedy.text[-1] != (":" if f.remedy.commands else ".")
+    ]
+    assert not wrong, "\n\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "command", sorted({c for finding in findings() if finding.remedy for c in finding.remedy.commands})
+)
+def test_the_command_exists(command, tmp_path):
+    if CONFIG_LINE.match(command):
+        config = tmp_path / "run.yaml"
+        config.write_text(command + "\n")
+        loaded = load_config(config)
+        assert not loaded.warnings and command.partition(":")[0] in loaded.lines
+        return
+    if WSL_LINE.match(command):
+        return
+    words = shlex.split(command)
+    if words[0] == "sudo":
+        words = words[1:]
+    if words[0] != "metagene":
+        assert words[0] in PROGRAMS
+        return
+    parser = importlib.import_module(f"metagene_doctor.cli.{words[1]}").command
+    assert words[1] in COMMANDS
+    arguments = words[2:]
+    if isinstance(parser, click.Group):
+        parser = parser.get_command(click.Context(parser), arguments[0])
+        assert parser is not None
+        arguments = arguments[1:]
+    options = {name: option for option in parser.params for name in (*option.opts, *option.secondary_opts)}
+    given = [word for word in arguments if re.match(r"--?[a-z]", word)]
+    assert arguments and not set(given) - set(options)
+    for word, value in pairwise([*arguments, ""]):
+        if word == "--fix":
+            assert value in ORDER
+
+
+def test_numbers_agree_with_their_nouns():
+    text = "\n".join(f"{f.title}\n{f.why}" for f in findings())
+    nouns = "read|file|record|line|step|header|token|epoch|worker|process|class"
+    assert not re.findall(rf"(?<![\d,.])\b1 (?:\w+ )?(?:{nouns})e?s\b.*", text)
+    assert not re.findall(rf"\b(?:[2-9]|\d\d+) (?:{nouns})\b(?! (?:file|pair)).*", text)
