@@ -114,7 +114,7 @@ def _quantization(settings: ModelConfig, config: RunConfig, device: torch.device
         raise ConfigError(
             [
                 f"model.quantization: {settings.quantization} needs bitsandbytes: "
-                'pip install "metagene[quant]", or set it to none'
+                "pip install bitsandbytes, or set it to none"
             ]
         )
     if device.type != "cuda":

@@ -330,7 +330,7 @@ def test_nothing_learned_is_a_loss_of_ln_k(tmp_path: Path, capsys) -> None:
     run = write_run(tmp_path / "run", losses(flat), evaluated([GUESSING] * 4, macro_f1=0.05, mcc=0.01))
     _, report = found(capsys, "--run", run)
     assert "Nothing was learned" in titles(report, "warn")
-    assert "T01" in report["findings"][0]["why"]
+    assert "T01" in report["findings"][0]["remedy"]["text"]
 
 
 def test_not_a_number_is_an_error_with_the_step(tmp_path: Path, capsys) -> None:

@@ -224,7 +224,7 @@ def test_few_reads():
 def test_tax_ids():
     known = reads(tax_ids={0: {562: 480, 564: 20}, 1: {9: 500}})
     (finding,) = labels.tax_ids_agree(facts(train=known, **table((0, "a", 562), (1, "b", 9))))
-    assert finding.count == 20 and "564 for 562" in finding.title
+    assert finding.count == 20 and "564, not 562" in finding.title
     (finding,) = labels.tax_ids_agree(facts(train=reads(), **table((0, "a", 5), (1, "b", 5))))
     assert finding.severity == "warn"
     assert not list(labels.tax_ids_agree(facts(train=known, **table((0, "a", None), (1, "b", 9)))))

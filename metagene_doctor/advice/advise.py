@@ -212,6 +212,10 @@ def _verdict(made: Plan, named: list[str], has_config: bool) -> str:
         )
         if made.usable_gib is not None and made.need_gib > made.usable_gib:
             parts.append("that still does not fit: a larger card, or fewer layers (model.encoder_layers)")
+    if has_config and made.changes:
+        parts.append(
+            "-o FILE writes them into a new config" if now > 1 else "-o FILE writes it into a new config"
+        )
     if not has_config:
         parts.append("judged against the default config: give --config or --run for your own")
     return "; ".join(parts) + "."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from metagene_doctor.advice.evidence import Evidence, not_finite
 from metagene_doctor.advice.symptom import Symptom
 from metagene_doctor.finding import Severity
@@ -24,7 +26,9 @@ def ending(evidence: Evidence) -> list[Symptom]:
             Symptom(
                 "A19", "ending", "The run has not ended", Severity.WARN, last, evidence.total_steps, "steps",
                 f"run.json says `running` and the last logged step is {last:,}: it is still going, or was "
-                "killed (by the kernel for its memory, or at a time limit). metagene train --resume goes on",
+                "killed (by the kernel for its memory, or at a time limit)",
+                "If it was killed, go on with it", f"metagene train --config "
+                f"{quote(f'{evidence.source}/config.yaml')} --resume",
             )
         ]  # fmt: skip
     return []

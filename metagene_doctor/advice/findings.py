@@ -36,7 +36,16 @@ def symptom_finding(symptom: Symptom) -> Finding:
         threshold=_finite(symptom.threshold),
         unit=symptom.unit,
         why=_sentence(symptom.why),
+        remedy=_remedy(symptom),
     )
+
+
+def _remedy(symptom: Symptom) -> Remedy | None:
+    if not symptom.fix:
+        return None
+    if not symptom.command:
+        return Remedy(text=f"{symptom.fix}.")
+    return Remedy(text=f"{symptom.fix}:", commands=(symptom.command,))
 
 
 def remedy_findings(plan: Plan) -> list[Finding]:
@@ -118,7 +127,10 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
         threshold=None if item.after_gib is None or usable_gib is None else round(usable_gib, 2),
         unit=None if item.after_gib is None else "GiB",
         why=" ".join(sentence for sentence in sentences if sentence),
-        remedy=Remedy(text="Set", commands=(" ".join(map(override, item.changes)),)),
+        remedy=Remedy(
+            text="Set, after `metagene train --config FILE`:",
+            commands=(" ".join(map(override, item.changes)),),
+        ),
         confidence="exact" if item.after_gib is None else "estimated",
         rule=item.fix.id,
     )

@@ -139,8 +139,9 @@ def not_learning(evidence: Evidence) -> list[Symptom]:
             round(level, 4),
             round(NOT_LEARNING * guess, 4), "training loss",
             f"After {last_step:,} steps the loss is {level:.4g}, that of guessing (ln "
-            f"{evidence.num_labels:,} = {guess:.4g}). Look at the data before the settings: "
-            "[UNK] tokens (T01), reads sorted by class (L07), labels that do not belong to their reads",
+            f"{evidence.num_labels:,} = {guess:.4g})",
+            "Have doctor look at the data before the settings: unknown tokens (T01), tax ids that are not "
+            "the mapping's (L04), sequences of several classes (L09)",
         )
     ]  # fmt: skip
 
@@ -158,7 +159,8 @@ def drift(evidence: Evidence) -> list[Symptom]:
                 "A11", "drift", f"Reads left out: {excluded:,}", Severity.WARN, round(share, 4),
                 EXCLUDED, "fraction of reads",
                 f"{share:.1%} of the reads belong to classes that the mapping does not have "
-                "(dataset.strict_classes: false); doctor's L02 lists the classes",
+                "(dataset.strict_classes: false)",
+                "Add the classes to the mapping, which doctor's L02 lists, if they are meant to be learnt",
             )
         )  # fmt: skip
     doctor = evidence.doctor or {}
@@ -172,7 +174,8 @@ def drift(evidence: Evidence) -> list[Symptom]:
                 "A11", "drift", "The run saw other reads than doctor examined", Severity.WARN,
                 used + excluded, counted, "reads",
                 f"Doctor examined {counted:,} reads, the run had {used + excluded:,}: {abs(missing):,} "
-                f"{'fewer' if missing > 0 else 'more'}. Files or header pattern changed: run doctor again",
+                f"{'fewer' if missing > 0 else 'more'}. Files or header pattern have changed since",
+                "Run doctor again with the run's config",
             )
         )  # fmt: skip
     return found

@@ -68,9 +68,9 @@ def host_memory(evidence: Evidence) -> list[Symptom]:
         "killed": "The run was killed, most likely by the kernel or the scheduler for its memory",
     }
     fixes = {
-        "allocation": "Lower training.num_workers, or ask the scheduler for more memory.",
-        "shared memory": "In Docker: --ipc=host or --shm-size=8g; anywhere: training.num_workers=0.",
-        "killed": "Ask the scheduler or container for more memory, or lower training.num_workers.",
+        "allocation": "Ask for more memory, or read without workers",
+        "shared memory": "Start the container with --ipc=host or --shm-size=8g, or read without workers",
+        "killed": "Ask for more memory, or read without workers",
     }
     return [
         Symptom(
@@ -81,7 +81,9 @@ def host_memory(evidence: Evidence) -> list[Symptom]:
             measured=_rounded(failure.tried_gib),
             threshold=None,
             unit="GiB" if failure.tried_gib is not None else None,
-            why=f"line {failure.line}: {failure.text[:160]}. {fixes[failure.kind]}",
+            why=f"line {failure.line}: {failure.text[:160]}",
+            fix=fixes[failure.kind],
+            command="training.num_workers: 0",
         )
         for failure in evidence.host_failures[-1:]
     ]

@@ -69,7 +69,8 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
                 "A21", "Far slower than predicted", round(speed, 2), round(slowest[1], 2), "reads/s",
                 f"{speed:,.3g} reads/s, where {slowest[0]:,.3g} ({slowest[1]:,.3g} to {slowest[2]:,.3g}) "
                 "were predicted for this device: other processes on it, a limit on power or processors, or "
-                "heat (metagene doctor looks at them)",
+                "heat",
+                "Look for the cause on this machine", "metagene doctor --level deep --only environment",
             )
         )  # fmt: skip
     evaluating = sum(e.seconds or 0.0 for e in evidence.evaluations)
@@ -79,7 +80,8 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
                 "A18", "Evaluation takes much of the run", round(evaluating / evidence.seconds, 3),
                 EVALUATION_SHARE, "fraction of wall time",
                 f"{len(evidence.evaluations)} evaluations took {evaluating:,.0f} of "
-                f"{evidence.seconds:,.0f} s: lower training.evals_per_epoch, or validate on fewer reads",
+                f"{evidence.seconds:,.0f} s",
+                "Validate on fewer reads, or less often", "training.evals_per_epoch: 1",
             )
         )  # fmt: skip
     rate = evidence.iterations_per_s
@@ -115,5 +117,14 @@ def _spare_use(config: RunConfig) -> str:
     return " and ".join(saving)
 
 
-def _slow(finding_id: str, title: str, measured: float, threshold: float, unit: str, why: str) -> Symptom:
-    return Symptom(finding_id, "slow", title, Severity.WARN, measured, threshold, unit, why)
+def _slow(
+    finding_id: str,
+    title: str,
+    measured: float,
+    threshold: float,
+    unit: str,
+    why: str,
+    fix: str = "",
+    command: str = "",
+) -> Symptom:
+    return Symptom(finding_id, "slow", title, Severity.WARN, measured, threshold, unit, why, fix, command)

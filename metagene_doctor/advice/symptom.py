@@ -14,7 +14,10 @@ SymptomId = Literal[
 
 @dataclass(frozen=True)
 class Symptom:
-    """One thing that went wrong: ``measured`` against ``threshold`` in ``unit``, and ``why`` it matters."""
+    """One thing that went wrong: ``measured`` against ``threshold`` in ``unit``, and ``why`` it matters.
+
+    ``fix`` and ``command`` are what to do where no rule of the rule book does it.
+    """
 
     id: str
     symptom: SymptomId
@@ -24,6 +27,8 @@ class Symptom:
     threshold: float | int | str | None
     unit: str | None
     why: str
+    fix: str = ""
+    command: str = ""
 
 
 def gib(value: float) -> str:

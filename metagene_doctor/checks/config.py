@@ -114,7 +114,7 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
         examples=(Example(text=target.note),) if target.note else (),
         why=("Peak in" if fits else "Too much in")
         + f" the {memory.phase} phase at {memory.length} tokens per read: live {memory.live_gib:.1f} "
-        f"({parts}), reserved {memory.reserved_gib:.1f}",
+        f"({parts}), reserved {memory.reserved_gib:.1f} GiB",
         remedy=None if fits else Remedy(text="Find settings that fit:", commands=(autotune_command(facts),)),
         confidence="estimated",
     )

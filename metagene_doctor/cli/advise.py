@@ -42,8 +42,10 @@ def command(
 ) -> int:
     """Find the symptoms of a run and the fixes for them, in the order to try them.
 
-    With SYMPTOM alone: its fixes for --config, without looking at a run. Exit code 1 when the run ran
-    out of memory or its loss is not a number; the other symptoms are warnings.
+    With SYMPTOM alone: its fixes for --config, without looking at a run.
+
+    Exit codes: 0 nothing at or above --fail-on, 1 the run failed, ran out of memory or has a loss that
+    is not a number (other symptoms are warnings), 2 usage, config or missing input.
     """
     from rich.console import Console
 

@@ -131,5 +131,6 @@ def _paragraph(console: Console, text: Text, *, indent: int = 0, hanging: int = 
         return
     lines = text.wrap(console, max(20, console.width - indent - hanging))
     for number, line in enumerate(lines):
+        line.rstrip()
         margin = indent + (hanging if number else 0)
         console.print(Text(" " * margin).append_text(line), soft_wrap=True, highlight=False)

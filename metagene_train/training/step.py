@@ -43,10 +43,7 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimize
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
         raise ConfigError(
-            [
-                "optimizer.name: adamw_8bit needs bitsandbytes: "
-                'pip install "metagene[quant]", or set it to adamw'
-            ]
+            ["optimizer.name: adamw_8bit needs bitsandbytes: pip install bitsandbytes, or set it to adamw"]
         ) from None
     return AdamW8bit(groups, lr=settings.lr, betas=settings.betas)
 

@@ -146,7 +146,7 @@ def unknown_tokens(facts: Facts) -> Iterator[Finding]:
         yield token_finding(
             id="T01",
             severity=Severity.INFO,
-            title=f"No unknown tokens; of the reads as they stand in the file {percent(raw)} of all tokens "
+            title=f"No unknown tokens ([UNK]); with the letters as they are in the file {percent(raw)} "
             "would be",
             measured=raw,
             threshold=UNKNOWN_WARN,

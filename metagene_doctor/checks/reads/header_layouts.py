@@ -43,7 +43,7 @@ def suggest_header(
         matches = [re.search(regex, header) for header in headers]
         numbers = {int(match["class_id"]) for match in matches if match}
         if all(matches) and numbers <= class_ids and len(numbers) > 1:
-            return regex, "a number that is a class of the mapping in every header looked at"
+            return regex, "headers in which one number is always a class of the mapping"
     return None
 
 

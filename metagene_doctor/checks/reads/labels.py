@@ -174,8 +174,8 @@ def tax_ids_agree(facts: Facts) -> Iterator[Finding]:
                 id="L04",
                 severity=Severity.ERROR,
                 title=f"{reads.name}: {count(affected, 'read')} of {count(len(conflicts), 'class')} "
-                f"{verb(affected, 'carries', 'carry')} a tax id that is not the mapping's: in class "
-                f"{row.class_id} {_listed(found)} for {row.tax_id}",
+                f"{verb(affected, 'carries', 'carry')} a tax id that is not the mapping's (class "
+                f"{row.class_id}: {_listed(found)}, not {row.tax_id})",
                 count=affected,
                 measured=len(conflicts),
                 threshold=0,

@@ -98,8 +98,7 @@ class CompressedSource(ABC):
         self._pending, self._read_to = b"", self._part_start
         raise self._damage(
             TRAILING_GARBAGE,
-            f"{surplus:,} bytes after the last {self.name} {self.part} are not {self.name}; "
-            "they were not read",
+            f"the {surplus:,} bytes after the last {self.name} {self.part} are not {self.name}",
             self._part_start,
         )
 
@@ -109,8 +108,8 @@ class CompressedSource(ABC):
     def _corrupt(self, reason: object) -> DamageError:
         return self._damage(
             "_corrupt",
-            f"compressed data cannot be decoded ({reason}) in the {self.part} that starts at byte "
-            f"{self._part_start:,}; nothing after it was read",
+            f"the {self.name} {self.part} that starts at byte {self._part_start:,} cannot be decoded "
+            f"({reason})",
             self.position,
         )
 
@@ -119,6 +118,6 @@ class CompressedSource(ABC):
         return self._damage(
             "_truncated",
             f"the file ends at byte {self.size:,} inside the {self.name} {self.part} that starts at byte "
-            f"{self._part_start:,}: it was cut, and what followed is lost",
+            f"{self._part_start:,}",
             self.size,
         )

@@ -91,8 +91,8 @@ class GzipSource(CompressedSource):
             wrong = "CRC-32" if crc != self._crc else "length"
             raise self._damage(
                 "_checksum",
-                f"the {wrong} stored at the end of the member that starts at byte {self._part_start:,} "
-                "does not agree with its data; nothing after it was read",
+                f"the {wrong} of the gzip member that starts at byte {self._part_start:,} does not agree "
+                "with its data",
                 self.position - 8,
             )
 

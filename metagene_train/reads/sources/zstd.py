@@ -99,8 +99,8 @@ class ZstdSource(CompressedSource):
         except zstandard.ZstdError:
             raise self._damage(
                 "_checksum",
-                f"the checksum stored at the end of the frame that starts at byte {self._part_start:,} "
-                "does not agree with its data; nothing after it was read",
+                f"the checksum of the zstd frame that starts at byte {self._part_start:,} does not agree "
+                "with its data",
                 start,
             ) from None
         self._decoder = None
