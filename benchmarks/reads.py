@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import median
 
 from measured import Cost, cost_of, typical
+from reads_jobs import remove_index
 
 JOBS = Path(__file__).with_name("reads_jobs.py")
 FULL_SCALE = 558_000_000
@@ -122,6 +123,7 @@ class Bench:
             for job in present:
                 if not job.slow or not number:
                     cost = cost_of(job.line(self._folder, self._reads))
+                    remove_index(self._folder)
                     self._check(job, cost)
                     self.costs.setdefault(job.title, []).append(cost)
 

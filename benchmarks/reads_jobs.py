@@ -25,6 +25,7 @@ RANDOM_READS = 100_000
 BATCH = 256
 FULL_SCALE = 558_000_000
 """Reads of the guide's authors."""
+INDEX_OF_SCAN = "scratch-index"
 
 
 def make(folder: Path, reads: int) -> dict[str, int]:
@@ -62,11 +63,15 @@ def _scan(path: Path, index_dir: Path | None = None, **options: Any) -> dict[str
 
 
 def scan_and_index(folder: Path, reads: int) -> dict[str, Any]:
-    index_dir = folder / "scratch-index"
+    """The index stays in a folder that ``remove_index`` takes away."""
+    index_dir = folder / INDEX_OF_SCAN
     found = _scan(folder / "train.fa", index_dir)
     found["index_bytes"] = sum(file.stat().st_size for file in index_dir.rglob("*") if file.is_file())
-    shutil.rmtree(index_dir)
     return found
+
+
+def remove_index(folder: Path) -> None:
+    shutil.rmtree(folder / INDEX_OF_SCAN, ignore_errors=True)
 
 
 def scan_in_parallel(folder: Path, reads: int) -> dict[str, Any]:

@@ -156,6 +156,7 @@ def statistics(content: bytes, kind: str, regex: str) -> dict:
         "lengths": Counter(),
         "bases": Counter(),
         "class_counts": Counter(),
+        "class_bases": {},
         "tax_ids": {},
         "mates": Counter(),
         "readlen_mismatches": 0,
@@ -192,6 +193,7 @@ def statistics(content: bytes, kind: str, regex: str) -> dict:
         classes.append(class_id)
         found["accepted_records"].append(record)
         found["class_counts"][class_id] += 1
+        found["class_bases"].setdefault(class_id, Counter()).update(map(base_kind, sequence))
         tax_id, readlen, mate = (number(groups.get(name)) for name in ("tax_id", "readlen", "mate"))
         found["mates"][mate or 0] += 1
         if tax_id is not None:

@@ -12,11 +12,13 @@ import pytest
 from reads_fixtures import fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
+from metagene_train.reads.bases import BaseCounts
+from metagene_train.reads.class_tally import ClassTally
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.problems import Place
 from metagene_train.reads.sample import SAMPLE_SIZE, Sample
 from metagene_train.reads.scan import scan
-from metagene_train.reads.tallies import Histogram, TaxTally
+from metagene_train.reads.tallies import Histogram
 
 READS = random_reads(1000)
 STANDARD = HeaderPattern()
@@ -216,7 +218,17 @@ def test_huge_numbers_are_counted_too() -> None:
     histogram.add(np.array([5, 2**20]))
     assert histogram.as_dict() == {3: 2, 5: 1, 2**20: 2, 2**31 - 1: 1}
     assert histogram.clipped()[[3, 5, 2**20]].tolist() == [2, 1, 3]
-    taxa = TaxTally()
-    taxa.add(np.array([1, 2**30, 1]), np.array([-1, 7, 9]))
-    taxa.add(np.array([1, 2**30, 5]), np.array([8, 7, -1]))
-    assert taxa.as_dict() == {1: {9: 1, 8: 1}, 2**30: {7: 2}}
+    classes, later = ClassTally(), ClassTally()
+    classes.add(np.array([1, 2**30, 1]), np.array([-1, 7, 9]), np.array([10, 20, 30]))
+    later.add(np.array([1, 2**30, 5]), np.array([8, 7, -1]), np.array([1, 1, 1]))
+    later.add(np.array([2**30, 2**16]), np.array([-1, 4]), np.array([50, 60]))
+    later.add_unusual(np.array([2**30, 2**16]), np.array([[0, 0, 0, 2, 0, 0, 0], [0, 5, 0, 1, 0, 0, 0]]))
+    classes.merge(later)
+    assert classes.reads() == {1: 3, 5: 1, 2**16: 1, 2**30: 3}
+    assert classes.tax_ids() == {1: {9: 1, 8: 1}, 2**16: {4: 1}, 2**30: {7: 2}}
+    assert classes.bases() == {
+        1: BaseCounts(acgt=41),
+        5: BaseCounts(acgt=1),
+        2**16: BaseCounts(acgt=54, lower=5, n=1),
+        2**30: BaseCounts(acgt=69, n=2),
+    }

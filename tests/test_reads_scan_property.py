@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,11 @@ def compare(content: bytes, kind: str, chunk_bytes: int, regex: str) -> None:
     counted = {kind: getattr(found.bases, kind) for kind in expected["bases"]}
     assert counted == expected["bases"]
     assert found.bases.total == found.total_bases == sum(expected["bases"].values())
+    by_class = {
+        class_id: {kind: letters for kind, letters in asdict(bases).items() if letters}
+        for class_id, bases in found.class_bases.items()
+    }
+    assert by_class == expected["class_bases"]
     assert found.tax_ids == expected["tax_ids"]
     assert sum(item.count for item in found.rejected) + found.accepted == found.records
     for reason in ("header", "empty", "fastq"):

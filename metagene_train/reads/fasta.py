@@ -10,7 +10,7 @@ from metagene_train.reads.window import Lines, Window
 
 def find_records(window: Window, lines: Lines) -> Layout:
     """The whole records of a window; the last one is whole only if the file ends with the window."""
-    is_header = window.data[lines.starts[:-1]] == ord(">")
+    is_header = window.data.take(lines.starts[:-1]) == ord(">")
     if is_header[::2].all() and not is_header[1::2].any() and not (window.final and len(lines) % 2):
         count = len(lines) // 2 if window.final else max(0, len(lines) - 1) // 2
         return _one_line_layout(window, lines.starts, lines.ends, count)

@@ -14,9 +14,11 @@ import numpy as np
 
 from metagene_train.reads.batches import RecordBatch
 from metagene_train.reads.headers import ABSENT, HeaderPattern
+from metagene_train.reads.known_prefixes import KnownPrefixes, Prefixes
 from metagene_train.reads.records import decode_header
 from metagene_train.reads.words import (
     LONGEST_ROW,
+    WORD,
     Numbers,
     drop_bits,
     gather_words,
@@ -33,10 +35,15 @@ _FIRST_PRINTABLE, _LAST_PRINTABLE = ord("!"), ord("~")
 
 @dataclass(frozen=True)
 class HeaderRows:
-    """Headers as zero-padded rows of words [N, W]; ``too_long`` [M] are those left as zeros."""
+    """Headers as columns of zero-padded words [W, N]; ``too_long`` [M] are those left as zeros.
 
-    words: np.ndarray
+    ``ends`` are the last character of each and the one before it [N] uint8 each; anything, if there is
+    none.
+    """
+
+    columns: np.ndarray
     lengths: np.ndarray
+    ends: tuple[np.ndarray, np.ndarray]
     too_long: np.ndarray
 
     @classmethod
@@ -45,7 +52,14 @@ class HeaderRows:
         too_long = np.flatnonzero(lengths > LONGEST_ROW)
         lengths[too_long] = 0
         rows = gather_words(batch.data, batch.layout.header_start, lengths)
-        return cls(rows, lengths, too_long)
+        # Out of these rows, because their columns have the characters of a header far apart.
+        letters = rows.reshape(-1).view(np.uint8)
+        last = np.arange(0, rows.nbytes, rows.strides[0])
+        last += lengths
+        last -= 1
+        ends = letters.take(last), letters.take(last - 1)
+        # As columns, because each is used a few times and then as fast as can be.
+        return cls(np.ascontiguousarray(rows.T), lengths, ends, too_long)
 
     def hashes(self, batch: RecordBatch) -> np.ndarray:
         """64-bit hashes of the headers [N] uint64."""
@@ -58,14 +72,19 @@ class HeaderRows:
     def non_ascii(self, batch: RecordBatch) -> int:
         """How many headers hold bytes beyond ASCII."""
         short = 0
-        if np.bitwise_or.reduce(self.words, axis=None) & _HIGH_BITS:
-            short = int(np.count_nonzero((self.words & _HIGH_BITS).any(axis=1)))
+        if np.bitwise_or.reduce(self.columns, axis=None) & _HIGH_BITS:
+            short = int(np.count_nonzero((self.columns & _HIGH_BITS).any(axis=0)))
         return short + sum(not batch.header(record).isascii() for record in self.too_long.tolist())
 
     @property
+    def words(self) -> np.ndarray:
+        """The same as rows [N, W]."""
+        return self.columns.T
+
+    @property
     def bytes(self) -> np.ndarray:
-        """The same rows as characters [N, 8 W] uint8."""
-        return self.words.view(np.uint8)
+        """A copy as rows of characters [N, 8 W] uint8."""
+        return np.ascontiguousarray(self.words).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -83,51 +102,89 @@ class HeaderColumns:
     name_start: np.ndarray
 
 
+class HeaderParser:
+    """Takes the headers of the batches of one file apart, and learns from them for those that follow."""
+
+    def __init__(self, pattern: HeaderPattern):
+        self._pattern = pattern
+        self._known = KnownPrefixes()
+
+    def parse(self, batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
+        """Every header of a batch."""
+        count = len(batch)
+        if self._pattern.is_standard and count:
+            columns = self._parse_template(batch, rows)
+        else:
+            columns = HeaderColumns(np.zeros(count, dtype=bool), *np.full((5, count), ABSENT, dtype=np.int64))
+        for record in np.flatnonzero(~columns.matched).tolist():
+            numbers = self._pattern.parse_numbers(decode_header(batch.header(record)))
+            if numbers:
+                columns.matched[record] = True
+                columns.class_id[record], columns.tax_id[record] = numbers[:2]
+                columns.readlen[record], columns.mate[record] = numbers[2:]
+        return columns
+
+    def _parse_template(self, batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
+        """``lbl|class_id|tax_id|readlen|name/mate``; rows of which this is not certain stay unmatched."""
+        prefixes = self._known.look_up(rows.columns)
+        if prefixes is None:
+            unknown = np.arange(len(batch))
+            prefixes = _parse_prefixes(rows.columns)
+        else:
+            unknown = np.flatnonzero(~prefixes.sure)
+            if len(unknown):
+                for values, parsed in zip(prefixes, _parse_prefixes(rows.columns[:, unknown]), strict=True):
+                    values[unknown] = parsed
+        has_mate, mate, plain = _mates(rows)
+        sure = prefixes.sure & plain
+        sure &= _printable(rows)
+        sure &= rows.lengths - 2 * has_mate > prefixes.name_start
+        if len(unknown):
+            self._learn(batch, prefixes, unknown[sure[unknown]], len(unknown) / len(batch))
+        columns = [prefixes.class_id, prefixes.tax_id, prefixes.readlen, mate, prefixes.name_start]
+        if not sure.all():
+            columns = [np.where(sure, column, ABSENT) for column in columns]
+        return HeaderColumns(sure, *columns)
+
+    def _learn(self, batch: RecordBatch, prefixes: Prefixes, records: np.ndarray, missed: float) -> None:
+        """Remember the prefixes of some records."""
+        numbers = np.stack([values[records] for values in prefixes[:4]], axis=1)
+        marks = hash_rows(numbers.view(np.uint64), np.zeros(len(records), dtype=np.int64))
+        firsts = np.unique(marks, return_index=True)[1]
+        texts = [
+            batch.header(record)[:length]
+            for record, length in zip(records[firsts].tolist(), numbers[firsts, 3].tolist(), strict=True)
+        ]
+        self._known.learn(texts, [tuple(row) for row in numbers[firsts, :3].tolist()], missed)
+
+
 def parse_headers(batch: RecordBatch, rows: HeaderRows, pattern: HeaderPattern) -> HeaderColumns:
-    """Every header of a batch."""
-    count = len(batch)
-    if pattern.is_standard and count:
-        columns = _parse_template(batch, rows)
-    else:
-        columns = HeaderColumns(np.zeros(count, dtype=bool), *np.full((5, count), ABSENT, dtype=np.int64))
-    for record in np.flatnonzero(~columns.matched).tolist():
-        numbers = pattern.parse_numbers(decode_header(batch.header(record)))
-        if numbers:
-            columns.matched[record] = True
-            columns.class_id[record], columns.tax_id[record] = numbers[:2]
-            columns.readlen[record], columns.mate[record] = numbers[2:]
-    return columns
+    """Every header of a batch, with nothing learnt from others."""
+    return HeaderParser(pattern).parse(batch, rows)
 
 
-def _parse_template(batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
-    """``lbl|class_id|tax_id|readlen|name/mate``; rows of which this is not certain stay unmatched.
+def _parse_prefixes(columns: np.ndarray) -> Prefixes:
+    """Prefixes of headers given as columns of words [W, N].
 
     The three numbers are read off the front of eight bytes each, and what they took is shifted out.
     """
-    zeros = np.zeros(len(batch), dtype=np.uint64)
-    words = [rows.words[:, column] if column < rows.words.shape[1] else zeros for column in range(4)]
+    zeros = np.zeros(columns.shape[1], dtype=np.uint64)
+    words = [columns[number] if number < len(columns) else zeros for number in range(4)]
     first, second, third = (drop_bits(*pair, _FOUR_BYTES) for pair in pairwise(words))
     class_id = leading_numbers(first, _BAR)
     first = drop_bits(first, second, class_id.bits)
     second = drop_bits(second, third, class_id.bits)
     tax_id = leading_numbers(first, _BAR)
     readlen = leading_numbers(drop_bits(first, second, tax_id.bits), _BAR)
-
-    has_mate, mate, sure = _mates(rows)
-    sure &= words[0] << _FOUR_BYTES == _LBL << _FOUR_BYTES
+    sure = words[0] << _FOUR_BYTES == _LBL << _FOUR_BYTES
     sure &= class_id.ended
     sure &= class_id.bits > _ONE_CHARACTER
     sure &= tax_id.ended
     sure &= readlen.ended
-    sure &= _printable(rows)
     taken = class_id.bits + tax_id.bits
     taken += readlen.bits
     name_start = len(b"lbl|") + (taken >> np.uint64(3)).view(np.int64)
-    sure &= rows.lengths - 2 * has_mate > name_start
-    columns = [class_id.values, _or_absent(tax_id), _or_absent(readlen), mate, name_start]
-    if not sure.all():
-        columns = [np.where(sure, column, ABSENT) for column in columns]
-    return HeaderColumns(sure, *columns)
+    return Prefixes(class_id.values, _or_absent(tax_id), _or_absent(readlen), name_start, sure)
 
 
 def _or_absent(numbers: Numbers) -> np.ndarray:
@@ -138,21 +195,16 @@ def _or_absent(numbers: Numbers) -> np.ndarray:
 def _mates(rows: HeaderRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Whether each header ends with a slash and a digit [N], that digit or -1 [N] int64, and whether it
     has no other slash [N]."""
-    count, width = rows.bytes.shape
-    letters = rows.bytes.reshape(-1)
-    last = np.arange(0, count * width, width)
-    last += rows.lengths
-    last -= 1
-    digits = letters[last] - np.uint8(_ZERO)
-    last -= 1
-    has_mate = letters[last] == _SLASH
+    last, before = rows.ends
+    digits = last - np.uint8(_ZERO)
+    has_mate = before == _SLASH
     has_mate &= digits < 10
-    has_mate &= rows.lengths > 0
-    slashes = letters == _SLASH
+    has_mate &= rows.lengths > 1
+    slashes = rows.columns.view(np.uint8) == _SLASH
     if np.count_nonzero(slashes) == np.count_nonzero(has_mate):
-        plain = np.ones(count, dtype=bool)
+        plain = np.ones(len(digits), dtype=bool)
     else:
-        plain = np.count_nonzero(slashes.reshape(count, width), axis=1) == has_mate
+        plain = _of_each(slashes) == has_mate
     mates = digits.astype(np.int64)
     if not has_mate.all():
         mates[~has_mate] = ABSENT
@@ -161,9 +213,14 @@ def _mates(rows: HeaderRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _printable(rows: HeaderRows) -> np.ndarray:
     """Rows in which every character is ASCII between ! and ~: no blank of any kind."""
-    letters, lengths = rows.bytes, rows.lengths
+    letters, lengths = rows.columns.view(np.uint8), rows.lengths
     padding = letters.size - int(lengths.sum())
     unusual = letters - np.uint8(_FIRST_PRINTABLE) > _LAST_PRINTABLE - _FIRST_PRINTABLE
     if np.count_nonzero(unusual) == padding:
         return np.ones(len(lengths), dtype=bool)
-    return np.count_nonzero(unusual, axis=1) == letters.shape[1] - lengths
+    return _of_each(unusual) == WORD * len(rows.columns) - lengths
+
+
+def _of_each(found: np.ndarray) -> np.ndarray:
+    """How many characters of each header [N] were found, from those of columns of words [W, 8 N]."""
+    return np.count_nonzero(found.reshape(len(found), -1, WORD), axis=(0, 2))

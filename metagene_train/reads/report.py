@@ -22,16 +22,17 @@ class ReadScan:
     ``records == accepted + sum of rejected counts``, always. A record is *sound* if its structure
     is whole, and *accepted* if it is sound, has bases, and its header matches the pattern.
 
-    Of sound records: ``lengths[n]`` is the number of reads of n bases [longest + 1] int64 (reads of
-    2^20 bases and more share the last entry), ``total_bases``, ``longest``, ``bases``. Of accepted
-    reads: ``class_counts``, ``tax_ids`` (class to tax id to reads), ``mates`` (0 for none),
-    ``readlen_mismatches`` (declared and real length differ), ``adjacent_same_class`` (class equal
-    to that of the read eight before). Of all records: ``duplicate_headers`` (repeats the header of
-    an earlier record), ``duplicate_examples`` (record numbers of a first and its repetition; none
-    above 16 million records), ``non_ascii_headers``, ``headers_digest`` (does not depend on the order of
-    records). ``sample`` is a uniform sample of at most 10,000 sequences of sound reads with bases,
-    as they stand in the file, in its order. ``quality_range`` are the lowest and highest quality
-    characters (ASCII codes) of the first 64 reads and of one in 512 of all; None in FASTA.
+    Of sound records: ``lengths[n]`` is the number of reads of n bases [longest + 1] int64 (reads of 2^20
+    bases and more share the last entry), ``total_bases``, ``longest``, ``bases``. Of accepted reads:
+    ``class_counts``, ``class_bases`` (class to letters by kind), ``tax_ids`` (class to tax id to reads),
+    ``mates`` (0 for none), ``readlen_mismatches`` (declared and real length differ),
+    ``adjacent_same_class`` (class equal to that of the read eight before). Of all records:
+    ``duplicate_headers`` (repeats the header of an earlier record), ``duplicate_examples`` (record
+    numbers of a first and its repetition; none above 16 million records), ``non_ascii_headers``,
+    ``headers_digest`` (does not depend on the order of records). ``sample`` is a uniform sample of at
+    most 10,000 sequences of sound reads with bases, as they stand in the file, in its order.
+    ``quality_range`` are the lowest and highest quality characters (ASCII codes) of the first 64 reads
+    and of one in 512 of all; None in FASTA.
 
     ``digest`` is SHA-256 of the first and last 64 KiB of the file. Bytes are of the file on disk.
     """
@@ -53,6 +54,7 @@ class ReadScan:
     lines: int
     crlf_lines: int
     class_counts: dict[int, int]
+    class_bases: dict[int, BaseCounts]
     tax_ids: dict[int, dict[int, int]]
     mates: dict[int, int]
     readlen_mismatches: int

@@ -14,10 +14,11 @@ import numpy as np
 from metagene_train.errors import DataError, InputError
 from metagene_train.reads.bases import KINDS, BaseCounts
 from metagene_train.reads.batches import CHUNK_BYTES, RecordBatch, iter_batches
+from metagene_train.reads.class_tally import ClassTally
 from metagene_train.reads.distinct import RepeatCounter
 from metagene_train.reads.formats import ReadFormat
-from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.header_columns import HeaderColumns, HeaderParser, HeaderRows
+from metagene_train.reads.headers import ABSENT, HeaderPattern
 from metagene_train.reads.held import HeldColumns, HeldHashes
 from metagene_train.reads.index_writer import IndexWriter, kept_at
 from metagene_train.reads.layout import FAULTS, MIXED, SOUND
@@ -37,7 +38,6 @@ from metagene_train.reads.tallies import (
     Problems,
     QualityTally,
     Rejections,
-    TaxTally,
 )
 
 __all__ = ["ReadScan", "scan"]
@@ -191,6 +191,7 @@ class _Tally:
     ):
         self._plain = form.compression == "none"
         self._header = header
+        self._parser = HeaderParser(header) if header else None
         self._writer = writer
         self._repeats = repeats
         self.problems = Problems()
@@ -198,9 +199,8 @@ class _Tally:
         self._lengths = Histogram()
         self._unusual = np.zeros(len(KINDS), dtype=np.int64)
         self._quality = QualityTally()
-        self._classes = Histogram()
+        self._classes = ClassTally()
         self._mates = Histogram()
-        self._taxa = TaxTally()
         self._order = OrderTally()
         self._readlen = Examples()
         self.sample = Sample()
@@ -216,23 +216,25 @@ class _Tally:
             return
         layout = batch.layout
         sound = layout.faults == SOUND
-        usable = sound & (layout.length > 0)
+        accepted = usable = sound & (layout.length > 0)
         rows = HeaderRows.of(batch)
-        columns = parse_headers(batch, rows, self._header) if self._header else None
-        accepted = usable & columns.matched if columns else usable
+        columns = self._parser.parse(batch, rows) if self._parser else None
+        if columns:
+            accepted = usable & columns.matched
+        offsets = batch.offsets()
 
         self._count_headers(batch, rows)
-        letters = self._count_sequences(batch, sound, usable)
+        letters = self._count_sequences(batch, offsets, sound, usable)
         self._count_damage(batch, _is_spotless(batch, columns, letters))
         if columns:
-            self._count_classes(batch, columns, accepted)
+            self._count_classes(batch, columns, letters, accepted)
         if not accepted.all():
             self._reject(batch, columns, accepted)
         if self._writer:
-            class_ids = columns.class_id if columns else np.full(len(batch), -1)
+            class_ids = columns.class_id if columns else np.full(len(batch), ABSENT)
             spans = layout.ends - layout.starts
             self._writer.append(
-                *(_chosen(values, accepted) for values in (batch.offsets(), spans, layout.length, class_ids))
+                *(_chosen(values, accepted) for values in (offsets, spans, layout.length, class_ids))
             )
         self.ends_with_a_sound_record = bool(sound[-1])
         self._records += len(batch)
@@ -256,7 +258,9 @@ class _Tally:
         self._header_sum = (self._header_sum + int(hashes.sum())) % 2**64
         self._non_ascii += rows.non_ascii(batch)
 
-    def _count_sequences(self, batch: RecordBatch, sound: np.ndarray, usable: np.ndarray) -> Letters:
+    def _count_sequences(
+        self, batch: RecordBatch, offsets: np.ndarray, sound: np.ndarray, usable: np.ndarray
+    ) -> Letters:
         """Returns the letters."""
         letters = count_letters(batch)
         if len(letters.records):
@@ -265,24 +269,33 @@ class _Tally:
         self._lengths.add(lengths)
         self._total_bases += letters.total
         self._longest = max(self._longest, int(lengths.max(initial=0)))
-        places = np.flatnonzero(usable)
-        offsets = batch.offsets()[places]
+        places = np.arange(len(batch)) if usable.all() else np.flatnonzero(usable)
+        offsets = _chosen(offsets, usable)
         self.sample.offer(offsets, lambda wanted: batch.sequences(places[wanted]))
         if batch.layout.quality_start is not None:
             self._quality.add(offsets, lambda wanted: batch.quality(places[wanted]) or b"")
         return letters
 
-    def _count_classes(self, batch: RecordBatch, columns: HeaderColumns, accepted: np.ndarray) -> None:
+    def _count_classes(
+        self, batch: RecordBatch, columns: HeaderColumns, letters: Letters, accepted: np.ndarray
+    ) -> None:
+        lengths = batch.layout.length
         class_ids = _chosen(columns.class_id, accepted)
-        self._classes.add(class_ids)
+        self._classes.add(class_ids, _chosen(columns.tax_id, accepted), _chosen(lengths, accepted))
+        if len(letters.records):
+            of_accepted = accepted[letters.records]
+            records = letters.records[of_accepted]
+            if len(records):
+                self._classes.add_unusual(columns.class_id[records], letters.kinds[of_accepted])
         self._mates.add(np.maximum(_chosen(columns.mate, accepted), 0))
-        self._taxa.add(class_ids, _chosen(columns.tax_id, accepted))
         self._order.add(class_ids)
-        stale = accepted & (columns.readlen >= 0) & (columns.readlen != batch.layout.length)
-        for record in np.flatnonzero(stale)[: self._readlen.wanted].tolist():
-            header = decode_header(batch.header(record))
-            self._readlen.show(batch.line(record), batch.first_record + record, header)
-        self._readlen.count += int(np.count_nonzero(stale))
+        stale = columns.readlen != lengths
+        if stale.any():
+            stale &= accepted & (columns.readlen != ABSENT)
+            for record in np.flatnonzero(stale)[: self._readlen.wanted].tolist():
+                header = decode_header(batch.header(record))
+                self._readlen.show(batch.line(record), batch.first_record + record, header)
+            self._readlen.count += int(np.count_nonzero(stale))
 
     def _reject(self, batch: RecordBatch, columns: HeaderColumns | None, accepted: np.ndarray) -> None:
         rejected = np.flatnonzero(~accepted)
@@ -305,7 +318,7 @@ class _Tally:
         self.problems.merge(later.problems, origin)
         self._rejections.merge(later._rejections, origin)
         self._readlen.merge(later._readlen, origin)
-        for name in ("_lengths", "_quality", "_classes", "_mates", "_taxa", "_order", "sample"):
+        for name in ("_lengths", "_quality", "_classes", "_mates", "_order", "sample"):
             getattr(self, name).merge(getattr(later, name))
         assert isinstance(later._repeats, HeldHashes)
         for hashes in later._repeats.held:
@@ -342,8 +355,9 @@ class _Tally:
             quality_range=self._quality.range,
             lines=self._lines,
             crlf_lines=self._crlf_lines,
-            class_counts=self._classes.as_dict(),
-            tax_ids=self._taxa.as_dict(),
+            class_counts=self._classes.reads(),
+            class_bases=self._classes.bases(),
+            tax_ids=self._classes.tax_ids(),
             mates=self._mates.as_dict(),
             readlen_mismatches=self._readlen.count,
             readlen_examples=tuple(self._readlen.places),

@@ -82,57 +82,6 @@ class Histogram:
         return counts
 
 
-class TaxTally:
-    """Tax ids by class. As a rule a class has one, so others than its first are counted singly."""
-
-    def __init__(self) -> None:
-        self._first = np.full(0, -1, dtype=np.int64)
-        self._first_counts = np.zeros(0, dtype=np.int64)
-        self._others: Counter[tuple[int, int]] = Counter()
-
-    def add(self, class_ids: np.ndarray, tax_ids: np.ndarray) -> None:
-        """Classes and tax ids of reads [N] int64; -1 is no tax id."""
-        if tax_ids.min(initial=0) < 0 or class_ids.max(initial=0) >= _DENSE:
-            usable = (tax_ids >= 0) & (class_ids < _DENSE)
-            odd = (tax_ids >= 0) & ~usable
-            self._others.update(zip(class_ids[odd].tolist(), tax_ids[odd].tolist(), strict=True))
-            class_ids, tax_ids = class_ids[usable], tax_ids[usable]
-        missing = int(class_ids.max(initial=-1)) + 1 - len(self._first)
-        if missing > 0:
-            self._first = np.append(self._first, np.full(missing, -1))
-            self._first_counts = np.append(self._first_counts, np.zeros(missing, dtype=np.int64))
-        known = self._first[class_ids]
-        if known.min(initial=0) < 0:
-            new = known < 0
-            self._first[class_ids[new][::-1]] = tax_ids[new][::-1]
-            known = self._first[class_ids]
-        first = known == tax_ids
-        if first.all():
-            self._first_counts += np.bincount(class_ids, minlength=len(self._first))
-            return
-        self._first_counts += np.bincount(class_ids[first], minlength=len(self._first))
-        self._others.update(zip(class_ids[~first].tolist(), tax_ids[~first].tolist(), strict=True))
-
-    def merge(self, other: TaxTally) -> None:
-        """Count what another tally counted."""
-        for class_id, counts in other.as_dict().items():
-            for tax_id, count in counts.items():
-                if class_id < len(self._first) and self._first[class_id] == tax_id:
-                    self._first_counts[class_id] += count
-                else:
-                    self._others[class_id, tax_id] += count
-
-    def as_dict(self) -> dict[int, dict[int, int]]:
-        """Class to tax id to number of reads."""
-        found = {
-            int(class_id): {int(self._first[class_id]): int(self._first_counts[class_id])}
-            for class_id in np.flatnonzero(self._first_counts)
-        }
-        for (class_id, tax_id), count in self._others.items():
-            found.setdefault(class_id, {})[tax_id] = count
-        return dict(sorted(found.items()))
-
-
 class OrderTally:
     """How many reads have the class of the read ``ORDER_LAG`` before them."""
 
@@ -152,7 +101,8 @@ class OrderTally:
         """Reads that start with ``first`` and end with ``last``, which overlap if they are few."""
         joined = np.concatenate((self._recent, first))
         self.same += int(np.count_nonzero(joined[ORDER_LAG:] == joined[:-ORDER_LAG]))
-        self._earliest = np.concatenate((self._earliest, first))[:ORDER_LAG]
+        if len(self._earliest) < ORDER_LAG:
+            self._earliest = np.concatenate((self._earliest, first))[:ORDER_LAG].copy()
         whole = joined if len(first) < ORDER_LAG else last
         self._recent = whole[-ORDER_LAG:].copy()
 

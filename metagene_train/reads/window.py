@@ -13,6 +13,7 @@ LONGEST_RECORD = 1 << 30
 """Bytes; a longer record is no read, and memory must have a bound."""
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
+_MOST_BITS = 32
 
 
 class Window:
@@ -30,6 +31,7 @@ class Window:
         self.offset = offset
         self.final = False
         self.completed_line = False
+        self._bits = _MOST_BITS
 
     def _allocate(self, capacity: int) -> None:
         self.raw = bytearray(SPARE + capacity + SPARE)
@@ -78,6 +80,9 @@ class Window:
         starts = np.empty(len(feeds) + 1, dtype=np.int64)
         starts[0] = self.begin
         np.add(feeds, 1, out=starts[1:])
+        # Mostly there is none, and to look for a first one costs less than to look before every line end.
+        if self.raw.find(b"\r", self.begin, self.end) < 0:
+            return Lines(starts, feeds, None)
         returns = self.data[feeds - 1] == _CARRIAGE_RETURN
         if not returns.any():
             return Lines(starts, feeds, None)
@@ -86,23 +91,27 @@ class Window:
     def _line_feeds(self) -> np.ndarray:
         """Where the line feeds are, int64.
 
-        Eight bytes are looked at together; only where two of them are line feeds does that not do.
+        Bytes become bits, and 32, 16 or 8 of those are looked at together, so few that no two of them
+        are line feeds, if that can be had. What did for the lines before is tried first.
         """
-        padded = -(-(self.end - self.begin) // 8) * 8
-        is_feed = self._is_feed[:padded]
-        np.equal(self.data[self.begin : self.begin + padded], _LINE_FEED, out=is_feed)
-        is_feed[self.end - self.begin :] = False
-        eights = is_feed.view(np.uint64)
-        places = np.flatnonzero(eights != 0)
-        feeds = eights[places]
-        below = feeds - np.uint64(1)
-        if (feeds & below).any():
-            return np.flatnonzero(is_feed) + self.begin
-        below &= ~feeds
-        places *= 8
-        places += np.bitwise_count(below) >> 3
-        places += self.begin
-        return places
+        size = self.end - self.begin
+        is_feed = self._is_feed[: -(-size // _MOST_BITS) * _MOST_BITS]
+        np.equal(self.data[self.begin : self.begin + len(is_feed)], _LINE_FEED, out=is_feed)
+        is_feed[size:] = False
+        bits = np.packbits(is_feed, bitorder="little")
+        while True:
+            groups = bits.view(f"<u{self._bits // 8}")
+            places = np.flatnonzero(groups != 0)
+            feeds = groups.take(places)
+            below = feeds - feeds.dtype.type(1)
+            if not (feeds & below).any():
+                places *= self._bits
+                places += np.bitwise_count(below)
+                places += self.begin
+                return places
+            if self._bits == 8:
+                return np.flatnonzero(is_feed) + self.begin
+            self._bits //= 2
 
 
 class Lines:

@@ -19,7 +19,7 @@ _SOME = 16
 
 _FOUR_CHARACTERS = np.uint64(0xFFFFFFFF)
 
-_LOW_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(9)], dtype=np.uint64)
+LOW_BYTES = np.array([(1 << (8 * count)) - 1 for count in range(9)], dtype=np.uint64)
 """Masks that keep the first 0..8 bytes of a little-endian word."""
 
 _ZEROS = np.uint64(0x3030303030303030)
@@ -40,9 +40,9 @@ def gather_words(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) ->
     shortest = int(lengths.min(initial=longest))
     for column in range(shortest // WORD, width // WORD):
         if shortest == longest:
-            rows[:, column] &= _LOW_BYTES[longest - WORD * column]
+            rows[:, column] &= LOW_BYTES[longest - WORD * column]
         else:
-            rows[:, column] &= _LOW_BYTES[np.minimum(np.maximum(lengths - WORD * column, 0), WORD)]
+            rows[:, column] &= LOW_BYTES[np.minimum(np.maximum(lengths - WORD * column, 0), WORD)]
     return rows
 
 
@@ -54,7 +54,7 @@ def gather_reversed(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray)
     shortest = int(lengths.min(initial=longest))
     for column in range((width - shortest + WORD - 1) // WORD):
         spare = np.minimum(np.maximum(width - lengths - WORD * column, 0), WORD)
-        rows[:, column] &= ~_LOW_BYTES[spare]
+        rows[:, column] &= ~LOW_BYTES[spare]
     return rows.byteswap()[:, ::-1]
 
 
@@ -99,7 +99,7 @@ def leading_numbers(words: np.ndarray, end: int) -> Numbers:
     others ^= others - np.uint64(1)
     # Now every bit up to the highest one of the first byte that is no digit.
     bits = np.bitwise_count(others).astype(np.uint64)
-    ended = ((digits >> (bits - _ONE_BYTE)) & _LOW_BYTES[1]) == np.uint64(end) ^ (_ZEROS & _LOW_BYTES[1])
+    ended = ((digits >> (bits - _ONE_BYTE)) & LOW_BYTES[1]) == np.uint64(end) ^ (_ZEROS & LOW_BYTES[1])
     digits <<= _NINE_BYTES - bits
     pairs = digits * np.uint64(10)
     digits >>= _ONE_BYTE
@@ -128,7 +128,7 @@ def hash_rows(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """
     total = lengths.astype(np.uint64)
     total *= np.uint64(0x9E3779B97F4A7C15)
-    for column, weight in enumerate(_column_weights(rows.shape[1])):
+    for column, weight in enumerate(column_weights(rows.shape[1])):
         mixed = rows[:, column] >> np.uint64(32)
         mixed ^= rows[:, column]
         mixed *= weight
@@ -141,7 +141,7 @@ def hash_rows(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return total
 
 
-def _column_weights(count: int) -> np.ndarray:
+def column_weights(count: int) -> np.ndarray:
     """Odd 64-bit constants, one for each column: steps of the golden ratio, mixed."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     steps ^= steps >> np.uint64(31)
