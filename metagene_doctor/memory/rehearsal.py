@@ -97,8 +97,13 @@ def layers_name(workload: Workload) -> str:
 
 
 def import_what_it_needs() -> None:
-    """Import the libraries that build the model, which takes seconds, before forking."""
+    """Import the libraries that build the model.
+
+    Before forking, because it takes seconds; and not while tensors are fake, because transformers imports
+    torch's compiler, and that of torch 2.6 computes with some.
+    """
     import peft  # noqa: F401
+    from transformers import AutoModel  # noqa: F401
     from transformers.models.llama import modeling_llama  # noqa: F401
 
     import metagene_train.training.step  # noqa: F401

@@ -11,6 +11,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,10 +74,11 @@ def _keep(structure: Workload, capability: Capability, template: Template) -> No
 
 
 def _trace_all(structures: Sequence[Workload], capability: Capability, processes: int) -> list[Template]:
-    if len(structures) > 1 and processes > 1 and _may_fork():
+    if structures:
         from metagene_doctor.memory import rehearsal
 
         rehearsal.import_what_it_needs()
+    if len(structures) > 1 and processes > 1 and _may_fork():
         workers = min(processes, len(structures))
         context = multiprocessing.get_context("fork")
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
@@ -85,10 +87,16 @@ def _trace_all(structures: Sequence[Workload], capability: Capability, processes
 
 
 def _may_fork() -> bool:
-    """Where there is a GPU, torch's autograd engine does not run in a fork once it has run in the parent."""
+    """Whether a forked process can run torch's autograd engine.
+
+    It cannot once the engine has started threads for devices here: for a GPU, and in some builds (Debian's
+    has Vulkan) without one.
+    """
     import torch
 
-    return not torch.cuda.is_available()
+    return not torch.cuda.is_available() and not any(
+        name.read_text().startswith("pt_autograd") for name in Path("/proc/self/task").glob("*/comm")
+    )
 
 
 def _one_thread() -> None:

@@ -287,7 +287,7 @@ class Recorder(TorchDispatchMode):
                 self.recording.operations[Operation(self.phase, layer, 0, tuple(share))] += 1
             return
         counter = flop_registry.get(func._overloadpacket)
-        flops = 0 if counter is None else int(counter(*args, out_val=result))
+        flops = 0 if counter is None else int(counter(*_with_equal_heads(func, args), out_val=result))
         tensors = tuple(
             tensor.numel() * tensor.itemsize
             for tensor in (*_tensors(args), *_tensors((result,)))
@@ -305,6 +305,23 @@ _WITHOUT_KERNEL = frozenset(
     for name in ("empty", "empty_like", "empty_strided", "new_empty", "lift_fresh", "detach", "_unsafe_view")
 )
 _SILENT: dict[Any, bool] = {}
+
+
+def _with_equal_heads(func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of an attention kernel with as many heads of keys and values as of queries.
+
+    A grouped-query kernel does the work of all heads; torch 2.6 refuses to count it otherwise.
+    """
+    name = func._schema.name
+    if not name.startswith("aten::_scaled_dot_product_"):
+        return args
+    at = name.endswith("_backward")  # the gradient comes first there
+    query, key, value = args[at : at + 3]
+    heads = query.shape[1]
+    if key.shape[1] == heads:
+        return args
+    repeated = (tensor[:, :1].expand(-1, heads, -1, -1) for tensor in (key, value))
+    return (*args[:at], query, *repeated, *args[at + 3 :])
 
 
 def _launches_nothing(func: Any) -> bool:

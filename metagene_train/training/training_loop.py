@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -357,6 +358,8 @@ def _arguments(config: RunConfig, device: torch.device, *, validates: bool) -> T
         output_dir=str(Path(settings.output_dir) / run_directory.CHECKPOINTS),
         seed=config.seed,
         use_cpu=device.type == "cpu",
+        # Unasked, accelerate takes MPI where torch knows it; to MPI each process of torchrun is alone.
+        ddp_backend="gloo" if device.type == "cpu" and int(os.environ.get("WORLD_SIZE", 1)) > 1 else None,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.grad_accum_steps,
         num_train_epochs=settings.max_epochs,
