@@ -13,7 +13,7 @@ from metagene_doctor.facts.reads.hashes import ReadHashes, hash_batch
 from metagene_train.reads.bases import WHITESPACE
 from metagene_train.reads.batches import RecordBatch
 from metagene_train.reads.formats import Kind
-from metagene_train.reads.header_columns import HeaderRows, parse_headers
+from metagene_train.reads.header_columns import HeaderParser, HeaderRows
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.layout import FAULTS, SOUND
 from metagene_train.reads.letters import count_letters
@@ -66,7 +66,8 @@ class Draft:
         self.pattern = pattern
         self.first = first
         self.rows = HeaderRows.of(batch)
-        self.columns = parse_headers(batch, self.rows, pattern)
+        self._parser = HeaderParser(pattern, learns=False)
+        self.columns = self._parser.parse(batch, self.rows)
         count = len(batch)
         self.headers: dict[int, bytes] = {}
         self.matched = self.columns.matched.copy()
@@ -153,7 +154,7 @@ class Draft:
     def hashed(self) -> tuple[np.ndarray, ReadHashes]:
         """Records [M] that are sound and have bases, and their hashes as they stand in the input."""
         places = np.flatnonzero(self.sound & (self.batch.layout.length > 0))
-        return places, hash_batch(self.batch, places, self.pattern)
+        return places, hash_batch(self.batch, places, self._parser)
 
     # What repairs do to them
 

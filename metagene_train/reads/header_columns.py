@@ -103,21 +103,25 @@ class HeaderColumns:
 
 
 class HeaderParser:
-    """Takes the headers of the batches of one file apart, and learns from them for those that follow."""
+    """Takes the headers of the batches of one file apart, and learns from them for those that follow.
 
-    def __init__(self, pattern: HeaderPattern):
-        self._pattern = pattern
+    To learn costs more than it saves where it parses one batch only.
+    """
+
+    def __init__(self, pattern: HeaderPattern, *, learns: bool = True):
+        self.pattern = pattern
+        self._learns = learns
         self._known = KnownPrefixes()
 
     def parse(self, batch: RecordBatch, rows: HeaderRows) -> HeaderColumns:
         """Every header of a batch."""
         count = len(batch)
-        if self._pattern.is_standard and count:
+        if self.pattern.is_standard and count:
             columns = self._parse_template(batch, rows)
         else:
             columns = HeaderColumns(np.zeros(count, dtype=bool), *np.full((5, count), ABSENT, dtype=np.int64))
         for record in np.flatnonzero(~columns.matched).tolist():
-            numbers = self._pattern.parse_numbers(decode_header(batch.header(record)))
+            numbers = self.pattern.parse_numbers(decode_header(batch.header(record)))
             if numbers:
                 columns.matched[record] = True
                 columns.class_id[record], columns.tax_id[record] = numbers[:2]
@@ -139,7 +143,7 @@ class HeaderParser:
         sure = prefixes.sure & plain
         sure &= _printable(rows)
         sure &= rows.lengths - 2 * has_mate > prefixes.name_start
-        if len(unknown):
+        if len(unknown) and self._learns:
             self._learn(batch, prefixes, unknown[sure[unknown]], len(unknown) / len(batch))
         columns = [prefixes.class_id, prefixes.tax_id, prefixes.readlen, mate, prefixes.name_start]
         if not sure.all():
@@ -156,11 +160,6 @@ class HeaderParser:
             for record, length in zip(records[firsts].tolist(), numbers[firsts, 3].tolist(), strict=True)
         ]
         self._known.learn(texts, [tuple(row) for row in numbers[firsts, :3].tolist()], missed)
-
-
-def parse_headers(batch: RecordBatch, rows: HeaderRows, pattern: HeaderPattern) -> HeaderColumns:
-    """Every header of a batch, with nothing learnt from others."""
-    return HeaderParser(pattern).parse(batch, rows)
 
 
 def _parse_prefixes(columns: np.ndarray) -> Prefixes:

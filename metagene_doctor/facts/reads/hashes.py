@@ -20,7 +20,7 @@ from metagene_train.errors import DataError
 from metagene_train.reads.bases import WHITESPACE, normalise
 from metagene_train.reads.batches import RecordBatch, iter_batches
 from metagene_train.reads.formats import sniff
-from metagene_train.reads.header_columns import HeaderColumns, HeaderRows, parse_headers
+from metagene_train.reads.header_columns import HeaderColumns, HeaderParser, HeaderRows
 from metagene_train.reads.headers import ABSENT, HeaderPattern
 from metagene_train.reads.layout import SOUND
 from metagene_train.reads.letters import count_letters
@@ -124,11 +124,11 @@ def read_hashes(
     """Every read of a file, or ``one_in`` so many, chosen evenly and at random by record number.
 
     Segments are taken every ``segment_step`` bases, none for 0; without them the sequences that a
-    ``sieve`` turns away are not hashed. ``look`` is shown every batch, and which reads
-    of it these are. Raises
-    DataError where the file is damaged.
+    ``sieve`` turns away are not hashed. ``look`` is shown every batch, and which reads of it these are.
+    Raises DataError where the file is damaged.
     """
     form = sniff(path, file_format)
+    parser = HeaderParser(header)
     with closing(open_source(path, form.compression)) as source:
         for batch in iter_batches(source, form):
             wanted = (batch.layout.faults == SOUND) & (batch.layout.length > 0)
@@ -137,9 +137,9 @@ def read_hashes(
                 wanted &= chosen(numbers, one_in)
             places = np.flatnonzero(wanted)
             if len(places):
-                yield hash_batch(batch, places, header, segment_step, sieve, look)
+                yield hash_batch(batch, places, parser, segment_step, sieve, look)
             elif look:
-                look(batch, places, parse_headers(batch, HeaderRows.of(batch), header))
+                look(batch, places, parser.parse(batch, HeaderRows.of(batch)))
             if progress:
                 progress(source.position, source.size)
         if source.problems:
@@ -155,7 +155,7 @@ def chosen(numbers: np.ndarray, one_in: int) -> np.ndarray:
 def hash_batch(
     batch: RecordBatch,
     kept: np.ndarray,
-    header: HeaderPattern,
+    parser: HeaderParser,
     segment_step: int = 0,
     sieve: PrefixSieve | None = None,
     look: Look | None = None,
@@ -178,8 +178,8 @@ def hash_batch(
             hashes, reads = _segment_hashes(strands, segment_step)
             segments.append(hashes)
             owners.append(np.searchsorted(kept, strands.places[reads]))
-    columns = parse_headers(batch, rows, header)
-    names, mates = _names(batch, header, rows, columns)
+    columns = parser.parse(batch, rows)
+    names, mates = _names(batch, parser.pattern, rows, columns)
     if look:
         look(batch, kept, columns)
     return ReadHashes(
