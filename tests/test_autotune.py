@@ -98,14 +98,6 @@ def test_padding_costs_less_when_batches_are_grouped_by_length() -> None:
     assert found.mean_tokens <= grouped < mixed <= 59
 
 
-def test_longest_reads_of_a_large_file_are_always_in_the_sample() -> None:
-    lengths = np.full(100_000, 150)
-    lengths[12_345] = 5_000
-    positions = reads._sample(lengths)
-    assert 12_345 in positions
-    assert reads._weights(lengths, positions).sum() == pytest.approx(len(lengths))
-
-
 # plans
 
 

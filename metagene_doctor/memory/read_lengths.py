@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metagene_doctor.memory.read_survey import Survey, survey
 from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:
@@ -109,20 +110,18 @@ def measure(
     dataset = config.dataset
     assert dataset.train_fasta is not None
     index = open_reads(dataset.train_fasta, dataset, progress)
-    lengths = np.asarray(index.lengths)
-    positions = _sample(lengths)
+    found = survey(index, LONGEST)
+    positions, weights = sample(found)
     name = title_of([part.path for part in index.parts])
     tokens, how = _token_lengths(config, index, positions)
-    weights = _weights(lengths, positions)
     counts = np.bincount(tokens, weights=weights)
-    labels = classes or len(set().union(*(np.unique(part.class_ids).tolist() for part in index.parts)))
+    labels = classes or found.classes
     return ReadStatistics(
         reads=len(index),
         classes=labels,
-        bases=float(np.median(lengths)),
+        bases=found.median,
         token_counts=counts / counts.sum(),
-        origin=f"{name}: {len(index):,} reads, median {np.median(lengths):g} bases; {how}; "
-        f"{labels:,} classes",
+        origin=f"{name}: {len(index):,} reads, median {found.median:g} bases; {how}; {labels:,} classes",
         tokenized=len(positions) if "tokenized" in how else 0,
     )
 
@@ -136,22 +135,16 @@ def _on_this_machine(tokenizer: str) -> bool:
     return isinstance(try_to_load_from_cache(tokenizer, "tokenizer.json"), str)
 
 
-def _sample(lengths: np.ndarray) -> np.ndarray:
-    """Positions to tokenize: all reads, or the longest 200 and a random draw of the others."""
-    if len(lengths) <= SAMPLE:
-        return np.arange(len(lengths))
-    longest = np.argpartition(lengths, -LONGEST)[-LONGEST:]
-    others = np.random.default_rng(0).choice(len(lengths), SAMPLE - LONGEST, replace=False)
-    return np.union1d(longest, others)
-
-
-def _weights(lengths: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """What each sampled read stands for: itself among the longest, its share of the rest otherwise."""
-    if len(positions) == len(lengths):
-        return np.ones(len(positions))
-    longest = np.argpartition(lengths, -LONGEST)[-LONGEST:]
-    is_longest = np.isin(positions, longest)
-    return np.where(is_longest, 1.0, (len(lengths) - LONGEST) / (~is_longest).sum())
+def sample(found: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the reads to tokenize and how many reads each stands for: all reads, or the longest
+    and a random draw of the others."""
+    if found.reads <= SAMPLE:
+        return np.arange(found.reads), np.ones(found.reads)
+    drawn = np.random.default_rng(0).choice(found.reads, SAMPLE - LONGEST, replace=False)
+    positions = np.union1d(found.longest, drawn)
+    is_longest = np.isin(positions, found.longest)
+    others = found.reads - len(found.longest)
+    return positions, np.where(is_longest, 1.0, others / (~is_longest).sum())
 
 
 def _token_lengths(config: RunConfig, index: AnyIndex, positions: np.ndarray) -> tuple[np.ndarray, str]:
@@ -159,7 +152,7 @@ def _token_lengths(config: RunConfig, index: AnyIndex, positions: np.ndarray) ->
     from metagene_train.tokenizer import load_tokenizer
 
     if not _on_this_machine(config.tokenizer.name_or_path):
-        bases = np.asarray(index.lengths)[positions]
+        bases = index.lengths[positions]
         estimate = np.ceil(bases / FEWEST_BASES_PER_TOKEN).astype(int) + 1
         return estimate, (
             f"token lengths estimated at {FEWEST_BASES_PER_TOKEN} bases per token, because the tokenizer "
