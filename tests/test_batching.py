@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from collections import Counter
 from itertools import chain, islice
 
@@ -14,10 +15,14 @@ from train_fixtures import change, tiny_config
 from metagene_train.errors import DataError
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.read_order import BLOCK, BLOCKS_FROM, WINDOW, BlockOrder, Permutation, read_order
+from metagene_train.reads import joined
+from metagene_train.reads.chosen import ChosenColumn, ChosenReads
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.index import ReadIndex
+from metagene_train.reads.joined import JoinedColumn, JoinedIndex
 from metagene_train.tokenizer import load_tokenizer
-from metagene_train.training.batching import BatchOrder, collate
+from metagene_train.training import batching
+from metagene_train.training.batching import BatchOrder, EvaluationOrder, collate
 from metagene_train.training.dataset import ReadDataset
 
 
@@ -209,6 +214,110 @@ def test_reads_of_unknown_classes_are_an_error_or_counted(tmp_path):
     assert [dataset[number]["read"] for number in range(4)] == [0, 2, 3, 5]
     assert [dataset[number]["label"] for number in range(4)] == [0, 1, 0, 1]
     assert len(dataset.lengths) == 32
+
+
+@pytest.mark.parametrize("reads", [1, 511, 512, 20_000])
+@pytest.mark.parametrize("share", [0.001, 0.5, 1])
+def test_chosen_reads_know_their_positions(reads, share):
+    draw = np.random.default_rng(reads)
+    chosen = draw.random(reads) < share
+    chosen[draw.integers(reads)] = True
+    found, expected = ChosenReads(np.packbits(chosen)), np.flatnonzero(chosen)
+    assert len(found) == len(expected)
+    assert np.array_equal(found.positions(np.arange(len(expected))), expected)
+    some = draw.integers(0, len(expected), 300)
+    assert np.array_equal(found.positions(some), expected[some])
+    begin, end = sorted(draw.integers(0, reads + 1, 2).tolist())
+    assert np.array_equal(found.mask(begin, end), chosen[begin:end])
+
+    lengths = draw.integers(30, 151, reads).astype(np.int32)
+    column = ChosenColumn(JoinedColumn([lengths[: reads // 3], lengths[reads // 3 :]]), found)
+    assert np.array_equal(column[some], lengths[expected[some]])
+    assert column.argmax() == lengths[expected].argmax()
+
+
+def test_classes_that_are_left_out_of_several_files_leave_the_others(tmp_path, monkeypatch):
+    """Pieces and files end within a byte of the bits that say which reads are left."""
+    monkeypatch.setattr(joined, "PIECE", 5)
+    config = change(tiny_config(tmp_path), dataset__strict_classes=False)
+    path = tmp_path / "second.fa"
+    path.write_text("".join(f">lbl|{10 + i % 4}|1|{4 + i}|r{i}/1\n{'ACGT' + 'A' * i}\n" for i in range(21)))
+    parts = [open_dataset(config).index, open_dataset(config, str(path)).index]
+    labels = LabelMap((10, 12), ("a", "b"), (None, None))
+    dataset = ReadDataset(JoinedIndex(parts), labels, load_tokenizer(config.tokenizer), config)
+    every = [(part, number, int(c)) for part in parts for number, c in enumerate(part.class_ids)]
+    kept = [(n, part.read(number), c) for n, (part, number, c) in enumerate(every) if c in (10, 12)]
+    assert len(dataset) == len(kept) and dataset.excluded_reads == len(every) - len(kept)
+    encode = load_tokenizer(config.tokenizer).encode
+    for number, (position, read, class_id) in enumerate(kept):
+        assert dataset[number] == {
+            "input_ids": encode([read.sequence])[0],
+            "label": (class_id - 10) // 2,
+            "read": position,
+        }
+    assert dataset.label_counts.tolist() == [sum(c == label for *_, c in kept) for label in (10, 12)]
+
+
+class MappedIndex:
+    """An index of many reads that has nothing but the columns of its file."""
+
+    def __init__(self, lengths, class_ids):
+        self.lengths, self.class_ids, self.parts = lengths, class_ids, (self,)
+        self.path, self.rejection_summary = "reads.fa", ""
+
+    def __len__(self):
+        return len(self.lengths)
+
+
+@pytest.mark.parametrize("classes", [20, 19])
+def test_a_data_set_and_its_order_take_no_memory_for_each_read(tmp_path, classes):
+    """16 million reads: an array of their labels or lengths would be 64 MB."""
+    reads = 16_000_000
+    for name, high in (("lengths", 151), ("classes", 20)):
+        column = np.random.default_rng(0).integers(0, high, reads, dtype=np.int32)
+        column.tofile(tmp_path / name)
+    del column
+    index = MappedIndex(
+        *(
+            np.memmap(tmp_path / name, dtype=np.int32, mode="r").view(np.ndarray)
+            for name in ("lengths", "classes")
+        )
+    )
+    labels = LabelMap(tuple(range(classes)), ("x",) * classes, (None,) * classes)
+    config = change(tiny_config(tmp_path), dataset__strict_classes=False)
+    tracemalloc.start()
+    dataset = ReadDataset(index, labels, load_tokenizer(config.tokenizer), config)
+    order = BatchOrder(len(dataset), 32, seed=1, lengths=dataset.lengths)
+    list(islice(order.batches(0), 100))
+    list(islice(order.batches(1, start=len(order) // 2), 100))
+    list(islice(EvaluationOrder(dataset.lengths, 32), 100))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 48 * 2**20
+    assert dataset.label_counts.sum() == len(dataset) and len(dataset.label_counts) == classes
+
+
+@pytest.mark.parametrize("together", [1 << 20, 40])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_an_evaluation_sees_every_read_once_and_the_longest_first(together, size, monkeypatch):
+    monkeypatch.setattr(batching, "SORTED_TOGETHER", together)
+    lengths = np.random.default_rng(3).integers(30, 151, 333).astype(np.int32)
+    alone = EvaluationOrder(lengths, size)
+    batches = list(alone)
+    assert len(batches) == len(alone) == -(-333 // size)
+    assert sorted(flatten(batches)) == list(range(333))
+    assert lengths[batches[0]].max() == lengths.max()
+    if together > 333:
+        assert flatten(batches) == np.argsort(-lengths.astype(np.int64), kind="stable").tolist()
+    padded = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    as_they_come = sum(
+        int(lengths[start : start + size].max()) * len(lengths[start : start + size])
+        for start in range(0, 333, size)
+    )
+    assert padded <= as_they_come
+    shared = [EvaluationOrder(lengths, size, rank=rank, world_size=3) for rank in range(3)]
+    assert [list(one) for one in shared] == [batches[rank::3] for rank in range(3)]
+    assert [len(one) for one in shared] == [len(batches[rank::3]) for rank in range(3)]
 
 
 def test_records_without_a_usable_header_are_an_error_when_strict(tmp_path):

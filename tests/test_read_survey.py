@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from train_fixtures import write_encoder, write_reads, write_tokenizer
 
-from metagene_doctor.memory import read_lengths, read_survey
+from metagene_doctor.memory import read_lengths
 from metagene_doctor.memory.read_survey import survey
 from metagene_train.config import DatasetConfig, RunConfig
 from metagene_train.open_reads import open_reads
+from metagene_train.reads import joined
 
 
 @dataclass
@@ -33,8 +34,12 @@ class Index:
         return sum(map(len, self.parts))
 
     @property
-    def lengths(self) -> np.ndarray:
-        return np.concatenate([part.lengths for part in self.parts])
+    def lengths(self) -> joined.JoinedColumn:
+        return joined.JoinedColumn([part.lengths for part in self.parts])
+
+    @property
+    def class_ids(self) -> joined.JoinedColumn:
+        return joined.JoinedColumn([part.class_ids for part in self.parts])
 
 
 def made_up(*sizes: int, seed: int = 0, longest: int = 151, classes: int = 7) -> Index:
@@ -53,10 +58,9 @@ def made_up(*sizes: int, seed: int = 0, longest: int = 151, classes: int = 7) ->
 @pytest.mark.parametrize("sizes", [(1,), (2,), (999,), (5000,), (40, 3000, 1, 700)])
 @pytest.mark.parametrize("longest", [151, 10_000_000])
 def test_pieces_give_what_whole_arrays_give(sizes, longest, monkeypatch):
-    monkeypatch.setattr(read_survey, "PIECE", 300)
+    monkeypatch.setattr(joined, "PIECE", 300)
     index = made_up(*sizes, longest=longest)
-    lengths = index.lengths
-    classes = np.concatenate([part.class_ids for part in index.parts])
+    lengths, classes = np.asarray(index.lengths), np.asarray(index.class_ids)
     found = survey(index, 50)
     assert found.reads == len(lengths)
     assert found.median == np.median(lengths)
@@ -68,7 +72,7 @@ def test_pieces_give_what_whole_arrays_give(sizes, longest, monkeypatch):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_sorted_lengths_are_no_worse_a_case(order, monkeypatch):
-    monkeypatch.setattr(read_survey, "PIECE", 300)
+    monkeypatch.setattr(joined, "PIECE", 300)
     lengths = np.arange(30, 5030, dtype=np.int32)[::order]
     found = survey(Index((Part(lengths, np.zeros(5000, np.int32)),)), 50)
     assert sorted(lengths[found.longest].tolist()) == list(range(4980, 5030))

@@ -7,17 +7,16 @@ much. One pass over pieces of the mapped columns gives the same answers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from metagene_train.reads.joined import pieces_of
+
 if TYPE_CHECKING:
     from metagene_train.reads.joined import AnyIndex
 
-PIECE = 1 << 20
-"""Reads that are looked at together."""
 TALLIED_BELOW = 1 << 16
 """Lengths and class ids below this are counted in an array, which is ten times as fast as sorting them."""
 
@@ -38,7 +37,8 @@ def survey(index: AnyIndex, longest: int) -> Survey:
     lengths: Counter[int] = Counter()
     classes: set[int] = set()
     positions, bases = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    for start, some_lengths, some_classes in _pieces(index):
+    pieces = zip(pieces_of(index.lengths), pieces_of(index.class_ids), strict=True)
+    for (start, some_lengths), (_, some_classes) in pieces:
         lengths.update(_tally(some_lengths))
         classes.update(_tally(some_classes))
         # Only what beats the shortest of those found so far can be among them.
@@ -49,16 +49,6 @@ def survey(index: AnyIndex, longest: int) -> Survey:
         kept = np.argsort(-bases, kind="stable")[:longest]
         positions, bases = positions[kept], bases[kept]
     return Survey(len(index), _median(lengths), np.sort(positions), len(classes))
-
-
-def _pieces(index: AnyIndex) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Position of the first read of a piece, lengths [P] int32, class ids [P] int32."""
-    before = 0
-    for part in index.parts:
-        for start in range(0, len(part), PIECE):
-            here = slice(start, start + PIECE)
-            yield before + start, part.lengths[here], part.class_ids[here]
-        before += len(part)
 
 
 def _tally(values: np.ndarray) -> dict[int, int]:

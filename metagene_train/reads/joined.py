@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from metagene_train.reads.data_set import title_of
 from metagene_train.reads.index import ReadIndex
 from metagene_train.reads.records import Read
+
+PIECE = 1 << 20
+"""Values of a column that are looked at together, 4 MB."""
 
 
 class JoinedColumn:
@@ -39,12 +42,27 @@ class JoinedColumn:
 
     def argmax(self) -> int:
         """The first position of the largest value."""
-        best = [int(part.argmax()) for part in self.parts]
-        highest = int(np.argmax([part[place] for part, place in zip(self.parts, best, strict=True)]))
-        return int(self._starts[highest]) + best[highest]
+        best, highest = -1, None
+        for begin, values in pieces_of(self):
+            place = int(values.argmax())
+            if highest is None or values[place] > highest:
+                best, highest = begin + place, values[place]
+        return best
 
 
 Column = np.ndarray | JoinedColumn
+
+
+def pieces_of(column: Column) -> Iterator[tuple[int, np.ndarray]]:
+    """Position of the first value, and values [P], of one piece of a column after another.
+
+    Whole, mapped columns would be copied: numpy does that with a read-only array to find its largest value.
+    """
+    before = 0
+    for part in column.parts if isinstance(column, JoinedColumn) else (column,):
+        for begin in range(0, len(part), PIECE):
+            yield before + begin, part[begin : begin + PIECE]
+        before += len(part)
 
 
 class JoinedIndex:

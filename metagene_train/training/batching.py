@@ -8,6 +8,7 @@ shuffled order, and the batches of a window shuffled.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,13 @@ import torch
 from torch import Tensor
 
 from metagene_train.read_order import key_of, mixed, read_order
+from metagene_train.reads.chosen import ChosenColumn
 from metagene_train.reads.joined import Column
 
 WINDOW_BATCHES = 50
 """Batches per window at most: enough that the reads of a batch differ little in length."""
+SORTED_TOGETHER = 1 << 20
+"""Reads of an evaluation that are sorted at once, in 16 MB."""
 
 _STRANDS = 4
 """What the coins for the strands are keyed by, beside seed and epoch; the order takes the numbers below."""
@@ -63,7 +67,7 @@ class BatchOrder:
         batch_size: int,
         *,
         seed: int,
-        lengths: Column | None = None,
+        lengths: Column | ChosenColumn | None = None,
         strands: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -132,3 +136,39 @@ class BatchOrder:
             coins = mixed(own.astype(np.uint64), key_of(self._seed, epoch, _STRANDS))
             own = np.where(coins & np.uint64(1), ~own, own)
         return [int(number) for number in own]
+
+
+class EvaluationOrder:
+    """Batches of every read once, the longest first: little padding, and the largest batch shows at once
+    whether it fits.
+
+    Of large data sets the reads of a window of the file are sorted together, and the window with the
+    longest read comes first. Of ``world_size`` processes each takes every so-manyth batch.
+    """
+
+    def __init__(
+        self, lengths: Column | ChosenColumn, batch_size: int, *, rank: int = 0, world_size: int = 1
+    ):
+        self._lengths = lengths
+        self.batch_size = batch_size
+        self._rank = rank
+        self._world_size = world_size
+
+    def __len__(self) -> int:
+        batches = -(-len(self._lengths) // self.batch_size)
+        return len(range(self._rank, batches, self._world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(self._batches(), self._rank, None, self._world_size)
+
+    def _batches(self) -> Iterator[list[int]]:
+        # Whole batches, so that only the last one of the file is smaller.
+        window = self.batch_size * max(1, SORTED_TOGETHER // self.batch_size)
+        windows = -(-len(self._lengths) // window)
+        first = int(self._lengths.argmax()) // window
+        for step in range(windows):
+            begin = (first + step) % windows * window
+            numbers = np.arange(begin, min(begin + window, len(self._lengths)))
+            order = numbers[np.argsort(-self._lengths[numbers].astype(np.int64), kind="stable")]
+            for start in range(0, len(order), self.batch_size):
+                yield order[start : start + self.batch_size].tolist()

@@ -6,13 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from metagene_train.config import RunConfig
-from metagene_train.training.batching import BatchOrder, collate
+from metagene_train.training.batching import BatchOrder, EvaluationOrder, collate
 from metagene_train.training.dataset import Example, ReadDataset
 
 
@@ -43,12 +42,10 @@ def training_loader(dataset: ReadDataset, order: BatchOrder, config: RunConfig, 
 def evaluation_loader(
     dataset: ReadDataset, config: RunConfig, pad_id: int, *, rank: int = 0, world_size: int = 1
 ) -> DataLoader:
-    """Every read once over all processes, longest first: little padding, and the largest batch shows
-    at once whether it fits."""
+    """Every read once over all processes, in the order of `EvaluationOrder`."""
     size = config.training.eval_batch_size or config.training.batch_size
-    order = np.argsort(-np.asarray(dataset.lengths).astype(np.int64), kind="stable")
-    batches = [order[begin : begin + size].tolist() for begin in range(0, len(order), size)]
-    return DataLoader(**_settings(dataset, config, pad_id), batch_sampler=batches[rank::world_size])
+    order = EvaluationOrder(dataset.lengths, size, rank=rank, world_size=world_size)
+    return DataLoader(**_settings(dataset, config, pad_id), batch_sampler=order)
 
 
 def _settings(dataset: ReadDataset, config: RunConfig, pad_id: int) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def _trainer(
 
     set_seed(config.seed)
     model = build_model(config, len(labels), device=device)
-    weights = class_weights(train_data.labels, len(labels), config.loss.class_weights)
+    weights = class_weights(train_data.label_counts, config.loss.class_weights)
     model.class_weights = None if weights is None else weights.to(device)
     return ReadTrainer(
         config,
@@ -265,8 +265,8 @@ def _trainer(
     )
 
 
-def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor | None:
-    """Weight of each class [K] fp32 for ``loss.class_weights``, with mean 1 over the reads.
+def class_weights(reads: np.ndarray, kind: str) -> torch.Tensor | None:
+    """Weight of each class [K] fp32 for ``loss.class_weights``, with mean 1 over its reads [K].
 
     A class without training reads weighs as one with a single read.
     """
@@ -275,9 +275,8 @@ def class_weights(labels: np.ndarray, classes: int, kind: str) -> torch.Tensor |
 
     if kind == "none":
         return None
-    counts = np.bincount(labels, minlength=classes).astype(np.float64)
-    weights = (len(labels) / np.maximum(counts, 1)) ** (0.5 if kind == "sqrt" else 1.0)
-    weights /= (weights * counts).sum() / len(labels)
+    weights = (reads.sum() / np.maximum(reads, 1)) ** (0.5 if kind == "sqrt" else 1.0)
+    weights /= (weights * reads).sum() / reads.sum()
     return torch.tensor(weights, dtype=torch.float32)
 
 
