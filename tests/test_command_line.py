@@ -110,3 +110,18 @@ def test_a_run_directory_that_is_none_is_exit_2(tmp_path, capsys, command):
     extra = ["--fasta", "x.fa", "-o", str(tmp_path / "p.csv")] if command == "predict" else []
     assert main([command, str(tmp_path), *extra]) == 2
     assert capsys.readouterr().err.count("metagene: error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["traim"], "Did you mean train?"),
+        (["frobnicate"], "No such command 'frobnicate'."),
+        (["doctor", "train.fa"], "Reads are given with --fasta."),
+        (["rules", "list", "train.fa"], "unexpected extra argument (train.fa)"),
+    ],
+)
+def test_a_slip_on_the_command_line_names_what_was_meant(words, hint, capsys):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert hint in err and ("--fasta" in hint or "--fasta" not in err)

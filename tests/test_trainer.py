@@ -1,52 +1,30 @@
-"""`train` and `metagene train`: what a run leaves, resume, early stopping, and how it fails."""
+"""What a run does and leaves: steps, evaluations, early stopping, checkpoints, schedule."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from train_fixtures import change, tiny_config, write_mapping, write_reads
+from run_fixtures import adapter, assert_same_weights, checkpoints, metrics
+from train_fixtures import change, tiny_config, write_reads
 from transformers import set_seed
 
-from metagene_doctor.cli.main import main
 from metagene_train.allocator import configure_allocator
 from metagene_train.config import MemoryConfig, RunConfig
 from metagene_train.config_file import dump_config, load_config
-from metagene_train.errors import ConfigError, DataError, InputError, RunError
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.model import build_model, load_model
-from metagene_train.training import callbacks, training_loop
+from metagene_train.training import callbacks
 from metagene_train.training.batching import BatchOrder, collate
 from metagene_train.training.step import build_optimizer, evaluation_step, training_step
 from metagene_train.training.trainer import class_weights, train
 
-
-def metrics(directory: Path, phase: str) -> list[dict]:
-    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["phase"] == phase]
-
-
-def checkpoints(directory: Path) -> list[int]:
-    return sorted(int(entry.name.split("-")[1]) for entry in (directory / "checkpoints").iterdir())
-
-
-def adapter(directory: Path) -> dict[str, torch.Tensor]:
-    return load_file(directory / "adapter_model.safetensors") | load_file(directory / "head.safetensors")
-
-
-def assert_same_weights(first: Path, second: Path) -> None:
-    expected = adapter(second)
-    for name, tensor in adapter(first).items():
-        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=1e-6)
+pytestmark = pytest.mark.usefixtures("allocator_setting_kept")
 
 
 def open_dataset(config: RunConfig, path: str):
@@ -59,24 +37,6 @@ def open_dataset(config: RunConfig, path: str):
     index = ReadIndex.open_or_build(path, header=header, index_dir=config.dataset.index_dir)
     labels = LabelMap.from_mapping(read_mapping(config.dataset.mapping_tsv))
     return ReadDataset(index, labels, load_tokenizer(config.tokenizer), config)
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, forward_passes: int, number: int = signal.SIGTERM) -> None:
-    """Send this process a signal during a forward pass of training."""
-    original = training_loop.forward_loss
-    calls = iter(range(1, 10_000))
-
-    def forward_loss(*arguments):
-        if next(calls) == forward_passes:
-            os.kill(os.getpid(), number)
-        return original(*arguments)
-
-    monkeypatch.setattr(training_loop, "forward_loss", forward_loss)
-
-
-@pytest.fixture(autouse=True)
-def _keep_the_environment(monkeypatch):
-    monkeypatch.setenv("PYTORCH_ALLOC_CONF", os.environ.get("PYTORCH_ALLOC_CONF", ""))
 
 
 def test_a_run_learns_and_leaves_its_files(tmp_path):
@@ -143,144 +103,6 @@ def test_a_step_of_the_trainer_is_the_step_that_is_traced(tmp_path):
     found = dict(load_model(tmp_path / "run" / "model").model.named_parameters())
     for name, parameter in expected.items():
         torch.testing.assert_close(found[name], parameter, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("forward_passes", [3, 8, 12])
-def test_an_interrupted_run_resumed_equals_one_that_was_not(tmp_path, monkeypatch, forward_passes):
-    """6 micro-batches of 2 an epoch: stopped in the middle of one, and at its end; with dropout."""
-    config = tiny_config(tmp_path, training__grad_accum_steps=2, training__max_epochs=3)
-    whole = change(config, training__output_dir=str(tmp_path / "whole"))
-    train(whole, quiet=True)
-
-    with monkeypatch.context() as patch:
-        stop_after(patch, forward_passes)
-        stopped = train(config, quiet=True)
-    assert stopped.status == "interrupted"
-    assert 0 < stopped.steps < 9
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
-    assert not (tmp_path / "run" / "model").exists()
-
-    resumed = train(config, resume=True, quiet=True)
-    assert (resumed.status, resumed.steps, resumed.resumed_from_step) == ("finished", 9, stopped.steps)
-    for name in ("loss", "lr", "step"):
-        assert [line[name] for line in metrics(tmp_path / "run", "train")] == pytest.approx(
-            [line[name] for line in metrics(tmp_path / "whole", "train")], rel=1e-5
-        )
-    for name in ("loss", "macro_f1", "step"):
-        assert [line[name] for line in metrics(tmp_path / "run", "eval")] == pytest.approx(
-            [line[name] for line in metrics(tmp_path / "whole", "eval")], rel=1e-5
-        )
-    assert_same_weights(tmp_path / "run" / "model", tmp_path / "whole" / "model")
-
-
-def test_a_signal_during_evaluation_saves_and_stops(tmp_path, monkeypatch):
-    config = tiny_config(tmp_path)
-    original = training_loop.evaluation_step
-
-    def evaluation_step_with_signal(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
-        return original(*arguments)
-
-    monkeypatch.setattr(training_loop, "evaluation_step", evaluation_step_with_signal)
-    summary = train(config, quiet=True)
-    assert summary.status == "interrupted"
-    assert checkpoints(tmp_path / "run") == [summary.steps]
-
-
-def test_lines_of_steps_that_are_taken_again_are_dropped(tmp_path, monkeypatch):
-    config = tiny_config(tmp_path)
-    stop_after(monkeypatch, 5)
-    train(config, quiet=True)
-    monkeypatch.undo()
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 99, "phase": "train", "loss": 1}\n{"step": 10')
-    train(config, resume=True, quiet=True)
-    assert [line["step"] for line in metrics(tmp_path / "run", "train")] == list(range(1, 13))
-
-
-def test_a_directory_of_another_run_is_left_alone(tmp_path):
-    config = tiny_config(tmp_path, training__max_steps=1)
-    train(config, quiet=True)
-    with pytest.raises(InputError, match="--resume"):
-        train(config, quiet=True)
-    with pytest.raises(InputError, match=r"different run \(optimizer\.lr was 0\.001, is 0\.5\)"):
-        train(change(config, optimizer__lr=0.5), resume=True, quiet=True)
-    write_mapping(Path(config.dataset.mapping_tsv), classes=4)
-    with pytest.raises(InputError, match="other labels"):
-        train(config, resume=True, quiet=True)
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "diary.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds no run"):
-        train(change(config, training__output_dir=str(tmp_path / "notes")), resume=True, quiet=True)
-    assert [entry.name for entry in (tmp_path / "notes").iterdir()] == ["diary.txt"]
-
-
-def test_files_written_before_a_run_do_not_make_its_directory_taken(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "doctor.json").write_text("{}")
-    assert train(tiny_config(tmp_path, training__max_steps=1), quiet=True).status == "finished"
-    assert (tmp_path / "run" / "doctor.json").read_text() == "{}"
-
-
-def test_a_run_that_never_took_a_step_can_be_started_again(tmp_path):
-    config = tiny_config(tmp_path, training__max_steps=1)
-    mapping = Path(config.dataset.mapping_tsv)
-    write_mapping(mapping, classes=2)
-    with pytest.raises(DataError, match="not in the mapping"):
-        train(config, quiet=True)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
-    write_mapping(mapping, classes=3)
-    assert train(config, quiet=True).status == "finished"
-    assert len(LabelMap.load(tmp_path / "run" / "labels.json")) == 3
-
-
-def test_a_finished_run_can_be_continued_with_more_steps(tmp_path):
-    config = tiny_config(tmp_path, training__max_steps=3)
-    train(config, quiet=True)
-    summary = train(change(config, training__max_steps=5), resume=True, quiet=True)
-    assert (summary.steps, summary.resumed_from_step) == (5, 3)
-
-
-def test_labels_and_config_are_there_when_the_first_step_fails(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise RunError("broken")
-
-    monkeypatch.setattr(training_loop, "forward_loss", fail)
-    with pytest.raises(RunError, match="broken"):
-        train(tiny_config(tmp_path), quiet=True)
-    assert len(LabelMap.load(tmp_path / "run" / "labels.json")) == 3
-    document = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (document["status"], document["error"], document["steps"]) == ("failed", "broken", 0)
-
-
-def test_a_loss_that_is_not_finite_names_the_step_and_the_learning_rate(tmp_path):
-    config = tiny_config(
-        tmp_path,
-        optimizer__lr=1e37,
-        optimizer__max_grad_norm=None,
-        scheduler__warmup_steps=0,
-        logging__log_interval=5,
-    )
-    with pytest.raises(RunError, match=r"NaN or infinite at step 2 with a learning rate of 9\.17e\+36"):
-        train(config, quiet=True)
-    assert "learning rate" in json.loads((tmp_path / "run" / "run.json").read_text())["error"]
-    assert not (tmp_path / "run" / "checkpoints").exists() or not checkpoints(tmp_path / "run")
-
-
-def test_running_out_of_memory_names_the_keys_that_help(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    monkeypatch.setattr(training_loop, "forward_loss", fail)
-    monkeypatch.setattr(
-        "metagene_train.training.trainer._cuda_memory", lambda device: "A card: allocated 1 GiB"
-    )
-    expected = (
-        r"at step 1 \(micro-batch of 8 reads, \d+ tokens wide\), A card.*"
-        r"batch_size=4 training\.grad_accum_steps=2 .*gradient_checkpointing=true"
-    )
-    with pytest.raises(RunError, match=expected):
-        train(tiny_config(tmp_path), quiet=True)
 
 
 def test_early_stopping_counts_evaluations_without_improvement(tmp_path):
@@ -420,36 +242,6 @@ def test_class_weights_have_mean_one_over_the_reads():
     assert class_weights(np.bincount(labels, minlength=4), "none") is None
 
 
-def test_configurations_that_cannot_train_are_refused_before_anything_is_written(tmp_path):
-    config = tiny_config(tmp_path)
-    with pytest.raises(ConfigError, match=r"dataset\.train_fasta: is not set"):
-        train(change(config, dataset__train_fasta=None), quiet=True)
-    with pytest.raises(ConfigError, match=r"num_classes: is 7, .* has 3 classes"):
-        train(change(config, model__num_classes=7), quiet=True)
-    if find_spec("wandb") is None:
-        with pytest.raises(ConfigError, match="wandb is not installed"):
-            train(change(config, logging__use_wandb=True), quiet=True)
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no CUDA device"):
-            train(change(config, device="cuda"), quiet=True)
-    assert not (tmp_path / "run").exists()
-
-
-def test_reads_of_a_class_outside_the_mapping_stop_the_run(tmp_path):
-    config = tiny_config(tmp_path)
-    write_mapping(Path(config.dataset.mapping_tsv), classes=2)
-    with pytest.raises(DataError, match="not in the mapping: 12"):
-        train(config, quiet=True)
-    lenient = change(
-        config,
-        dataset__strict_classes=False,
-        training__output_dir=str(tmp_path / "lenient"),
-        training__max_steps=1,
-    )
-    summary = train(lenient, quiet=True)
-    assert (summary.train_reads, summary.excluded_reads, summary.classes) == (32, 16 + 5, 2)
-
-
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -469,54 +261,3 @@ def test_the_allocator_is_configured_unless_the_environment_is(monkeypatch, sett
     monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
     configure_allocator(MemoryConfig(**settings))
     assert "PYTORCH_ALLOC_CONF" not in os.environ
-
-
-def test_the_command_trains_and_reports(tmp_path, capsys):
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(tiny_config(tmp_path)))
-    assert main(["train", "--config", str(path), "training.max_steps=2"]) == 0
-    output = capsys.readouterr()
-    assert output.out.startswith("2 steps in ")
-    assert "best macro_f1" in output.out
-    assert "step 2/2" in output.err
-    assert main(["train", "--config", str(path), "training.max_steps=2"]) == 2
-    assert "--resume" in capsys.readouterr().err
-    assert main(["train", "--config", str(path), "training.max_steps=3", "--resume", "--quiet"]) == 0
-    output = capsys.readouterr()
-    assert (output.out, output.err) == ("", "")
-
-
-def test_the_command_returns_130_when_interrupted(tmp_path, capsys, monkeypatch):
-    path = tmp_path / "config.yaml"
-    path.write_text(dump_config(tiny_config(tmp_path)))
-    stop_after(monkeypatch, 2, signal.SIGINT)
-    assert main(["train", "--config", str(path), "-q"]) == 130
-    assert "--resume" in capsys.readouterr().err
-
-
-def test_the_command_refuses_a_missing_or_wrong_configuration(tmp_path, capsys):
-    assert main(["train", "--config", str(tmp_path / "none.yaml")]) == 2
-    (tmp_path / "bad.yaml").write_text("optimizer:\n  lr: fast\n")
-    assert main(["train", "--config", str(tmp_path / "bad.yaml")]) == 2
-    assert "optimizer.lr" in capsys.readouterr().err
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed", "bf16-true", "32"])
-def test_a_gpu_run_resumes_and_measures_its_memory(tmp_path, monkeypatch, precision):
-    config = tiny_config(
-        tmp_path,
-        device="cuda",
-        training__precision=precision,
-        training__pin_memory=True,
-        model__gradient_checkpointing=True,
-    )
-    with monkeypatch.context() as patch:
-        stop_after(patch, 5)
-        assert train(config, quiet=True).status == "interrupted"
-    summary = train(config, resume=True, quiet=True)
-    assert (summary.status, summary.steps) == ("finished", 12)
-    assert 0 < summary.peak_allocated_gib <= summary.peak_reserved_gib
-    assert all(line["peak_allocated_gib"] > 0 for line in metrics(tmp_path / "run", "train"))
-    load_model(tmp_path / "run" / "model", device="cuda")

@@ -11,16 +11,39 @@ SYMPTOMS = ["oom", "slow", "overfitting", "underfitting", "instability"]
 
 @click.command()
 @click.argument("symptom", required=False, type=click.Choice(SYMPTOMS))
-@click.option("--run", "run_dir", type=click.Path(path_type=Path), help="Run directory to judge.")
-@click.option("--log", type=click.Path(path_type=Path), help="Text log of any trainer to judge instead.")
-@click.option("--config", type=click.Path(path_type=Path), help="Config of the run  [default: RUN's own].")
-@click.option("--gpu", help="Card the run is for, e.g. rtx4090.")
-@click.option("--gpu-mem", type=float, help="Its size in GB as sold, instead of its name.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of the longest read, if no run tells.")
-@click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the changed config here.")
+@click.option(
+    "--run", "run_dir", type=click.Path(path_type=Path), metavar="DIR", help="Run directory to judge."
+)
+@click.option(
+    "--log", type=click.Path(path_type=Path), metavar="FILE", help="Text log of any trainer to judge instead."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Config of the run  [default: RUN's own].",
+)
+@click.option("--gpu", metavar="NAME", help="Card the run is for, e.g. rtx4090.")
+@click.option(
+    "--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its memory as sold, instead of its name."
+)
+@click.option(
+    "--length", type=click.IntRange(min=1), metavar="N", help="Tokens of the longest read, if no run tells."
+)
+@click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="DIR", help="Directory with a lab's own rules."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the changed config here."
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-@click.option("--fail-on", type=click.Choice(["info", "warn", "error"]), default="error", show_default=True)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "warn", "error"]),
+    default="error",
+    show_default=True,
+    help="Severity from which the exit code is 1.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show also what is set already or ruled out.")
 @click.option("--quiet", "-q", is_flag=True, help="Print the verdict only.")

@@ -12,23 +12,49 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
 
 
 @click.command()
-@click.option("--gpu", help="Card the run is for, e.g. rtx4090  [default: the card of this machine].")
-@click.option("--gpu-mem", type=click.FloatRange(min=1), help="Its size in GB as sold, instead of its name.")
+@click.option(
+    "--gpu", metavar="NAME", help="Card the run is for, e.g. rtx4090  [default: the card of this machine]."
+)
+@click.option(
+    "--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its memory as sold, instead of its name."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="cpu: tune for no GPU.")
 @click.option(
     "--fasta",
     multiple=True,
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Training reads; their lengths decide (repeatable).",
 )
-@click.option("--val", multiple=True, type=click.Path(path_type=Path), help="Validation reads (repeatable).")
-@click.option("--mapping", type=click.Path(path_type=Path), help="Mapping of class ids to labels (TSV).")
+@click.option(
+    "--val",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Validation reads (repeatable).",
+)
+@click.option(
+    "--mapping", type=click.Path(path_type=Path), metavar="FILE", help="Mapping of class ids to labels (TSV)."
+)
 @click.option("--header-regex", metavar="REGEX", help="Header pattern with a group (?P<class_id>...).")
-@click.option("--encoder", help="Directory of a Llama-like encoder  [default: METAGENE-1].")
-@click.option("--tokenizer", help="Directory or file of its tokenizer  [default: the encoder's].")
-@click.option("--index-dir", type=click.Path(path_type=Path), help="Where read indexes are kept.")
-@click.option("--config", type=click.Path(path_type=Path), help="Config to start from.")
-@click.option("--goal", type=click.Choice(GOALS), default="balanced", show_default=True)
+@click.option("--encoder", metavar="DIR", help="Directory of a Llama-like encoder  [default: METAGENE-1].")
+@click.option(
+    "--tokenizer",
+    metavar="DIR|FILE",
+    help="Directory or file of its tokenizer  [default: the encoder's].",
+)
+@click.option(
+    "--index-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where read indexes are kept."
+)
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Config to start from.")
+@click.option(
+    "--goal",
+    type=click.Choice(GOALS),
+    default="balanced",
+    show_default=True,
+    metavar="GOAL",
+    help=f"What the settings are for: {', '.join(GOALS)}.",
+)
 @click.option(
     "--policy",
     type=click.Choice(["evidence", "guide"]),
@@ -36,17 +62,40 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
     show_default=True,
     help="evidence: what the evidence supports; guide: the guide's row for the card, fitting or not.",
 )
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Cards of this kind.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Cards of this kind.",
+)
 @click.option(
     "--max-truncation",
     type=click.FloatRange(0, 1),
+    metavar="SHARE",
     help="Largest share of the reads that may be cut  [default: 0.001].",
 )
-@click.option("--epochs", type=click.FloatRange(min=0, min_open=True), help="Passes over the reads.")
-@click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the recommended config here.")
+@click.option(
+    "--epochs", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Passes over the reads."
+)
+@click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="DIR", help="Directory with a lab's own rules."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the recommended config here.",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Write the memory maps as a picture (PNG).")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the memory maps as a picture (PNG).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the recommendation only.")
 def command(
@@ -61,8 +110,10 @@ def command(
 ) -> int:
     """Find the settings that fit a device and run fastest, for these reads and this goal.
 
-    Needs no GPU, no weights and no network: memory comes from a dry run of the training step. Exit
-    code 1 when nothing fits (or, with --policy guide, when the guide's row does not).
+    Needs no GPU, no weights and no network: memory comes from a dry run of the training step.
+
+    Exit codes: 0 settings were found, 1 nothing fits (or, with --policy guide, the guide's row does
+    not), 2 usage, config or missing input, 130 interrupted.
     """
     if options["gpu"] and options["gpu_mem"]:
         raise click.UsageError("give --gpu or --gpu-mem, not both")

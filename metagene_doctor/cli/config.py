@@ -12,16 +12,34 @@ import click
 def command() -> None:
     """Write, check, show and compare configs.
 
-    Everywhere a config is read, KEY=VALUE arguments override its values: training.batch_size=8.
+    After the file KEY=VALUE arguments override its values (training.batch_size=8), here as for train
+    and estimate.
+
+    Exit codes: 0 done, 2 a config that cannot be used, usage or missing input.
     """
 
 
 @command.command()
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--preset", "name", default="default", show_default=True, help="Or rtx4090, 12gb ... 80gb.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write  [default: stdout].")
+@click.option(
+    "--preset",
+    "name",
+    default="default",
+    show_default=True,
+    metavar="NAME",
+    help="Or rtx4090, 12gb ... 80gb.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write  [default: stdout].",
+)
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-@click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
+@click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="DIR", help="Directory with a lab's own rules."
+)
 @click.option("--quiet", "-q", is_flag=True, help="Do not name the file written.")
 def init(
     overrides: tuple[str, ...], name: str, output: Path | None, force: bool, rules: Path | None, quiet: bool
@@ -66,7 +84,10 @@ def check(file: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool) ->
 @click.option("--given", is_flag=True, help="Only the keys that FILE or the command line give.")
 @click.option("--json", "as_json", is_flag=True, help="Print {key: {value, origin}} as JSON.")
 def show(file: Path, overrides: tuple[str, ...], given: bool, as_json: bool) -> int:
-    """Print the effective config of FILE (or of a preset), each value with its origin."""
+    """Print what a run with FILE would use, each value with its origin.
+
+    FILE can be the name of a preset.
+    """
     from metagene_doctor.configuration.views import effective
 
     shown = effective(str(file), overrides, given=given)
@@ -79,7 +100,10 @@ def show(file: Path, overrides: tuple[str, ...], given: bool, as_json: bool) -> 
 @click.argument("b")
 @click.option("--json", "as_json", is_flag=True, help="Print {key: [a, b]} as JSON.")
 def diff(a: str, b: str, as_json: bool) -> int:
-    """Print the keys whose effective values differ between A and B (files or presets)."""
+    """Print the keys that differ between two files or presets.
+
+    Values are the effective ones: what a run would use, defaults included.
+    """
     from metagene_doctor.configuration.views import differences
 
     changed = differences(a, b)

@@ -16,6 +16,8 @@ def command(directory: Path | None) -> int:
 
     Everything is written into DIRECTORY, which must be new or empty (default: metagene-demo, or
     metagene-demo-2 and so on when that exists).
+
+    Exit codes: 0 done, else that of the command that failed.
     """
     from metagene_doctor.cli.main import main
     from metagene_doctor.demo.inputs import write_demo_inputs

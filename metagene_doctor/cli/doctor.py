@@ -64,7 +64,8 @@ OVERRIDES = {
     type=click.Choice(["quick", "standard", "deep"]),
     default="standard",
     show_default=True,
-    help="quick: a sample of large files, in seconds; standard: all reads; deep: also imports every package.",
+    help="quick: a sample of large files, in seconds; standard: all reads; deep: also a second reader, "
+    "loads on GPU and disk, and every package.",
 )
 @click.option(
     "--index-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where read indexes are kept."
@@ -137,8 +138,8 @@ def command(
     makes new files.
 
     Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 usage, config or missing input,
-    3 a check could not be finished, 130 interrupted. With --fix: 0 done and read again, 1 damage
-    that cannot be repaired, 2 as above.
+    3 a check could not be finished, 130 interrupted; the same with --json and --quiet. With --fix:
+    0 done and read again, 1 damage that cannot be repaired, 2 as above.
     """
     repair = wanted(overrides)
     if list_checks:

@@ -8,16 +8,31 @@ import click
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Run configuration  [default: all defaults].")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Run configuration  [default: all defaults].",
+)
 @click.option("--gpu", metavar="NAME", help="Card (rtx4090, a100-80gb, ...)  [default: the one here].")
-@click.option("--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its size as sold, instead.")
+@click.option(
+    "--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its memory as sold, instead of its name."
+)
 @click.option(
     "--fasta",
     multiple=True,
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Training reads: their lengths decide (repeatable).",
 )
-@click.option("--gpus", type=click.IntRange(min=1), default=1, show_default=True, help="Cards of this kind.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Cards of this kind.",
+)
 @click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
@@ -36,8 +51,9 @@ def command(
     """Peak memory, time and disk of one config, from shapes alone: no GPU, no weights, no network.
 
     KEY=VALUE overrides the config (training.batch_size=16). With --gpus N, N cards train together and
-    each runs the micro-batches of the config: memory of each, time of all. Exit code 1 when the run
-    does not fit the card.
+    each runs the micro-batches of the config: memory of each, time of all.
+
+    Exit codes: 0 the run fits the card, 1 it does not, 2 usage, config or missing input.
     """
     if gpu is not None and gpu_mem is not None:
         raise click.UsageError("give --gpu or --gpu-mem, not both")

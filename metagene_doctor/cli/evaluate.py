@@ -17,10 +17,14 @@ from metagene_doctor.cli.progress import progress_bar
     "--fasta",
     multiple=True,
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Reads of known class (repeatable)  [default: the run's test, else validation reads].",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Reads in one batch  [default: as configured]."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Reads in one batch  [default: as configured].",
 )
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print evaluation/metrics.json instead of the table.")
@@ -36,6 +40,8 @@ def command(
     """Judge the model in RUN_DIR on reads of known class, beside chance and a k-mer baseline.
 
     Writes RUN_DIR/evaluation/ (numbers, tables, pictures) and RUN_DIR/report.html.
+
+    Exit codes: 0 done, 1 the reads or the run failed, 2 usage or missing input, 130 interrupted.
     """
     from metagene_train.evaluation.evaluate import evaluate
     from metagene_train.evaluation.files import evaluation_record, write_evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -39,6 +40,15 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the command that was probably meant."""
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and near:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -68,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
         return error.exit_code
     except click.ClickException as error:
         error.show()
+        if _is_file_without_its_option(error):
+            click.echo("Reads are given with --fasta.", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("metagene: interrupted", err=True)
@@ -86,6 +98,16 @@ def main(argv: list[str] | None = None) -> int:
             err=True,
         )
         return 3
+
+
+def _is_file_without_its_option(error: click.ClickException) -> bool:
+    """Reads given without --fasta are the likeliest extra argument."""
+    return (
+        isinstance(error, click.UsageError)
+        and error.message.startswith("Got unexpected extra argument")
+        and error.ctx is not None
+        and any("--fasta" in parameter.opts for parameter in error.ctx.command.params)
+    )
 
 
 def entry_point() -> None:

@@ -17,6 +17,7 @@ from metagene_doctor.cli.progress import progress_bar
     required=True,
     multiple=True,
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="FASTA or FASTQ, plain or compressed, any headers; - is standard input (repeatable).",
 )
 @click.option(
@@ -24,6 +25,7 @@ from metagene_doctor.cli.progress import progress_bar
     "--output",
     required=True,
     type=click.Path(path_type=Path),
+    metavar="FILE",
     help="Table to write: .csv, .tsv (also .gz) or .parquet.",
 )
 @click.option(
@@ -32,6 +34,7 @@ from metagene_doctor.cli.progress import progress_bar
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
+    metavar="SHARE",
     help="Leave reads with less confidence than this unclassified.",
 )
 @click.option(
@@ -45,10 +48,14 @@ from metagene_doctor.cli.progress import progress_bar
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
+    metavar="N",
     help="Classes that --probabilities top names.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), help="Reads in one batch  [default: as configured]."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Reads in one batch  [default: as configured].",
 )
 @click.option("--device", type=click.Choice(["auto", "cuda", "cpu"]), default="auto", show_default=True)
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
@@ -67,6 +74,8 @@ def command(
     """Classify every read of one or more FASTA or FASTQ files with the model in RUN_DIR.
 
     Several files are one sample, read in the order given.
+
+    Exit codes: 0 done, 1 the reads or the run failed, 2 usage or missing input, 130 interrupted.
     """
     from metagene_train.prediction.predict import predict
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-RULES = click.option("--rules", type=click.Path(path_type=Path), help="Directory with a lab's own rules.")
+RULES = click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="DIR", help="Directory with a lab's own rules."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 
 
@@ -34,7 +36,7 @@ def list_rules(verdict: str | None, rules: Path | None, as_json: bool) -> int:
 @RULES
 @JSON
 def show(rule_id: str, rules: Path | None, as_json: bool) -> int:
-    """One rule: what it recommends, where, why, on whose word, and the evidence."""
+    """One rule: its advice, where it applies, why, and the evidence."""
     from metagene_doctor import rulebook
     from metagene_doctor.rulebook import views
 
@@ -47,7 +49,11 @@ def show(rule_id: str, rules: Path | None, as_json: bool) -> int:
 @RULES
 @JSON
 def verify(rules: Path | None, as_json: bool) -> int:
-    """Recompute the verdict of every memory claim with the dry run; exit code 1 when one differs."""
+    """Recompute the verdict of every memory claim.
+
+    The dry run predicts the memory that a rule speaks of. Exit codes: 0 all verdicts hold, 1 one
+    differs, 2 usage.
+    """
     from metagene_doctor import rulebook
     from metagene_doctor.tuning import claims, claims_text
 

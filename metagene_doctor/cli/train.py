@@ -25,6 +25,9 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     KEY=VALUE replaces a key of the file, as in optimizer.lr=1e-4. The run directory
     (training.output_dir) receives config.yaml, labels.json, metrics.jsonl, checkpoints/, run.json and,
     at the end, model/ with the best weights. Ctrl-C or SIGTERM saves a checkpoint; --resume goes on.
+
+    Exit codes: 0 finished, 1 the reads or the run failed, 2 usage, config or missing input,
+    130 interrupted.
     """
     from metagene_train.config_file import load_config
 
