@@ -9,7 +9,8 @@ from shlex import quote
 from typing import Any
 
 import click
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from metagene_doctor import ignoring
 from metagene_doctor.checks.config import autotune_command
@@ -181,7 +182,7 @@ def command(
         with progress_on_stderr(quiet) as stage:
             facts = collect(request, stage)
     if save_facts is not None:
-        _write(save_facts, facts.model_dump_json(indent=1))
+        _write(save_facts, _as_json(facts, indent=1))
     for entry in filter(ignoring.expired, ignores):
         click.echo(
             f"metagene: {ignore_file}:{entry.line}: {entry.id} was ignored until {entry.until}; "
@@ -201,7 +202,7 @@ def command(
         kept.keep(report, [file.path for file in facts.files])
     heading = describe(facts)
     if json_file is not None:
-        _write(json_file, report.model_dump_json(indent=2))
+        _write(json_file, _as_json(report, indent=2))
     if html_file is not None:
         _write(html_file, html.render(report, heading))
     if markdown_file is not None:
@@ -242,16 +243,26 @@ def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
 
 def _load_facts(path: str) -> Facts:
     try:
-        return Facts.model_validate_json(Path(path).read_bytes())
+        return Facts.model_validate(json.loads(Path(path).read_bytes()))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValidationError:
+    except ValueError:
         raise InputError(
             f"{path}: is not a facts file of this version (metagene doctor --save-facts)"
         ) from None
 
 
+def _as_json(document: BaseModel, indent: int) -> str:
+    try:
+        return document.model_dump_json(indent=indent)
+    except PydanticSerializationError:
+        # The name of a file is no UTF-8.
+        return json.dumps(document.model_dump(mode="json"), indent=indent)
+
+
 def _write(path: str, text: str) -> None:
+    # Of a file name that is no UTF-8 JSON has the bytes as escapes.
+    text = text.encode(errors="backslashreplace").decode()
     if path == "-":
         click.echo(text)
         return

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+from io import TextIOWrapper
 
 import click
 
@@ -111,4 +112,7 @@ def _is_file_without_its_option(error: click.ClickException) -> bool:
 
 
 def entry_point() -> None:
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A file name that is no UTF-8 is printed as the bytes it is.
+        sys.stdout.reconfigure(errors="surrogateescape")
     sys.exit(main())

@@ -15,7 +15,7 @@ from metagene_train.reads.batches import RecordBatch
 from metagene_train.reads.formats import Kind
 from metagene_train.reads.header_columns import HeaderParser, HeaderRows
 from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.layout import FAULTS, SOUND
+from metagene_train.reads.layout import FAULTS, MIXED, SOUND
 from metagene_train.reads.letters import count_letters
 from metagene_train.reads.records import decode_header
 
@@ -111,11 +111,11 @@ class Draft:
     def broken(self) -> dict[int, str]:
         """Records whose structure is not whole, and why."""
         reasons = {record: FAULTS[self.batch.layout.faults[record]] for record in self.batch.faulty()}
-        return reasons | {
-            record: "the record holds NUL bytes"
-            for record in self.batch.damaged_by_nul()
-            if record not in reasons
-        }
+        others = [(record, "the record holds NUL bytes") for record in self.batch.damaged_by_nul()]
+        others += [(record, MIXED) for record in self.batch.mixed_with_fastq()]
+        for record, reason in others:
+            reasons.setdefault(record, reason)
+        return reasons
 
     @cached_property
     def _kinds_of_letters(self) -> np.ndarray | None:

@@ -150,7 +150,10 @@ def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
 
 
 def _refuse_inputs_inside(plan: Plan, directory: Path) -> None:
-    inside = directory.resolve()
+    try:
+        inside = directory.resolve()
+    except RuntimeError:
+        raise InputError(f"{directory}: is a link that leads back to itself") from None
     for job in plan.jobs:
         for each in job.inputs:
             if inside in each.path.resolve().parents:

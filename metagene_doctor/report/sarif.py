@@ -85,7 +85,7 @@ def _result(finding: Finding, rule: int) -> dict[str, Any]:
 
 def _location(example: Example) -> dict[str, Any]:
     path = Path(example.file or "")
-    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix())
+    uri = path.as_uri() if path.is_absolute() else quote(path.as_posix(), errors="surrogateescape")
     physical: dict[str, Any] = {"artifactLocation": {"uri": uri}}
     if example.line:
         physical["region"] = {"startLine": example.line}
@@ -99,4 +99,4 @@ def _fingerprint(finding: Finding) -> str:
     """The same for the same problem of the same file, whatever its counts are today."""
     file = next((Path(example.file).name for example in finding.examples if example.file), "")
     words = re.sub(r"[\d.,]+", "", finding.title)
-    return hashlib.sha256(f"{finding.id}|{file}|{words}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{finding.id}|{file}|{words}".encode(errors="backslashreplace")).hexdigest()[:32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def title_of(files: Sequence[str | Path]) -> str:
 
 def _matches(name: str | Path) -> list[Path]:
     text = str(name)
-    if not any(letter in text for letter in _WILDCARDS) or Path(text).exists():
+    if not any(letter in text for letter in _WILDCARDS) or _state(Path(text)) is not None:
         return [Path(text)]
     pattern = Path(text).expanduser()
     found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
@@ -59,8 +60,13 @@ def _matches(name: str | Path) -> list[Path]:
 
 
 def _identity(file: Path) -> tuple[int, int] | str:
-    """What two names of one file share. Files that are missing are left for the reader to report."""
-    if str(file) != "-" and file.exists() and not is_stream(file):
-        state = file.stat()
-        return state.st_dev, state.st_ino
-    return str(file)
+    """What two names of one file share. Files that cannot be found are left for the reader to report."""
+    state = None if str(file) == "-" or is_stream(file) else _state(file)
+    return str(file) if state is None else (state.st_dev, state.st_ino)
+
+
+def _state(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except OSError:
+        return None

@@ -34,13 +34,20 @@ def find(reads: Path) -> tuple[Companion, ...]:
     found = []
     fxi, fai = (reads.with_name(reads.name + suffix) for suffix in (".fxi", ".fai"))
     journal = fxi.with_name(fxi.name + "-journal")
-    if fxi.is_file():
-        found.append(_pyfastx(fxi, reads, unfinished=journal.is_file()))
-    elif journal.is_file():
+    if _is_there(fxi):
+        found.append(_pyfastx(fxi, reads, unfinished=_is_there(journal)))
+    elif _is_there(journal):
         found.append(Companion(path=str(journal), tool="pyfastx", problem="its build was interrupted"))
-    if fai.is_file():
+    if _is_there(fai):
         found.append(_samtools(fai, reads))
     return tuple(found)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name of the reads is so long that none beside it can be longer
+        return False
 
 
 def _older(index: Path, reads: Path) -> bool:
@@ -50,7 +57,11 @@ def _older(index: Path, reads: Path) -> bool:
 def _pyfastx(index: Path, reads: Path, unfinished: bool) -> Companion:
     problem, records, bases = "its build was interrupted" if unfinished else "", None, None
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(index))}?mode=ro&immutable=1", uri=True)) as database:
+        with closing(
+            sqlite3.connect(
+                f"file:{quote(str(index), errors='surrogateescape')}?mode=ro&immutable=1", uri=True
+            )
+        ) as database:
             row = database.execute("SELECT * FROM stat").fetchone()
         if row is None:
             problem = problem or "its build was interrupted"
