@@ -7,6 +7,8 @@ import math
 import random
 from pathlib import Path
 
+from usable_commands import assert_usable
+
 from metagene_doctor.cli.main import main
 from metagene_train.config import RunConfig
 from metagene_train.config_file import dump_config
@@ -67,7 +69,22 @@ def evaluated(values: list[float], every: int = 100, **more: float) -> list[dict
 def found(capsys, *argv: str) -> tuple[int, dict]:
     """Exit code and the JSON report of one `metagene advise`."""
     code = main(["advise", *map(str, argv), "--json"])
-    return code, json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out)
+    _assert_readable(report["findings"])
+    return code, report
+
+
+def _assert_readable(findings: list[dict]) -> None:
+    """A symptom says what it is in one line of 120 columns, and why; a fix is one command that exists."""
+    for finding in findings:
+        shown = finding["severity"] in ("warn", "error")
+        assert len(finding["title"]) <= (114 if shown else 228), finding["title"]
+        assert finding["why"] or not shown, finding["title"]
+        if finding["remedy"] is not None:
+            commands = finding["remedy"]["commands"]
+            assert len(commands) <= 1 and finding["remedy"]["text"][-1] == (":" if commands else "."), finding
+            for command in commands:
+                assert_usable(command)
 
 
 def titles(report: dict, *severities: str) -> list[str]:

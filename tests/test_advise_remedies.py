@@ -200,7 +200,7 @@ def test_memory_that_was_predicted_is_held_against_what_was_measured(tmp_path: P
         (run / "predicted.json").write_text(json.dumps(document))
         _, report = found(capsys, "--run", run)
         assert report["findings"][1]["title"] == title
-    assert "+40.0% from the 10.00 GiB predicted" in report["findings"][1]["why"]
+    assert "+40.0 % from the 10.00 GiB predicted" in report["findings"][1]["why"]
 
 
 def test_contradicted_claims_of_the_guide_are_named_and_not_made(capsys) -> None:

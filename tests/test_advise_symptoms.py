@@ -48,7 +48,7 @@ def test_overfitting_is_found_with_gap_and_evaluations(tmp_path: Path, capsys) -
     finding = report["findings"][0]
     assert (finding["id"], finding["severity"]) == ("A07", "warn")
     assert (finding["measured"], finding["threshold"]) == (1.25, 0.9)
-    assert "3 evaluations later (+39%)" in finding["why"] and "step 200" in finding["why"]
+    assert "3 evaluations later (+39 %)" in finding["why"] and "step 200" in finding["why"]
     assert found(capsys, "--run", run, "--fail-on", "warn")[0] == 1
 
 

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
-import shlex
 import sys
 from functools import cache
 from io import StringIO
-from itertools import pairwise
 from pathlib import Path
 
-import click
 import pytest
 from finding_cases import cases
+from usable_commands import assert_usable
 
 import metagene_doctor.checks
 from metagene_doctor.checks.registry import CHECKS
 from metagene_doctor.checks.runner import run_check
-from metagene_doctor.cli.main import COMMANDS
 from metagene_doctor.finding import Finding, Severity
-from metagene_doctor.repair.plan import ORDER
 from metagene_doctor.report import terminal
 from metagene_doctor.report.verdict import make_report
-from metagene_train.config_file import load_config
 
 BY_A_PERSON = {
     "C05": "where reads that came through a pipe are to be saved",
@@ -41,15 +35,6 @@ BY_A_PERSON = {
     "V08": "which of the two sides is like the reads to be classified",
 }
 """Checks whose fix no command can be, and what somebody has to decide or to know for it."""
-
-PROGRAMS = {
-    "bzip2", "cp", "docker", "dmesg", "export", "gzip", "head", "hf", "ls", "lsof", "modprobe", "nvidia-smi",
-    "pip", "ps", "reboot", "rm", "sbatch", "sed", "seqkit", "ulimit", "unset", "xz", "zstd",
-}  # fmt: skip
-"""What fixes may start with besides metagene: all of them exist under that name wherever they apply."""
-
-CONFIG_LINE = re.compile(r"[a-z_]+(\.[a-z_]+)*: \S")
-WSL_LINE = re.compile(r"memory=\d+GB$")
 
 
 @cache
@@ -157,34 +142,8 @@ def test_the_advice_leads_to_its_command():
 @pytest.mark.parametrize(
     "command", sorted({c for finding in findings() if finding.remedy for c in finding.remedy.commands})
 )
-def test_the_command_exists(command, tmp_path):
-    if CONFIG_LINE.match(command):
-        config = tmp_path / "run.yaml"
-        config.write_text(command + "\n")
-        loaded = load_config(config)
-        assert not loaded.warnings and command.partition(":")[0] in loaded.lines
-        return
-    if WSL_LINE.match(command):
-        return
-    words = shlex.split(command)
-    if words[0] == "sudo":
-        words = words[1:]
-    if words[0] != "metagene":
-        assert words[0] in PROGRAMS
-        return
-    parser = importlib.import_module(f"metagene_doctor.cli.{words[1]}").command
-    assert words[1] in COMMANDS
-    arguments = words[2:]
-    if isinstance(parser, click.Group):
-        parser = parser.get_command(click.Context(parser), arguments[0])
-        assert parser is not None
-        arguments = arguments[1:]
-    options = {name: option for option in parser.params for name in (*option.opts, *option.secondary_opts)}
-    given = [word for word in arguments if re.match(r"--?[a-z]", word)]
-    assert arguments and not set(given) - set(options)
-    for word, value in pairwise([*arguments, ""]):
-        if word == "--fix":
-            assert value in ORDER
+def test_the_command_exists(command):
+    assert_usable(command)
 
 
 def test_numbers_agree_with_their_nouns():

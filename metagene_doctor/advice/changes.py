@@ -244,7 +244,9 @@ def _warmup(fix: Fix, config: RunConfig) -> Proposal:
             )
         new = min(0.2, scheduler.warmup_ratio * factor)
         if new <= scheduler.warmup_ratio:
-            return Impossible(f"warm-up is {scheduler.warmup_ratio:.0%} of the run already", already=True)
+            return Impossible(
+                f"warm-up is {100 * scheduler.warmup_ratio:.0f} % of the run already", already=True
+            )
         return (ConfigChange("scheduler.warmup_ratio", scheduler.warmup_ratio, new),)
     steps = scheduler.warmup(0)
     new_steps = min(fix.limit or math.inf, steps * factor if steps else AUTHORS_WARMUP)

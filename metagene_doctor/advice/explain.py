@@ -54,7 +54,8 @@ def compare_memory(evidence: Evidence) -> list[Finding]:
             "Memory as predicted" if agrees else "Memory differs from the prediction",
             measured,
             reserved,
-            f"Reserved memory peaked at {gib(measured)}, {off:+.1%} from the {gib(reserved)} predicted",
+            f"Reserved memory peaked at {gib(measured)}, {100 * off:+.1f} % from the {gib(reserved)} "
+            "predicted",
             Severity.PASS if agrees else Severity.INFO,
         )
     ]

@@ -9,6 +9,7 @@ from metagene_doctor.advice.evidence import Evidence, finite
 from metagene_doctor.advice.remedies import Advised, Plan, SetAside
 from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.finding import Finding, Remedy, Severity
+from metagene_doctor.report.quantities import percent
 
 NAMES = {
     "oom": "out of memory",
@@ -88,11 +89,12 @@ def healthy(evidence: Evidence) -> Finding:
     for name, text in (
         ("grad_norm", "gradient norm {:.3g}"),
         ("reads_per_s", "{:,.3g} reads/s"),
-        ("padding_fraction", "{:.1%} padding"),
-        ("data_wait_fraction", "{:.1%} waiting for data"),
     ):
         if (value := evidence.typical(name)) is not None:
             parts.append(text.format(value))
+    for name, text in (("padding_fraction", "padding"), ("data_wait_fraction", "waiting for data")):
+        if (value := evidence.typical(name)) is not None:
+            parts.append(f"{percent(value)} {text}")
     if evidence.peak_reserved_gib:
         parts.append(f"peak {gib(evidence.peak_reserved_gib)} reserved")
     return Finding(

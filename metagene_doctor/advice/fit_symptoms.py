@@ -44,7 +44,7 @@ def overfitting(evidence: Evidence) -> list[Symptom]:
     train_now = _train_loss_near(evidence.training, evaluations, len(evaluations) - 1)
     story = (
         f"Validation loss was lowest at step {evaluations[best].step:,} ({lowest:.4g}) and is {last:.4g} "
-        f"{after} evaluations later ({last / lowest - 1:+.0%})"
+        f"{after} evaluations later ({100 * (last / lowest - 1):+.0f} %)"
     )
     if train_then is not None and train_now is not None:
         if train_now > train_then:
@@ -82,7 +82,7 @@ def underfitting(evidence: Evidence) -> list[Symptom]:
             Symptom(
                 "A14", "underfitting", "Stopped while still improving", Severity.WARN,
                 round(fall, 4), STILL_FALLING, "relative fall of validation loss",
-                f"Validation loss fell by {fall:.1%} over the last third of the evaluations, to "
+                f"Validation loss fell by {100 * fall:.1f} % over the last third of the evaluations, to "
                 f"{last:.4g}{train_text}: more steps would lower it further",
             )
         ]  # fmt: skip
@@ -94,8 +94,8 @@ def underfitting(evidence: Evidence) -> list[Symptom]:
             "A14", "underfitting", "Underfitting: both losses levelled off high", Severity.WARN,
             round(last, 4), round(HIGH_LOSS * guess, 4), "validation loss",
             f"Guessing costs ln {evidence.num_labels:,} = {guess:.4g}; validation loss is "
-            f"{last / guess:.0%} and training loss {train / guess:.0%} of it. If classes share reads "
-            "(doctor's L09), part of this cannot be learned",
+            f"{100 * (last / guess):.0f} % and training loss {100 * (train / guess):.0f} % of it. If "
+            "classes share reads (doctor's L09), part of this cannot be learned",
         )
     ]  # fmt: skip
 
@@ -158,7 +158,7 @@ def drift(evidence: Evidence) -> list[Symptom]:
             Symptom(
                 "A11", "drift", f"Reads left out: {excluded:,}", Severity.WARN, round(share, 4),
                 EXCLUDED, "fraction of reads",
-                f"{share:.1%} of the reads belong to classes that the mapping does not have "
+                f"{100 * share:.1f} % of the reads belong to classes that the mapping does not have "
                 "(dataset.strict_classes: false)",
                 "Add the classes to the mapping, which doctor's L02 lists, if they are meant to be learnt",
             )

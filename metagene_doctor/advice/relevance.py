@@ -62,12 +62,16 @@ def _speed(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
     padding = evidence.typical("padding_fraction")
     if fix.key == "training.num_workers" and wait is not None:
         if wait > DATA_WAIT:
-            return Relevance(shown_by_run=True, reason=f"{wait:.0%} of the time is spent waiting for data")
-        return Relevance(excluded=True, reason=f"only {wait:.1%} of the time is spent waiting for data")
+            return Relevance(
+                shown_by_run=True, reason=f"{100 * wait:.0f} % of the time is spent waiting for data"
+            )
+        return Relevance(
+            excluded=True, reason=f"only {100 * wait:.1f} % of the time is spent waiting for data"
+        )
     if fix.key in ("tokenizer.padding", "training.group_by_length") and padding is not None:
         if padding > PADDING:
-            return Relevance(shown_by_run=True, reason=f"{padding:.0%} of all tokens are padding")
-        return Relevance(excluded=True, reason=f"only {padding:.1%} of all tokens are padding")
+            return Relevance(shown_by_run=True, reason=f"{100 * padding:.0f} % of all tokens are padding")
+        return Relevance(excluded=True, reason=f"only {100 * padding:.1f} % of all tokens are padding")
     if fix.key == "training.precision" and config.training.precision != "32":
         return Relevance(excluded=True, reason=f"{config.training.precision} uses the same arithmetic units")
     return UNKNOWN

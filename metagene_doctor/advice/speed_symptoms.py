@@ -36,8 +36,8 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
         found.append(
             _slow(
                 "A01", "The run waits for data", round(wait, 3), DATA_WAIT, "fraction of wall time",
-                f"At {pace}, {wait:.0%} of the time is spent waiting for the next batch: without it up to "
-                f"{1 / (1 - min(wait, 0.99)):.2f} times as fast",
+                f"At {pace}, {100 * wait:.0f} % of the time is spent waiting for the next batch: without it "
+                f"up to {1 / (1 - min(wait, 0.99)):.2f} times as fast",
             )
         )  # fmt: skip
     padding = evidence.typical("padding_fraction")
@@ -46,7 +46,7 @@ def slow(evidence: Evidence, capacity_gib: float | None = None) -> list[Symptom]
             _slow(
                 "A13", "Most of the work is padding" if padding > 0.5 else "Much of the work is padding",
                 round(padding, 3), PADDING, "fraction of tokens",
-                f"{padding:.0%} of the tokens computed are padding: without them up to "
+                f"{100 * padding:.0f} % of the tokens computed are padding: without them up to "
                 f"{1 / (1 - min(padding, 0.99)):.1f} times as fast",
             )
         )  # fmt: skip

@@ -74,7 +74,7 @@ def instability(evidence: Evidence) -> list[Symptom]:
                 round(lowest, 4),
                 "training loss",
                 f"It was lowest around step {step:,} ({lowest:.4g}) and is {last:.4g} at the end "
-                f"({last / lowest - 1:+.0%}), "
+                f"({100 * (last / lowest - 1):+.0f} %), "
                 "so this is not overfitting (which lowers training loss)",
             )
         )
@@ -101,8 +101,8 @@ def instability(evidence: Evidence) -> list[Symptom]:
                 round(rough, 3),
                 ROUGHNESS,
                 "median change between logged points / median loss",
-                f"From one logged point to the next it changes by {rough:.0%} of its size (over "
-                f"{ROUGHNESS:.0%}). Single steps say little; the effective batch is small or lr high",
+                f"From one logged point to the next it changes by {100 * rough:.0f} % of its size (over "
+                f"{100 * ROUGHNESS:.0f} %). Single steps say little; the effective batch is small or lr high",
             )
         )
     return found

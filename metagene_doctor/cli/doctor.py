@@ -284,7 +284,8 @@ def describe(facts: Facts) -> str:
         files.append(Path(facts.mapping.path).name)
     parts = [f"metagene doctor {facts.tool_version}", "  ".join(files)]
     if facts.target is not None:
-        parts.append(f"{facts.target.title}, {gib(facts.target.usable_bytes)} usable")
+        taken = f" for {facts.target.option}" if facts.target.origin == "--gpu-mem" else ""
+        parts.append(f"{facts.target.title}{taken}, {gib(facts.target.usable_bytes)} usable")
     if facts.host is not None:
         parts.append(f"{gib(facts.host.memory_ceiling_bytes)} RAM")
     parts.append(f"level {facts.level}")

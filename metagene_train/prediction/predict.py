@@ -57,7 +57,7 @@ class PredictionSummary:
     @property
     def text(self) -> str:
         """The counts in a line or two."""
-        share = f" ({self.classified / self.reads:.1%})" if self.reads else ""
+        share = f" ({100 * (self.classified / self.reads):.1f} %)" if self.reads else ""
         reasons = "".join(f", {count:,} {reason}" for reason, count in self.unclassified.items())
         lines = [
             f"{self.output}: {self.reads:,} reads in {self.seconds:.1f} s, "

@@ -156,8 +156,8 @@ def evaluation_share(facts: Facts) -> Iterator[Finding]:
         measured=round(share, 3),
         threshold=EVALUATION_WARN,
         unit="fraction of the run's time",
-        why=f"Evaluations take {count(evaluated, 'read')} through the encoder once, training "
-        f"{round(trained):,} {passes} times.",
+        why=f"Training takes {count(round(trained), 'read')} through the encoder {passes} times, the "
+        f"evaluations {evaluated:,} once.",
         remedy=run(
             f"Evaluate less often, or on about {count(max(1, fitting), 'read')} drawn at random",
             _sample(val, fitting),

@@ -41,7 +41,7 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             id="V01",
             severity=Severity.ERROR,
             title=f"{facts.train.path} and {facts.val.path} are the same file"
-            if not (facts.train.parts or facts.val.parts)
+            if not (facts.train.parts or facts.val.parts or facts.train.path == facts.val.path)
             else f"{shared} is among both the training and the validation reads",
             why=MEMORY,
             remedy=run(HOLD_OUT, split_anew(facts, without=facts.split.shared_files)),
