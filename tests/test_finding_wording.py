@@ -93,20 +93,28 @@ def test_no_check_crashes_on_the_cases():
     assert {finding.id for finding in findings()} == {check.id for check in CHECKS}
 
 
+def on_a_terminal(finding: Finding, columns: int) -> list[str]:
+    """The lines of a report with this finding alone."""
+    console = terminal.ReportConsole(file=StringIO(), width=columns, force_terminal=True, no_color=True)
+    terminal.render(make_report([finding]), console=console)
+    return re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue()).splitlines()
+
+
 def test_two_lines_before_the_fix_on_a_terminal_of_120_columns():
     too_long = []
     for finding in findings():
-        console = terminal.ReportConsole(file=StringIO(), width=120, force_terminal=True, no_color=True)
-        terminal.render(make_report([finding]), console=console)
-        text = re.sub(r"\x1b\[[\d;]*m", "", console.file.getvalue())
-        problem = re.split(r"\n +→|\n(?:NOT )?READY", text)[0]
-        allowed = 2 if unhelpful(finding) else 4
-        if (
-            finding.severity in (Severity.WARN, Severity.ERROR, Severity.INFO)
-            and len(problem.splitlines()) > allowed
-        ):
-            too_long.append(problem)
+        lines = on_a_terminal(finding, 120)
+        until = next(i for i, line in enumerate(lines) if re.match(r" +→|(?:NOT )?READY", line))
+        if until > (2 if unhelpful(finding) else 4):
+            too_long.append("\n".join(lines[:until]))
     assert not too_long, "\n".join(too_long)
+
+
+def test_a_command_is_never_broken_so_that_it_can_be_copied():
+    for finding in findings():
+        lines = on_a_terminal(finding, 80) if finding.severity is not Severity.SKIP else []
+        for command in finding.remedy.commands if lines and finding.remedy else ():
+            assert any(command in line for line in lines[:-1]), "\n".join(lines)
 
 
 def test_a_fix_and_a_consequence_unless_all_is_well():

@@ -100,7 +100,9 @@ CHECKS = (
     Check("M06", "Padding token is usable", "tokenizer", tokens.padding_usable, ("tokens", "encoder")),
     Check("M07", "LoRA has its targets", "model", encoder.adapters_placed, ("encoder",)),
     Check("M08", "Encoder is pinned", "model", encoder.revision_pinned, ("encoder",)),
-    Check("E01", "torch can use the GPU", "environment", environment.torch_sees_gpu, ("environment", "gpu")),
+    Check(
+        "E01", "torch fits this machine", "environment", environment.torch_sees_gpu, ("environment", "gpu")
+    ),
     Check(
         "E02",
         "Driver supports torch's CUDA",
@@ -150,7 +152,7 @@ CHECKS = (
     Check("E18", "GPU has all its lanes", "environment", hardware.full_width, ("gpu", "devices")),
     Check("E19", "GPU is whole and open", "environment", gpu.sharing_mode, ("gpu", "devices")),
     Check("E20", "GPUs are alike", "environment", hardware.equal_gpus, ("gpu", "devices")),
-    Check("H01", "Memory limit of this process", "host", host.memory_ceiling, ("host",)),
+    Check("H01", "No limit below the memory of the machine", "host", host.memory_ceiling, ("host",)),
     Check("H02", "Host memory suffices", "host", host.host_memory, ("host",)),
     Check("H03", "Shared memory suffices", "host", host.shared_memory, ("host",)),
     Check("H04", "Machine does not swap", "host", host.swapping, ("host",)),

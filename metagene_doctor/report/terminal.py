@@ -9,7 +9,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from metagene_doctor.finding import Example, Finding, Report, Severity
+from metagene_doctor.finding import Example, Finding, Remedy, Report, Severity
 from metagene_doctor.report.quantities import count, duration
 from metagene_doctor.report.verdict import Group, examined, passed, passed_on_a_sample, unknowns, worst_first
 
@@ -54,7 +54,8 @@ def render(report: Report, *, console: Console, verbose: bool = False, heading: 
         _paragraph(console, Text(summary, style="dim"))
     failed = any(f.severity is Severity.ERROR and f.ignored is None for f in report.findings)
     ready = "bold red" if failed or not report.complete else "bold green"
-    _paragraph(console, Text(report.verdict, style=ready))
+    # Not wrapped: it ends with the command to go on with, which is to be copied.
+    console.print(Text(report.verdict, style=ready), soft_wrap=True, highlight=False)
 
 
 def _finding(console: Console, finding: Finding, verbose: bool) -> None:
@@ -72,15 +73,24 @@ def _finding(console: Console, finding: Finding, verbose: bool) -> None:
     if detail:
         _paragraph(console, detail, indent=INDENT)
     if finding.remedy is not None:
-        arrow = "->" if console.options.ascii_only else "→"
-        remedy = Text(f"{arrow} {finding.remedy.text}")
-        for index, command in enumerate(finding.remedy.commands):
-            remedy.append("  " if index == 0 else "  or  ")
-            remedy.append(command, style="bold")
-        _paragraph(console, remedy, indent=INDENT)
+        _remedy(console, finding.remedy)
     if verbose:
         for example in finding.examples:
             _paragraph(console, Text(place(example), style="dim"), indent=INDENT)
+
+
+def _remedy(console: Console, remedy: Remedy) -> None:
+    """Advice and command in one line, or else the command in a line of its own that is never broken: a
+    terminal wraps it, and what is copied from there is still one line."""
+    arrow = "->" if console.options.ascii_only else "→"
+    advice = Text(f"{arrow} {remedy.text}")
+    command = Text("  or  ").join(Text(command, style="bold") for command in remedy.commands)
+    together = advice.copy().append("  ").append_text(command)
+    if not command or not console.is_terminal or INDENT + len(together) <= console.width:
+        _paragraph(console, together if command else advice, indent=INDENT)
+        return
+    _paragraph(console, advice, indent=INDENT)
+    console.print(Text(" " * (INDENT + 2)).append_text(command), soft_wrap=True, highlight=False)
 
 
 def _unknown(console: Console, group: Group, verbose: bool) -> None:
@@ -129,7 +139,11 @@ def _paragraph(console: Console, text: Text, *, indent: int = 0, hanging: int = 
     if not console.is_terminal:
         console.print(Text(" " * indent).append_text(text), soft_wrap=True, highlight=False)
         return
-    lines = text.wrap(console, max(20, console.width - indent - hanging))
+    width = max(20, console.width - indent)
+    lines = list(text.wrap(console, width))
+    if hanging and len(lines) > 1:
+        _, rest = text.divide([len(lines[0])])
+        lines[1:] = rest.wrap(console, width - hanging)
     for number, line in enumerate(lines):
         line.rstrip()
         margin = indent + (hanging if number else 0)

@@ -92,7 +92,7 @@ def no_kernel_errors(facts: Facts) -> Iterator[Finding]:
             why="A long run on this card may end with it." if hardware else "Usually not the card's fault.",
             remedy=Remedy(
                 text="Have it looked at before a run of days. Its state:",
-                commands=(f"nvidia-smi -q -i {xid.pci}",),
+                commands=("nvidia-smi -q",),
             )
             if hardware
             else None,
