@@ -11,7 +11,6 @@ from metagene_doctor.memory.recording import Category
 from metagene_doctor.memory.templates import template_of
 from metagene_doctor.memory.workload import Workload
 from metagene_train.config import METAGENE_1, RunConfig
-from metagene_train.reads.index_files import READ_BYTES
 
 if TYPE_CHECKING:
     from metagene_doctor.rulebook import Gpu
@@ -35,6 +34,8 @@ class DiskEstimate:
 
 def disk(config: RunConfig, workload: Workload, *, gpu: Gpu | None, reads: int | None) -> DiskEstimate:
     """What ``config`` will write; checkpoints hold adapters, head and optimizer state, no encoder."""
+    from metagene_train.reads.index_files import READ_BYTES
+
     template = template_of(workload.structure(), capability(gpu))
     trained = template.kept(Category.ADAPTERS, workload.dimensions)
     state = template.kept(Category.OPTIMIZER, workload.dimensions)

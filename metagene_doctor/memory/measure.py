@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 
 from metagene_doctor.memory.calibration import remember
 from metagene_doctor.memory.estimate import Estimate
@@ -37,14 +38,15 @@ def measure(
     length: int,
     cap_gib: float | None = None,
     runner: Runner | None = None,
+    longest_s: float = LONGEST_S,
 ) -> Measurement:
     """Run the workload on GPU 0, where the allocator may reserve at most ``cap_gib``.
 
     Raises InputError without a CUDA GPU and RunError when the probe fails for another reason than
-    memory.
+    memory, or takes longer than ``longest_s``.
     """
     job = Job(config.model_dump(mode="json"), num_labels, length, cap_gib)
-    answer = json.loads((runner or _subprocess)(to_json(job)))
+    answer = json.loads((runner or partial(_subprocess, longest_s=longest_s))(to_json(job)))
     known = {field.name for field in fields(Measurement)}
     return Measurement(cap_gib=cap_gib, **{name: value for name, value in answer.items() if name in known})
 
@@ -63,19 +65,22 @@ def measure_and_remember(answer: Estimate, config: RunConfig) -> Measurement:
     return measured
 
 
-def _subprocess(job: str) -> str:
+def _subprocess(job: str, longest_s: float) -> str:
     import torch
 
     if not torch.cuda.is_available():
         raise InputError("--measure: no CUDA GPU on this machine; leave it out for the dry run alone")
-    done = subprocess.run(
-        [sys.executable, "-m", "metagene_doctor.memory.probe"],
-        input=job,
-        capture_output=True,
-        text=True,
-        timeout=LONGEST_S,
-        check=False,
-    )
+    return run_probe([sys.executable, "-m", "metagene_doctor.memory.probe"], job, longest_s)
+
+
+def run_probe(command: Sequence[str], job: str, longest_s: float) -> str:
+    """The last line that the probe prints. Raises RunError when it fails or takes too long."""
+    try:
+        done = subprocess.run(
+            command, input=job, capture_output=True, text=True, timeout=longest_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"--measure: the probe was ended after {longest_s:.0f} s") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode != 0 or not lines:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

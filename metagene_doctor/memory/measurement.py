@@ -24,6 +24,10 @@ class Measurement:
     seconds_per_step: float | None
     out_of_memory: str | None
     cap_gib: float | None
+    in_use_before_gib: float = 0.0
+    """By other processes; theirs can grow while a run is measured."""
+    moments: tuple[dict[str, Any], ...] = ()
+    """Peaks of loading, of each step and of the evaluation: ``after`` and the three peaks."""
 
     @property
     def device_gib(self) -> float:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metagene_train.reads.joined import pieces_of
-
 if TYPE_CHECKING:
     from metagene_train.reads.joined import AnyIndex
 
@@ -34,6 +32,8 @@ class Survey:
 
 def survey(index: AnyIndex, longest: int) -> Survey:
     """One pass over the lengths and classes of all reads; ``longest`` is how many positions to find."""
+    from metagene_train.reads.joined import pieces_of
+
     lengths: Counter[int] = Counter()
     classes: set[int] = set()
     positions, bases = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
