@@ -74,10 +74,10 @@ class _Fence:
     that are set in any and in all, the smallest and the largest: other letters than these change that.
     """
 
-    def __init__(self, letters: bytes):
+    def __init__(self, letters: bytes, *bounds_of_letters: np.ufunc):
         plain = np.frombuffer(letters, dtype=np.uint8)
         product = plain * _FACTOR
-        self._of_letters = [(bound, bound.reduce(plain)) for bound in (np.bitwise_or, np.maximum)]
+        self._of_letters = [(bound, bound.reduce(plain)) for bound in bounds_of_letters]
         self._of_product = [
             (bound, bound.reduce(product)) for bound in (np.maximum, np.minimum, np.bitwise_and)
         ]
@@ -86,11 +86,11 @@ class _Fence:
         self.strays = [bytes([letter]) for letter in kept if letter not in letters]
 
     def holds(self, letters: np.ndarray) -> bool:
-        """Whether all of an array of letters keep to the bounds."""
+        """Whether all of an array of letters keep to the bounds. The array is used up."""
         if any(bound.reduce(letters, initial=limit) != limit for bound, limit in self._of_letters):
             return False
-        product = letters * _FACTOR
-        return all(bound.reduce(product, initial=limit) == limit for bound, limit in self._of_product)
+        letters *= _FACTOR
+        return all(bound.reduce(letters, initial=limit) == limit for bound, limit in self._of_product)
 
     def crossed(self, letters: np.ndarray, width: int) -> np.ndarray:
         """Which of the strings of a width that lie one after the other in an array do not."""
@@ -103,7 +103,8 @@ class _Fence:
         return crossed
 
 
-_ONE_LINE, _LINES = _Fence(b"ACGT"), _Fence(b"ACGT\n")
+_ONE_LINE = _Fence(b"ACGT", np.bitwise_or)
+_LINES = _Fence(b"ACGT\n", np.bitwise_or, np.maximum)
 
 
 def _suspects(batch: RecordBatch, sound: np.ndarray | slice) -> np.ndarray:
@@ -130,11 +131,13 @@ def _suspects(batch: RecordBatch, sound: np.ndarray | slice) -> np.ndarray:
         suspects = (spans < width) | (spans > longest)
         ordinary = np.flatnonzero(~suspects)
         starts, spans = starts[ordinary], spans[ordinary]
-    step = max(1, _BLOCK // max(width, 1))
-    for ahead in range(0, longest, max(width, 1)):
+    width = min(max(width, 1), _BLOCK)
+    step = _BLOCK // width
+    for ahead in range(0, longest, width):
         begins = starts + np.minimum(ahead, spans - width) if ahead else starts
         for first in range(0, len(ordinary), step):
-            pieces = gather_strings(batch.data, begins[first : first + step], width)
-            if not fence.holds(pieces):
-                suspects[ordinary[first : first + step]] |= fence.crossed(pieces, width)
+            block = slice(first, first + step)
+            if not fence.holds(gather_strings(batch.data, begins[block], width)):
+                pieces = gather_strings(batch.data, begins[block], width)
+                suspects[ordinary[block]] |= fence.crossed(pieces, width)
     return suspects

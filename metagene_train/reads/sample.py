@@ -69,7 +69,9 @@ class Sample:
 def mixed(values: np.ndarray) -> np.ndarray:
     """Hashes of numbers [N] uint64 in which every bit depends on every bit (SplitMix64)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed_values: np.ndarray = values ^ (values >> np.uint64(31))
-    return mixed_values
+    values ^= values >> np.uint64(30)
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values

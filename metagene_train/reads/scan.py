@@ -84,15 +84,17 @@ def scan(
                     tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
                     kept = writer.unpacked if writer else None
                     limit = RawValue("Q", LARGEST_KEY)
-                    work = _RangeWork(Path(path), reads.form, header, chunk_bytes, kept, limit)
+                    parser = HeaderParser(header) if header else None
+                    work = _RangeWork(Path(path), reads.form, header, parser, chunk_bytes, kept, limit)
                     if _add_ranges(tally, work, ranges, processes, reads, progress):
                         return _finished(tally, reads, reads.source.size, writer)
         with begin() as writer:
             tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
             source = writer.tap(reads.source) if writer else reads.source
             try:
+                parser = HeaderParser(header) if header else None
                 for batch in iter_batches(source, reads.form, chunk_bytes):
-                    tally.add(batch)
+                    tally.add(batch, parser)
                     if progress:
                         progress(source.position, 0 if reads.stream else source.size)
             except DataError as error:
@@ -154,6 +156,8 @@ class _RangeWork:
     path: Path
     form: ReadFormat
     header: HeaderPattern | None
+    parser: HeaderParser | None
+    """Each process has a copy, which learns from all of its ranges."""
     chunk_bytes: int
     unpacked: Path | None
     """Where the unpacked bytes are kept, each range at its own place."""
@@ -170,7 +174,7 @@ class _RangeWork:
                 source = stack.enter_context(kept_at(source, self.unpacked, part.start))
             try:
                 for batch in iter_batches(source, self.form, self.chunk_bytes, part.start):
-                    tally.add(batch)
+                    tally.add(batch, self.parser)
             except DataError:
                 return None
         if source.problems:
@@ -191,7 +195,6 @@ class _Tally:
     ):
         self._plain = form.compression == "none"
         self._header = header
-        self._parser = HeaderParser(header) if header else None
         self._writer = writer
         self._repeats = repeats
         self.problems = Problems()
@@ -208,8 +211,8 @@ class _Tally:
         self._records = self._accepted = self._lines = self._crlf_lines = 0
         self._total_bases = self._longest = self._non_ascii = self._header_sum = 0
 
-    def add(self, batch: RecordBatch) -> None:
-        """Count one batch."""
+    def add(self, batch: RecordBatch, parser: HeaderParser | None) -> None:
+        """Count one batch, the headers of which the parser of the file takes apart."""
         self._lines += batch.lines
         self._crlf_lines += batch.crlf_lines
         if not len(batch):
@@ -218,7 +221,7 @@ class _Tally:
         sound = layout.faults == SOUND
         accepted = usable = sound & (layout.length > 0)
         rows = HeaderRows.of(batch)
-        columns = self._parser.parse(batch, rows) if self._parser else None
+        columns = parser.parse(batch, rows) if parser else None
         if columns:
             accepted = usable & columns.matched
         offsets = batch.offsets()
