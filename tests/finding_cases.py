@@ -300,6 +300,12 @@ def _labels() -> Iterator[Case]:
     for trait, part in (("read length", None), ("GC content", None), ("name", 4), ("quality", None)):
         found = Shortcut(trait=trait, part=part, correct=0.61, baseline=0.18, mcc=0.52, reads=25_000)
         yield "L08", facts(train=reads(), audit=AuditFacts(shortcuts=(found,)))
+    for unknown in (30, 300):
+        bases = {
+            number: Bases(acgt=1000 - n, n=n) for number, n in enumerate((0, 0, unknown, unknown // 2 + 10))
+        }
+        train = reads(class_counts=dict.fromkeys(range(4), 250), class_bases=bases)
+        yield "L08", facts(train=train, audit=AuditFacts())
     few = Shortcut(trait="read length", correct=0.6, baseline=0.5, mcc=0.2, reads=20)
     yield "L08", facts(train=reads(), audit=AuditFacts(shortcuts=(few,)))
     for shared in (1, 32):

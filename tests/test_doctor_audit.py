@@ -73,6 +73,20 @@ def test_traits_that_training_does_not_see_are_remarks(capsys, tmp_path):
     assert "lower case alone" in cased["title"]
 
 
+@pytest.mark.parametrize("files", [1, 2])
+def test_one_rare_class_full_of_n_is_told_exactly(capsys, tmp_path, files):
+    """Of 40 classes one has 20 N in each read, which no correlation over all classes shows."""
+    rows = [
+        (header, sequence[:-20] + "N" * 20 if header.startswith("lbl|7|") else sequence)
+        for header, sequence in made_reads(12_000, lambda *_: 100, classes=40)
+    ]
+    part = len(rows) // files
+    parts = [write(tmp_path / f"{n}.fa", rows[n * part : (n + 1) * part]) for n in range(files)]
+    finding = findings(capsys, *(word for path in parts for word in ("--fasta", path)))["L08", "warn"]
+    assert "20.0 % of the letters of class 7 are read as N, of the median class 0 %" in finding["title"]
+    assert (finding["measured"], finding["count"], finding["confidence"]) == (0.2, 1, "exact")
+
+
 def test_reads_without_shortcuts_pass_and_few_reads_are_not_judged(capsys, tmp_path):
     many = write(tmp_path / "t.fa", made_reads(3000, lambda _, source: source.randint(80, 150)))
     assert ("L08", "pass") in findings(capsys, "--fasta", many)

@@ -11,6 +11,7 @@ from metagene_doctor.finding import Example, Frozen
 from metagene_train.reads.data_set import title_of
 
 if TYPE_CHECKING:
+    from metagene_train.reads.bases import BaseCounts
     from metagene_train.reads.problems import Place
     from metagene_train.reads.scan import ReadScan
 
@@ -95,6 +96,8 @@ class ReadsFacts(Frozen):
     crlf_lines: int = 0
     non_ascii_headers: int = 0
     class_counts: dict[int, int]
+    class_bases: dict[int, Bases] = {}
+    """class -> letters of its reads; none where only some of the reads were looked at."""
     tax_ids: dict[int, dict[int, int]] = {}
     """class -> tax id in headers -> reads."""
     mates: dict[int, int] = {}
@@ -203,11 +206,12 @@ def from_scan(role: Role, scan: ReadScan, indexed: bool, seconds: float) -> Read
             for problem in scan.problems
         ),
         lengths={int(length): int(scan.lengths[length]) for length in np.flatnonzero(scan.lengths)},
-        bases=Bases(**{kind: getattr(scan.bases, kind) for kind in Bases.model_fields}),
+        bases=_bases(scan.bases),
         lines=scan.lines,
         crlf_lines=scan.crlf_lines,
         non_ascii_headers=scan.non_ascii_headers,
         class_counts=_plain(scan.class_counts),
+        class_bases={int(key): _bases(bases) for key, bases in scan.class_bases.items()},
         tax_ids={int(key): _plain(counts) for key, counts in scan.tax_ids.items()},
         mates=_plain(scan.mates),
         readlen_mismatches=scan.readlen_mismatches,
@@ -224,6 +228,10 @@ def from_scan(role: Role, scan: ReadScan, indexed: bool, seconds: float) -> Read
         ),
         seconds=seconds,
     )
+
+
+def _bases(counts: BaseCounts) -> Bases:
+    return Bases(**{kind: getattr(counts, kind) for kind in Bases.model_fields})
 
 
 def _plain(counts: Mapping[int, int]) -> dict[int, int]:

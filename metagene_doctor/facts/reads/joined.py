@@ -43,13 +43,17 @@ def join(files: Sequence[ReadsFacts]) -> ReadsFacts:
         rejected=_rejected(files),
         damage=tuple(damage for file in files for damage in file.damage),
         lengths=_sum(file.lengths for file in files),
-        bases=Bases(
-            **{kind: sum(getattr(file.bases, kind) for file in files) for kind in Bases.model_fields}
-        ),
+        bases=_all_bases(file.bases for file in files),
         lines=sum(file.lines for file in files),
         crlf_lines=sum(file.crlf_lines for file in files),
         non_ascii_headers=sum(file.non_ascii_headers for file in files),
         class_counts=_sum(file.class_counts for file in files),
+        class_bases={
+            class_id: _all_bases(file.class_bases[class_id] for file in files if class_id in file.class_bases)
+            for class_id in sorted({class_id for file in files for class_id in file.class_bases})
+        }
+        if not any(file.partial for file in files)
+        else {},
         tax_ids={
             class_id: _sum(file.tax_ids.get(class_id, {}) for file in files)
             for class_id in sorted({class_id for file in files for class_id in file.tax_ids})
@@ -110,6 +114,11 @@ def hashes_of(
         for batch in read_hashes(member.path, header, file_format, progress=advance, **settings):
             yield batch._replace(records=batch.records + before) if before else batch
         before += member.records
+
+
+def _all_bases(parts: Iterable[Bases]) -> Bases:
+    listed = list(parts)
+    return Bases(**{kind: sum(getattr(part, kind) for part in listed) for kind in Bases.model_fields})
 
 
 def _sum(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
