@@ -80,7 +80,7 @@ def build_model(
             raise ConfigError(
                 [
                     f"model.encoder_layers: {settings.encoder_layers} layers asked for, "
-                    f"{settings.encoder_path} has {encoder_config.num_hidden_layers}"
+                    f"{settings.encoder_path} has {encoder_config.num_hidden_layers}; null takes all of them"
                 ]
             )
         encoder_config.num_hidden_layers = settings.encoder_layers
@@ -224,7 +224,8 @@ def load_trained(model: ReadClassifier, directory: Path) -> None:
             set_peft_model_state_dict(model.encoder, adapter)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"{directory}: its weights do not load into this model ({first_line(error)})"
+            f"{directory}: its weights do not load into this model ({first_line(error)}); files of another "
+            "run, or an edited config.yaml?"
         ) from None
 
 

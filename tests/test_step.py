@@ -130,5 +130,5 @@ def test_the_step_runs_on_tensors_that_have_only_a_shape(config, checkpointing, 
 
 
 def test_the_8_bit_optimizer_without_its_package_says_what_to_install(config):
-    with pytest.raises(ConfigError, match=r"metagene\[quant\]"):
+    with pytest.raises(ConfigError, match=r"pip install bitsandbytes"):
         build_optimizer(tiny_model(config), change(config, optimizer__name="adamw_8bit"))

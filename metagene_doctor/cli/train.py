@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -37,6 +38,7 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
 
     from metagene_doctor.memory.foretold import foretell
     from metagene_doctor.report.kept import kept
+    from metagene_train.errors import RunError
     from metagene_train.reads.data_set import distinct_files
     from metagene_train.training.trainer import train
 
@@ -46,9 +48,13 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     for finding in (report or {}).get("findings", []):
         if finding["severity"] == "error":
             click.echo(f"metagene: warning: doctor found {finding['id']}: {finding['title']}", err=True)
-    summary = train(
-        loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config), doctor=report
-    )
+    try:
+        summary = train(
+            loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config), doctor=report
+        )
+    except RunError as error:
+        explain = f"metagene advise --run {quote(loaded.config.training.output_dir)}"
+        raise RunError(f"{error}\nnext: {explain}") from error
     if summary.status == "interrupted":
         click.echo(f"metagene: interrupted after step {summary.steps}; continue with --resume", err=True)
         return 130
@@ -58,4 +64,6 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
             best = f", best {summary.best_metric} {summary.best_value:.4f} at step {summary.best_step}"
         done = f"{summary.steps} steps in {summary.seconds:.0f} s on {summary.device}"
         click.echo(f"{done}{best}: {summary.output_dir}")
+        if dataset.val_fasta or dataset.test_fasta:
+            click.echo(f"next: metagene evaluate {quote(str(summary.output_dir))}", err=True)
     return 0

@@ -201,7 +201,8 @@ def _check_classes(reads: LabelledReads, strict: bool) -> None:
     problems = []
     if reads.unknown == len(reads.labels):
         raise DataError(
-            f"{reads.title}: none of its {reads.unknown:,} reads has a class that the model knows"
+            f"{reads.title}: none of its {reads.unknown:,} reads has a class that the model knows; are they "
+            "reads of the classes in the run's labels.json?"
         )
     if reads.unknown:
         problems.append(f"{reads.title}: reads of a class that the model does not know: {reads.unknown:,}")

@@ -69,7 +69,8 @@ class ReadScorer:
         if long and not settings.truncation:
             raise DataError(
                 f"a read of {len(sequences[long[0]]):,} bases is longer than tokenizer.max_length "
-                f"({settings.max_length} tokens) and the run does not cut reads (tokenizer.truncation: false)"
+                f"({settings.max_length} tokens) and the run does not cut reads; set tokenizer.truncation: "
+                "true in the config.yaml of its model/, or leave such reads out"
             )
         cut = encode([sequences[place] for place in long], max_length=settings.max_length)
         for place, ids in zip(long, cut, strict=True):

@@ -49,7 +49,10 @@ class ReadDataset:
         if config.dataset.strict_classes:
             _refuse_unusable(index, foreign)
         if not self._reads:
-            raise DataError(f"{index.path}: no read has a class of {config.dataset.mapping_tsv}")
+            raise DataError(
+                f"{index.path}: no read has a class of {config.dataset.mapping_tsv}; does "
+                "dataset.header_regex take the class from the right place?"
+            )
         self._chosen = _known_reads(index, labels) if self.excluded_reads else None
 
     def __len__(self) -> int:
