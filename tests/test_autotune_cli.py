@@ -14,7 +14,7 @@ from train_fixtures import tiny_architecture, write_encoder, write_mapping, writ
 from metagene_doctor import rulebook
 from metagene_doctor.cli.main import main
 from metagene_doctor.facts.machine import gpu as gpu_facts
-from metagene_doctor.facts.prediction import target_gpu
+from metagene_doctor.forecast import target_gpu
 from metagene_doctor.memory import device
 from metagene_doctor.memory import read_lengths as reads
 from metagene_train.config import METAGENE_1, RunConfig

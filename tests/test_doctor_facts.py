@@ -10,7 +10,7 @@ from doctor_fixtures import GIB, NVMLError, fake_driver
 from metagene_doctor.facts import mapping
 from metagene_doctor.facts.machine import disk, environment, gpu, host
 from metagene_doctor.facts.model import encoder
-from metagene_doctor.facts.prediction import target_gpu
+from metagene_doctor.forecast import target_gpu
 from metagene_train.config import DatasetConfig
 from metagene_train.errors import InputError
 

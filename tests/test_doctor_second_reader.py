@@ -7,7 +7,7 @@ from doctor_fixtures import facts, reads
 from reads_fixtures import bgzf, fasta, fastq, random_reads
 
 from metagene_doctor.checks.reads.second_reader import readers_agree
-from metagene_doctor.facts.collect import Request, collect
+from metagene_doctor.collect import Request, collect
 from metagene_doctor.facts.facts import RunFacts
 from metagene_doctor.facts.reads import second_reader
 from metagene_train.config import RunConfig

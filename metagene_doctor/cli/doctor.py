@@ -17,7 +17,7 @@ from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
 from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
-from metagene_doctor.facts.collect import Request, collect
+from metagene_doctor.collect import Request, collect
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
 from metagene_doctor.report import html, kept, markdown, sarif, terminal

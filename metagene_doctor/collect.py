@@ -1,4 +1,4 @@
-"""Runs the collectors and fills `Facts`; what cannot be known becomes a gap with its reason."""
+"""Runs the collectors and the dry run, fills `Facts`; what cannot be known is a gap with its reason."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from metagene_doctor.facts import mapping, prediction
+from metagene_doctor.facts import mapping
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
 from metagene_doctor.facts.comparisons import collect_comparisons, collect_second_reader
 from metagene_doctor.facts.facts import Facts, Section
@@ -169,10 +169,12 @@ def _collect_tokens(found: Collection, request: Request, sample: tuple[bytes, ..
 
 
 def _collect_prediction(found: Collection, request: Request) -> None:
+    from metagene_doctor import forecast
+
     config = request.run.config
     software = found.known.get("environment")
     visible = software.variables.get("CUDA_VISIBLE_DEVICES") if software is not None else None
-    chosen = prediction.target_gpu(request.gpu, request.gpu_mem, found.known.get("gpu"), visible)
+    chosen = forecast.target_gpu(request.gpu, request.gpu_mem, found.known.get("gpu"), visible)
     predicted: tuple[Section, Section] = ("memory", "speed")
     if chosen is None:
         for section in ("target", *predicted):
@@ -188,10 +190,10 @@ def _collect_prediction(found: Collection, request: Request) -> None:
         return
     longest, padded = tokens.expected_lengths(config, found.known.get("tokens"), found.known.get("train"))
     classes = len(found.known.get("classes", ())) or classes_in(found.known.get("train")) or 2
-    found.add("memory", lambda: prediction.predict_memory(config, classes=classes, length=longest, card=card))
+    found.add("memory", lambda: forecast.predict_memory(config, classes=classes, length=longest, card=card))
     found.add(
         "speed",
-        lambda: prediction.predict_speed(config, classes=classes, padded_tokens=padded, card=card),
+        lambda: forecast.predict_speed(config, classes=classes, padded_tokens=padded, card=card),
     )
 
 
