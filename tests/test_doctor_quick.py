@@ -13,6 +13,7 @@ from metagene_doctor.checks.reads.unseen import largest_share
 from metagene_doctor.facts.reads import places, quick_look
 from metagene_doctor.facts.reads.collect import collect
 from metagene_doctor.facts.reads.quick_look import look_quickly, peek
+from metagene_doctor.report.quantities import percent
 from metagene_train.reads.headers import HeaderPattern
 from metagene_train.reads.records import iter_reads
 
@@ -147,6 +148,110 @@ def test_nothing_found_is_a_bound_for_a_sample_and_unknown_for_a_start():
     for known in (sampled, start):
         assert [str(f.severity) for f in data.duplicate_names(known)] == ["skip"]
     assert [str(f.severity) for f in integrity.compression_whole(start)] == ["skip"]
+
+
+@pytest.mark.parametrize("write", [fasta, fastq, wrapped, at_signs])
+def test_every_record_of_a_sample_of_blocks_is_one_of_the_file(tmp_path, write):
+    path = tmp_path / "reads.gz"
+    path.write_bytes(bgzf(write(random_reads(3000)), block=3001))
+    known = {(read.header, read.sequence) for read in iter_reads(path)}
+    pieces = places.read_pieces(path, "fasta" if write in (fasta, wrapped) else "fastq", blocked=True)
+    assert pieces.places >= places.PLACES_PER_ROUND and not pieces.damage
+    joined = tmp_path / "joined"
+    joined.write_bytes(b"".join(piece.records for piece in pieces.pieces))
+    sampled = [(read.header, read.sequence) for read in iter_reads(joined)]
+    assert set(sampled) <= known and len(sampled) > 1000
+    reads = list(iter_reads(path))
+    assert sampled[0] == (reads[0].header, reads[0].sequence)
+    assert sampled[-1] == (reads[-1].header, reads[-1].sequence)
+    content = path.read_bytes()
+    assert all(content.startswith(b"\x1f\x8b\x08\x04", piece.offset) for piece in pieces.pieces)
+
+
+def test_a_sample_of_blocks_is_spread_over_the_file_and_bounded(tmp_path):
+    rows = [(f"lbl|{n // 4000}|1|60|r{n}", s) for n, s in enumerate(sequences(20_000, 60))]
+    path = tmp_path / "sorted.fa.gz"
+    path.write_bytes(bgzf(fasta(rows), block=20_000))
+    found, sample = quickly(path)
+    assert found.partial and found.compression == "bgzf" and found.places >= places.PLACES_PER_ROUND
+    assert found.class_counts.keys() == {0, 1, 2, 3, 4} and found.class_order > 0.9
+    assert all(abs(n / found.accepted - 0.2) < 0.03 for n in found.class_counts.values())
+    assert abs(found.estimated_reads / 20_000 - 1) < 0.02
+    assert len(sample) == min(10_000, found.accepted) and found.bytes_examined <= found.bytes
+    known = facts(train=found)
+    (bound,) = letters.letter_case(known)
+    share = largest_share(found.places)
+    assert bound.severity == "pass" and bound.measured == share
+    assert "of the compressed bytes (95 %)" in bound.title
+    (whole,) = integrity.compression_whole(known)
+    assert whole.severity == "pass" and "no damaged block" in whole.title
+    assert not list(integrity.blocks_whole(known))
+    (plan,) = data.plan(known)
+    assert "about 20,000 reads" in plan.title or "about 19,9" in plan.title or "about 20,1" in plan.title
+    assert "of the compressed bytes" in plan.why
+
+
+def flipped_block(content, number):
+    """BGZF with one wrong byte inside the data of a block."""
+    place = -1
+    for _ in range(number + 1):
+        place = content.index(b"\x1f\x8b\x08\x04", place + 1)
+    return content[: place + 40] + bytes([content[place + 40] ^ 0xFF]) + content[place + 41 :], place
+
+
+def test_damage_of_a_block_that_is_met_is_an_error_with_its_byte(tmp_path):
+    content, place = flipped_block(bgzf(fasta(random_reads(4000)), block=20_000), 20)
+    path = tmp_path / "r.fa.gz"
+    path.write_bytes(content)
+    found, _ = quickly(path)
+    (damage,) = found.damage
+    assert damage.kind in ("gzip_corrupt", "gzip_checksum") and damage.byte_offset == place
+    assert f"byte {place:,}" in damage.message
+    assert [str(f.severity) for f in integrity.compression_whole(facts(train=found))] == ["error"]
+    assert "before it" not in next(iter(integrity.compression_whole(facts(train=found)))).why
+
+
+@pytest.mark.parametrize(("cut", "kinds"), [(28, ["bgzf_no_end"]), (100, ["gzip_truncated", "bgzf_no_end"])])
+def test_the_end_of_a_file_of_blocks_is_looked_at(tmp_path, cut, kinds):
+    path = tmp_path / "r.fa.gz"
+    path.write_bytes(bgzf(fasta(random_reads(4000)), block=20_000)[:-cut])
+    found, _ = quickly(path)
+    assert [damage.kind for damage in found.damage] == kinds
+
+
+def test_what_is_found_in_blocks_is_where_it_says(tmp_path):
+    rows = random_reads(4000)
+    content = fasta(rows[:2000]) + b">strange one\nACGT\n" * 200 + fasta(rows[2000:])
+    path = tmp_path / "r.fa.gz"
+    path.write_bytes(bgzf(content, block=2000))
+    found, _ = quickly(path)
+    (rejected,) = found.rejected
+    (finding,) = data.header_matches(facts(train=found))
+    assert "block at byte " in finding.why
+    offsets = {int(re.search(r"byte ([\d,]+)", e.text)[1].replace(",", "")) for e in rejected.examples}
+    packed = path.read_bytes()
+    for offset in offsets:
+        # In the block, or in one of the next few: a piece may start a little later.
+        assert b"strange" in gzip.decompress(packed[offset:])[:20_000]
+
+
+def test_other_gzip_between_blocks_is_read_from_the_start(tmp_path):
+    path = tmp_path / "r.fa.gz"
+    path.write_bytes(bgzf(fasta(random_reads(50))) + gzip.compress(fasta(random_reads(4000))) + bgzf(b""))
+    found, _ = quickly(path)
+    assert (found.partial, found.places, found.records, found.damage) == (True, 0, 4050, ())
+
+
+def test_how_much_of_a_file_its_start_is_is_said(tmp_path):
+    path = tmp_path / "r.fa.gz"
+    path.write_bytes(gzip.compress(fasta(random_reads(20_000)), 1))
+    found, _ = peek("train", path, PATTERN, "auto", limit=2000)
+    assert 0.09 < found.front_bytes / found.bytes < 0.3
+    share = percent(found.front_bytes / found.bytes)
+    (plan,) = data.plan(facts(train=found))
+    (skipped,) = letters.letter_case(facts(train=found))
+    assert share in plan.why and "of the rest nothing is known" in plan.why
+    assert f"the first reads ({share}" in skipped.why
 
 
 def test_a_slow_disk_ends_the_sampling_after_a_round(tmp_path):

@@ -8,7 +8,7 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.header_layouts import suggest_header
-from metagene_doctor.checks.reads.unseen import largest_share, not_judged, unseen
+from metagene_doctor.checks.reads.unseen import bound, not_judged, share_seen, unseen
 from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.checks.repairs import fix
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
@@ -16,7 +16,6 @@ from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import (
-    at_most_percent,
     base_count,
     count,
     duration,
@@ -313,16 +312,19 @@ def _what_was_read(reads: ReadsFacts) -> str:
     if reads.places:
         return (
             f"{count(reads.records, 'read')} from {count(reads.places, 'place')} all over "
-            f"{file_size(reads.bytes)} were looked at: what they do not show is in at most "
-            f"{at_most_percent(largest_share(reads.places))} of the reads (95 %); level standard reads all."
+            f"{file_size(reads.bytes)} were looked at: what they do not show is in {bound(reads)}; level "
+            "standard reads all."
         )
     if reads.partial and reads.parts:
         looked_at = f"{count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at"
         return f"{looked_at}, not as many of each file as its share; level standard reads all."
     if reads.partial:
+        first = (
+            f"Only the first {count(reads.records, 'read')}, {share_seen(reads)} of {file_size(reads.bytes)},"
+        )
         return (
-            f"Only the first {count(reads.records, 'read')} of {file_size(reads.bytes)} were looked at "
-            "(compressed files are read from their start); level standard reads all."
+            f"{first} were looked at: it can be read from its start only, and of the rest nothing is known; "
+            "level standard reads all."
         )
     speed = file_size(reads.bytes_examined / max(reads.seconds, 1e-9))
     return f"Read in {duration(reads.seconds)} ({speed}/s)."

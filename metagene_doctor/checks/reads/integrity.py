@@ -82,7 +82,10 @@ def compression_whole(facts: Facts) -> Iterator[Finding]:
         for damage in damages:
             yield _compression_finding("F02", facts, reads, damage)
         if reads.partial and reads.compression != "none" and not damages:
-            yield not_judged(integrity_finding, "F02", reads, "Compressed files are whole")
+            if reads.places:
+                yield from unseen(integrity_finding, "F02", reads, "damaged block")
+            else:
+                yield not_judged(integrity_finding, "F02", reads, "Compressed files are whole")
 
 
 def blocks_whole(facts: Facts) -> Iterator[Finding]:
@@ -105,8 +108,8 @@ def _compression_finding(check: str, facts: Facts, reads: ReadsFacts, damage: Da
         threshold=reads.bytes,
         unit="bytes",
         examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
-        why=f"Only the {count(reads.records, 'read')} before it are counted. Training refuses the file; "
-        "most readers just stop there.",
+        why=("" if reads.places else f"Only the {count(reads.records, 'read')} before it are counted. ")
+        + "Training refuses the file; most readers just stop there.",
         remedy=run(
             "Fetch the file again, or keep what can be read of it",
             fix(facts, reads, "drop-damaged", options="--salvage"),

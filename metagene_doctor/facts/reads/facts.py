@@ -80,6 +80,8 @@ class ReadsFacts(Frozen):
     places: int = 0
     """Places drawn at random all over the file of which those reads are (`places`); 0 when they
     are the first ones, which say nothing of the rest."""
+    front_bytes: int = 0
+    """Bytes from the start of the file, on disk, that hold those reads at most, where they are the first."""
     estimated_reads: int | None = None
     """Reads in the whole file, from the mean size of those at the places."""
     stream: bool = False

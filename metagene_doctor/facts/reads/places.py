@@ -1,10 +1,10 @@
-"""Whole records from many places of a large plain file, without reading the rest.
+"""Whole records from many places of a large plain or BGZF file, without reading the rest.
 
 The file is cut into as many equal stretches as there are places in a round, and each round takes
 one place in every stretch, uniformly at random from a fixed seed. So any number of rounds covers
-the file evenly, and something that a share p of the reads shows is missed by n places with a
+the file evenly, and something that a share p of the file shows is missed by n places with a
 probability of at most (1 - p)^n, wherever in the file it is: stretches only make misses rarer than
-independent draws would.
+independent draws would. Places are bytes on disk; in BGZF p is a share of the compressed bytes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
+
+from metagene_doctor.facts.reads.facts import Damage
 
 PLACES_PER_ROUND = 64
 ROUNDS = 128
-"""At most 8,192 places: what none of them shows is in at most 0.04 % of the reads (95 %)."""
+"""At most 8,192 places: what none of them shows is in at most 0.04 % of the file (95 %)."""
 
 PIECE_BYTES = 1 << 13
 LONGEST_PIECE = 1 << 20
@@ -31,7 +35,8 @@ MOST_BYTES = 1 << 26
 
 
 class Piece(NamedTuple):
-    """Whole records as they lie in the file from byte ``offset`` on."""
+    """Whole records as they lie in the file from byte ``offset`` on; in BGZF from somewhere in, or soon
+    after, the block that starts there."""
 
     offset: int
     records: bytes
@@ -42,74 +47,185 @@ class Pieces(NamedTuple):
     """That of the file's start first, that of its end last."""
     places: int
     """How many of them were drawn at random: all but the first and the last."""
+    unpacked_bytes: float
+    """Of the whole file: its size, or of BGZF an estimate from the blocks at the places."""
+    blocked: bool = False
+    damage: tuple[Damage, ...] = ()
 
     def offset_of_line(self, line: int) -> int:
-        """Where in the file a line of the joined pieces starts (from 1)."""
+        """Where in the file a line of the joined pieces starts (from 1); in BGZF, where its block does."""
         for piece in self.pieces:
             lines = piece.records.count(b"\n")
             if line <= lines:
                 start = 0
-                for _ in range(line - 1):
+                for _ in range(0 if self.blocked else line - 1):
                     start = piece.records.index(b"\n", start) + 1
                 return piece.offset + start
             line -= lines
         raise ValueError(f"the pieces have no line {line}")
 
 
+class NoPlacesError(Exception):
+    """The file cannot be entered where it was tried to."""
+
+
+class DamagedPlaceError(Exception):
+    """There is no text at a place."""
+
+    def __init__(self, kind: str, message: str, offset: int):
+        super().__init__(message)
+        self.damage = Damage(kind=kind, message=message, byte_offset=offset)
+
+
+class Text(Protocol):
+    """What lies in a file from a place on."""
+
+    @property
+    def offset(self) -> int:
+        """The byte on disk at which the first record of it can be looked for."""
+
+    @property
+    def starts_file(self) -> bool: ...
+
+    @property
+    def reaches_end(self) -> bool:
+        """Whether `read` has come to the end of the file."""
+
+    def read(self, length: int) -> bytes:
+        """So many bytes from the place on, fewer only at the end of the file. Raises DamagedPlaceError."""
+
+
+class File(Protocol):
+    """A file with places."""
+
+    blocked: bool
+    size: int
+
+    def text_at(self, place: int) -> Text:
+        """From a byte of the file on. Raises DamagedPlaceError or NoPlacesError."""
+
+    def text_before_end(self, length: int) -> Text:
+        """From about so many bytes before the end on. Raises DamagedPlaceError."""
+
+    def unpacked_bytes(self) -> float:
+        """Of the whole file, as far as the places tell."""
+
+
 def read_pieces(
-    path: Path, kind: Literal["fasta", "fastq"], clock: Callable[[], float] = time.monotonic
+    path: Path,
+    kind: Literal["fasta", "fastq"],
+    *,
+    blocked: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Pieces | None:
-    """Records from everywhere in a plain file; None for FASTQ whose records are not of four lines.
+    """Records from everywhere in a plain file, or in one of BGZF blocks; None for FASTQ whose records
+    are not of four lines, and for a file that cannot be entered anywhere.
 
     The time is bounded by `SECONDS` and one round, the memory by `MOST_BYTES` and one round.
     """
-    with path.open("rb", buffering=0) as file:
-        descriptor, size = file.fileno(), os.fstat(file.fileno()).st_size
-        first = _piece(descriptor, size, 0, kind)
-        if first is None or (kind == "fastq" and not _four_lines_each(first.records)):
-            return None
-        draw, started = random.Random(0), clock()
-        found: list[Piece] = []
-        for _ in range(ROUNDS):
-            for stretch in range(PLACES_PER_ROUND):
-                offset = int((stretch + draw.random()) / PLACES_PER_ROUND * size)
-                if piece := _piece(descriptor, size, offset, kind):
-                    found.append(piece)
-            if clock() - started > SECONDS or sum(len(piece.records) for piece in found) > MOST_BYTES:
-                break
-        last = _last_piece(descriptor, size, kind)
-        ends = (last,) if last else ()
-        return Pieces((first, *found, *ends), len(found))
+    with path.open("rb", buffering=0) as handle, suppress(NoPlacesError):
+        return _pieces(_opened(handle.fileno(), blocked), kind, clock)
+    return None
 
 
-def _piece(descriptor: int, size: int, offset: int, kind: str) -> Piece | None:
-    """The records that start and end within a piece at a place, at least one.
+def _pieces(file: File, kind: str, clock: Callable[[], float]) -> Pieces | None:
+    damage: dict[int | None, Damage] = {}
+
+    def piece_of(find: Callable[[], Piece | None]) -> tuple[Piece, ...]:
+        try:
+            piece = find()
+        except DamagedPlaceError as error:
+            damage.setdefault(error.damage.byte_offset, error.damage)
+            return ()
+        return (piece,) if piece else ()
+
+    first = piece_of(lambda: _piece(file.text_at(0), kind))
+    if not first or (kind == "fastq" and not _four_lines_each(first[0].records)):
+        return None
+    draw, started = random.Random(0), clock()
+    found: list[Piece] = []
+    for _ in range(ROUNDS):
+        for stretch in range(PLACES_PER_ROUND):
+            place = int((stretch + draw.random()) / PLACES_PER_ROUND * file.size)
+            found += piece_of(partial(_piece_at, file, place, kind))
+        if clock() - started > SECONDS or sum(len(piece.records) for piece in found) > MOST_BYTES:
+            break
+    last = piece_of(lambda: _last_piece(file, kind))
+    shown = sorted(damage.values(), key=lambda one: one.byte_offset or 0)
+    return Pieces((*first, *found, *last), len(found), file.unpacked_bytes(), file.blocked, tuple(shown))
+
+
+def _opened(descriptor: int, blocked: bool) -> File:
+    if not blocked:
+        return _PlainFile(descriptor)
+    from metagene_doctor.facts.reads.blocks import BlockedFile
+
+    return BlockedFile(descriptor)
+
+
+class _PlainFile:
+    blocked = False
+
+    def __init__(self, descriptor: int):
+        self._descriptor = descriptor
+        self.size = os.fstat(descriptor).st_size
+
+    def text_at(self, place: int) -> Text:
+        return _PlainText(self._descriptor, self.size, place)
+
+    def text_before_end(self, length: int) -> Text:
+        return self.text_at(max(0, self.size - length))
+
+    def unpacked_bytes(self) -> float:
+        return self.size
+
+
+class _PlainText:
+    def __init__(self, descriptor: int, size: int, place: int):
+        self._descriptor = descriptor
+        self._size = size
+        self.offset = place
+        self.starts_file = place == 0
+        self.reaches_end = False
+
+    def read(self, length: int) -> bytes:
+        data = os.pread(self._descriptor, length, self.offset)
+        self.reaches_end = self.offset + len(data) >= self._size
+        return data
+
+
+def _piece_at(file: File, place: int, kind: str) -> Piece | None:
+    return _piece(file.text_at(place), kind, exact=not file.blocked)
+
+
+def _piece(text: Text, kind: str, exact: bool = True) -> Piece | None:
+    """The records that start and end within a piece of a text, at least one.
 
     The file's last record is not among them: whether it is whole is for `_last_piece` to show.
     """
     find = _fasta_bounds if kind == "fasta" else _fastq_bounds
     length = PIECE_BYTES
     while True:
-        data = os.pread(descriptor, length, offset)
-        begin, end = find(data, offset == 0)
+        data = text.read(length)
+        begin, end = find(data, text.starts_file)
         if begin < end:
-            return Piece(offset + begin, data[begin:end])
-        if offset + len(data) >= size or length >= LONGEST_PIECE:
+            return Piece(text.offset + (begin if exact else 0), data[begin:end])
+        if text.reaches_end or length >= LONGEST_PIECE:
             return None
         length *= 4
 
 
-def _last_piece(descriptor: int, size: int, kind: str) -> Piece | None:
+def _last_piece(file: File, kind: str) -> Piece | None:
     """From a record near the end of the file to its last byte."""
     find = _fasta_bounds if kind == "fasta" else _fastq_bounds
     length = PIECE_BYTES
     while True:
-        offset = max(0, size - length)
-        data = os.pread(descriptor, length, offset)
-        begin, end = find(data, offset == 0)
+        text = file.text_before_end(length)
+        data = text.read(2 * LONGEST_PIECE)
+        begin, end = find(data, text.starts_file)
         if begin < end:
-            return Piece(offset + begin, data[begin:])
-        if offset == 0 or length >= LONGEST_PIECE:
+            return Piece(text.offset + (0 if file.blocked else begin), data[begin:])
+        if text.starts_file or length >= LONGEST_PIECE:
             return None
         length *= 4
 

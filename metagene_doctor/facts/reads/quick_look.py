@@ -1,7 +1,7 @@
 """A large reads file at level quick: seconds, whatever its size.
 
-A plain file is looked at in many places all over it (`places`), a compressed one from its
-start. What these reads show is there. What they do not show can be bounded in the first case and
+A plain or BGZF file is looked at in many places all over it (`places`), one compressed otherwise from
+its start. What these reads show is there. What they do not show can be bounded in the first case and
 is unknown in the second; no class is ever called absent and no name unique.
 """
 
@@ -39,7 +39,8 @@ def look_quickly(
 
     started = time.perf_counter()
     form = sniff(path, file_format)
-    pieces = read_pieces(path, form.kind) if form.compression == "none" else None
+    blocked = form.compression == "bgzf"
+    pieces = read_pieces(path, form.kind, blocked=blocked) if blocked or form.compression == "none" else None
     if pieces is None:
         return peek(role, path, header, file_format)
     facts, sample = _scan_pieces(role, path, header, form, pieces)
@@ -61,7 +62,8 @@ def _scan_pieces(
     size = path.stat().st_size
 
     def moved(example: Example) -> Example:
-        where = "" if example.line is None else f"byte {pieces.offset_of_line(example.line):,}: "
+        near = "block at byte" if pieces.blocked else "byte"
+        where = "" if example.line is None else f"{near} {pieces.offset_of_line(example.line):,}: "
         return Example(file=str(path), text=where + example.text)
 
     def placed(damage: Damage) -> Damage:
@@ -77,15 +79,16 @@ def _scan_pieces(
     changes = {
         "path": str(path),
         "bytes": size,
-        "bytes_examined": len(joined),
+        "compression": form.compression,
+        "bytes_examined": round(min(1.0, len(joined) / pieces.unpacked_bytes) * size),
         "partial": True,
         "places": pieces.places,
-        "estimated_reads": round(size / len(joined) * found.records),
+        "estimated_reads": round(pieces.unpacked_bytes / len(joined) * found.records),
         "rejected": tuple(
             rejected.model_copy(update={"examples": tuple(map(moved, rejected.examples))})
             for rejected in facts.rejected
         ),
-        "damage": tuple(map(placed, facts.damage)),
+        "damage": (*pieces.damage, *map(placed, facts.damage), *_end_of_blocks(path, form)),
         "readlen_examples": tuple(map(moved, facts.readlen_examples)),
         # Pieces may overlap, and the rest of the file may hold any name again.
         "duplicate_headers": 0,
@@ -100,10 +103,12 @@ def peek(
     """The first ``limit`` reads, or those of the first seconds; the sample is not one of the whole file."""
     from metagene_train.reads.bases import BaseCounts, count_bases
     from metagene_train.reads.formats import sniff
-    from metagene_train.reads.records import iter_reads
+    from metagene_train.reads.opening import opened
+    from metagene_train.reads.records import reads_of
 
     started = time.perf_counter()
     form = sniff(path, file_format)
+    front = 0
     lengths: Counter[int] = Counter()
     classes: Counter[int] = Counter()
     mates: Counter[int] = Counter()
@@ -114,34 +119,35 @@ def peek(
     sample: list[bytes] = []
     damage: tuple[Damage, ...] = ()
     try:
-        for read in iter_reads(path, file_format=file_format):
-            records += 1
-            letters += len(read.header) + len(read.sequence) + len(read.quality or b"")
-            fields = header.parse(read.header)
-            if fields is None or not read.sequence:
-                reason = (
-                    ("header", header.explain(read.header))
-                    if fields is None
-                    else ("empty", "the read has no bases")
-                )
-                rejections[reason] += 1
-                place = Example(file=str(path), line=read.line, record=read.record, text=read.header[:80])
-                rejected.setdefault(reason, []).append(place)
-            else:
-                lengths[len(read.sequence)] += 1
-                classes[fields.class_id] += 1
-                mates[fields.mate or 0] += 1
-                if fields.tax_id is not None:
-                    taxa.setdefault(fields.class_id, Counter())[fields.tax_id] += 1
-                mismatches += fields.readlen is not None and fields.readlen != len(read.sequence)
-                bases += count_bases(read.sequence)
-                sample.append(read.sequence)
-            if records == limit or (records % 1000 == 0 and time.perf_counter() - started > SECONDS):
-                break
+        with opened(path, file_format) as reads:
+            for read in reads_of(reads):
+                front = reads.source.position
+                records += 1
+                letters += len(read.header) + len(read.sequence) + len(read.quality or b"")
+                fields = header.parse(read.header)
+                if fields is None or not read.sequence:
+                    reason = (
+                        ("header", header.explain(read.header))
+                        if fields is None
+                        else ("empty", "the read has no bases")
+                    )
+                    rejections[reason] += 1
+                    place = Example(file=str(path), line=read.line, record=read.record, text=read.header[:80])
+                    rejected.setdefault(reason, []).append(place)
+                else:
+                    lengths[len(read.sequence)] += 1
+                    classes[fields.class_id] += 1
+                    mates[fields.mate or 0] += 1
+                    if fields.tax_id is not None:
+                        taxa.setdefault(fields.class_id, Counter())[fields.tax_id] += 1
+                    mismatches += fields.readlen is not None and fields.readlen != len(read.sequence)
+                    bases += count_bases(read.sequence)
+                    sample.append(read.sequence)
+                if records == limit or (records % 1000 == 0 and time.perf_counter() - started > SECONDS):
+                    break
     except DataError as error:
         damage = (Damage(kind="damage", message=str(error).removeprefix(f"{path}: ")),)
-    if form.compression == "bgzf" and not _has_end_block(path):
-        damage += (Damage(kind="bgzf_no_end", message="its 28-byte end block is missing", count=1),)
+    damage += _end_of_blocks(path, form)
     facts = ReadsFacts(
         role=role,
         path=str(path),
@@ -150,6 +156,7 @@ def peek(
         bytes=path.stat().st_size,
         bytes_examined=letters if form.compression == "none" else 0,
         partial=True,
+        front_bytes=min(front, path.stat().st_size),
         records=records,
         accepted=len(sample),
         rejected=tuple(
@@ -171,10 +178,14 @@ def peek(
     return facts, tuple(sample[:SAMPLE_READS])
 
 
-def _has_end_block(path: Path) -> bool:
-    """Whether a BGZF file ends as a whole one does: one cut between two blocks does not."""
+def _end_of_blocks(path: Path, form: ReadFormat) -> tuple[Damage, ...]:
+    """What is wrong where a BGZF file does not end as a whole one does: it was cut between two blocks."""
     from metagene_train.reads.sources.gzip import BGZF_END
 
+    if form.compression != "bgzf":
+        return ()
     with path.open("rb") as file:
         file.seek(-len(BGZF_END), 2)
-        return file.read() == BGZF_END
+        if file.read() == BGZF_END:
+            return ()
+    return (Damage(kind="bgzf_no_end", message="its 28-byte end block is missing"),)
