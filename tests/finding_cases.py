@@ -188,7 +188,7 @@ def _reads() -> Iterator[Case]:
     for count in (1, 122_000):
         other = {"readlen_mismatches": count, "readlen_examples": (PLACE,)}
         yield "F13", facts(train=reads(accepted=1_000_000, records=1_000_000, **other))
-    for count in (1, 1_204):
+    for count in (1, 204):
         yield "F14", facts(train=reads(duplicate_headers=count))
     yield "F14", facts(train=glance())
     joined = several(reads(), reads(path="more.fa"))
@@ -519,6 +519,8 @@ def _host() -> Iterator[Case]:
         limits = CgroupFacts(version=2, memory_limit_bytes=16 * GIB, out_of_memory_kills=kills)
         yield "H01", facts(host=host(cgroup=limits))
     yield "H01", facts(host=host(wsl=True))
+    container = CgroupFacts(version=2, memory_limit_bytes=4 * GIB)
+    yield "H02", facts(host=host(cgroup=container), train=large(), target=target(), encoder=encoder())
     for available, total, config in ((60, 64, {}), (1, 64, {}), (1, 1, {}), (7, 8, {"device": "cpu"})):
         machine = host(memory_available_bytes=available * GIB, memory_total_bytes=total * GIB)
         card = None if config else target()
@@ -566,6 +568,6 @@ def _disk() -> Iterator[Case]:
         slow = DiskSpeedFacts(
             path="train.fa", file_bytes=size, random_reads_per_s=120, sequential_bytes_per_s=180_000_000
         )
-        yield "S05", facts(disk_speed=slow, speed=SPEED, host=host())
+        yield "S05", facts(config, disk_speed=slow, speed=SPEED, host=host())
     yield "S06", facts(disk=places(writable=False), train=reads())
     yield "S06", facts(disk=full, train=large())

@@ -49,7 +49,7 @@ def test_leakage_is_found_on_both_strands(capsys, data):
     finding = found["V02", "error"]
     assert finding["count"] == 2
     assert [example["record"] for example in finding["examples"]] == [1, 2]
-    assert "(1 of them as reverse complement)" in finding["title"]
+    assert "(1 as reverse complement)" in finding["title"]
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "directory"])

@@ -100,8 +100,8 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
     usable = target.usable_bytes / GIB
     needed = memory.device_gib + memory.margin_gib
     fits = needed <= usable
-    largest_first = sorted(memory.breakdown.items(), key=lambda part: -part[1])
-    parts = ", ".join(f"{name} {size:.1f}" for name, size in largest_first[:1] if size >= 0.05)
+    part, size = max(memory.breakdown.items(), key=lambda item: item[1])
+    largest = f" ({part} {size:.1f})" if fits else ""
     subject = "Predicted peak" if facts.run.path is not None else "With default settings the peak is"
     yield config_finding(
         id="C02",
@@ -112,9 +112,9 @@ def fits_gpu(facts: Facts) -> Iterator[Finding]:
         threshold=round(usable, 2),
         unit="GiB",
         examples=(Example(text=target.note),) if target.note else (),
-        why=("Peak in" if fits else "Too much in")
-        + f" the {memory.phase} phase at {memory.length} tokens per read: live {memory.live_gib:.1f} "
-        f"({parts}), reserved {memory.reserved_gib:.1f} GiB",
+        why=f"{'Peak' if fits else 'It would run out of memory'} in the {memory.phase} phase at "
+        f"{memory.length} tokens per read: live {memory.live_gib:.1f}{largest}, reserved "
+        f"{memory.reserved_gib:.1f} GiB",
         remedy=None if fits else Remedy(text="Find settings that fit:", commands=(autotune_command(facts),)),
         confidence="estimated",
     )

@@ -16,7 +16,7 @@ DRIVER_FAULTS = {
     "driver not loaded": ("The NVIDIA kernel driver is not loaded", "Load it:", "sudo modprobe nvidia"),
     "version mismatch": (
         "The NVIDIA library and the loaded kernel driver have different versions",
-        "The driver was updated and not loaded again since:",
+        "The driver was updated and not loaded since; start the machine again:",
         "sudo reboot",
     ),
     "gpu lost": (
@@ -64,7 +64,7 @@ SELECTOR = "pytorch.org/get-started/locally"
 def torch_sees_gpu(facts: Facts) -> Iterator[Finding]:
     """Training needs torch, and on a machine with an NVIDIA GPU a torch that was built for CUDA.
 
-    The CPU build imports and runs without complaint; it is just a hundred times slower. The build
+    The CPU build imports and runs without complaint; it is just many times slower. The build
     is read from torch's version file, the GPU from the driver.
     """
     environment, gpu = facts.environment, facts.gpu
@@ -88,7 +88,7 @@ def torch_sees_gpu(facts: Facts) -> Iterator[Finding]:
             title=f"torch {version} is a CPU-only build, but this machine has {name}",
             measured="CPU build",
             threshold="CUDA build",
-            why="Training would run on the CPU, a hundred times slower.",
+            why="Training would run on the CPU, many times slower.",
             remedy=Remedy(
                 text=f"Uninstall it, then install the CUDA build that {SELECTOR} names for this driver:",
                 commands=("pip uninstall --yes torch",),

@@ -83,8 +83,7 @@ def no_kernel_errors(facts: Facts) -> Iterator[Finding]:
         yield hardware_finding(
             id="E15",
             severity=Severity.WARN if hardware else Severity.INFO,
-            title=f"GPU {xid.pci} reported Xid error {xid.code} {count(xid.count, 'time')} since boot: "
-            f"{meaning}",
+            title=f"GPU {xid.pci} reported Xid {xid.code} ({count(xid.count, 'time')} since boot): {meaning}",
             count=xid.count,
             measured=xid.code,
             unit="Xid",

@@ -19,8 +19,8 @@ host_finding = partial(Finding, scope="host")
 LITTLE_MEMORY = 0.1
 """Share of the machine's memory: that much swapped out while less is left means trouble."""
 
-LISTED_BYTES = 2**20
-"""Parts of the predicted memory below that are not named."""
+LISTED = 0.02
+"""Share of the predicted memory below which a part is not named."""
 
 FILES_OF_A_PROCESS = 64
 """Open files of a Python process with torch, before any worker (measured: about 20)."""
@@ -85,7 +85,7 @@ def host_memory(facts: Facts) -> Iterator[Finding]:
     )
     needed = sum(parts.values())
     largest = max(parts, key=lambda name: parts[name])
-    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size >= LISTED_BYTES)
+    listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size >= LISTED * needed)
     if needed <= host.memory_free_bytes:
         severity = Severity.PASS
     else:
@@ -100,17 +100,26 @@ def host_memory(facts: Facts) -> Iterator[Finding]:
         measured=round(needed / GIB, 2),
         threshold=round(host.memory_free_bytes / GIB, 2),
         unit="GiB",
-        why=f"{listed}." + ("" if severity is Severity.PASS else " Else it is killed."),
+        why=("" if severity is Severity.PASS else "Short of it a run is killed. ") + f"{listed}.",
         remedy=None
         if severity is Severity.PASS
         else Remedy(text="Run it on a machine with a GPU: the encoder is then loaded straight to the card.")
         if no_gpu and severity is Severity.INFO
-        else Remedy(
-            text=f"Most of it is {largest}. Start it with more memory:",
-            commands=(_more_memory(host, math.ceil(1.25 * needed / GIB)),),
-        ),
+        else _room_for(host, needed, largest),
         confidence="estimated",
     )
+
+
+def _room_for(host: HostFacts, needed: int, largest: str) -> Remedy:
+    """More memory from who limits it, or from who holds it; else only another machine has it."""
+    limited = host.memory_ceiling_bytes < host.memory_total_bytes or host.job_seconds_left is not None
+    if limited:
+        command = _more_memory(host, math.ceil(1.25 * needed / GIB))
+        return Remedy(text=f"Most of it is {largest}. Start it with more memory:", commands=(command,))
+    if needed <= host.memory_total_bytes:
+        advice = f"Most of it is {largest}. Stop what holds memory here, which this shows:"
+        return Remedy(text=advice, commands=("ps aux --sort=-rss | head",))
+    return Remedy(text=f"Most of it is {largest}. Use a machine with more memory.")
 
 
 def _limit_gib(host: HostFacts) -> int:

@@ -209,7 +209,8 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
         f"({per_token:.2f} bases per token; {count(tokens.reads, 'sampled read')})."
     )
     if cut >= CUT_WARN and suggested > settings.max_length:
-        stops = "" if settings.truncation else ", and truncation: false stops training there"
+        stops = "" if settings.truncation else " (truncation: false)"
+        effect = "The end of each is cut off" if settings.truncation else "The first of them stops training"
         yield token_finding(
             id="T02",
             severity=Severity.WARN if settings.truncation else Severity.ERROR,
@@ -218,7 +219,7 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             measured=cut,
             threshold=CUT_WARN,
             unit="fraction of reads",
-            why=f"The end of each is {'cut off' if settings.truncation else 'too much'}. {measured}",
+            why=f"{effect}. {measured if settings.truncation else brief}",
             remedy=edit(facts, "Take 999 in 1,000 in full", "tokenizer.max_length", suggested),
             confidence="sampled",
         )

@@ -51,7 +51,7 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
             suggest_header(reads.rejected_headers, regex, class_ids) if total == reads.records else None
         )
         if suggestion:
-            remedy = _with_regex(facts, suggestion[0], f"They look like {suggestion[1]}")
+            remedy = _with_regex(facts, suggestion[0], f"They look like {suggestion[1]}; set this")
         else:
             remedy = run(
                 "Give a pattern with a group (?P<class_id>...) as --header-regex, or mend the headers",

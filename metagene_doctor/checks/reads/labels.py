@@ -136,7 +136,8 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
             ),
             why="The classifier gets an output for each that it can never learn.",
             remedy=Remedy(
-                text=f"Remove their rows from {facts.mapping.path} (-v shows the lines), or add reads."
+                text=f"Remove {verb(len(empty), 'its row', 'their rows')} from {facts.mapping.path} (see "
+                "-v), or add reads."
             ),
         )
     if few:
@@ -149,7 +150,7 @@ def classes_have_reads(facts: Facts) -> Iterator[Finding]:
             measured=min(counts[class_id] for class_id in few),
             threshold=FEW_READS,
             unit="reads",
-            why="Their scores will be noisy, and macro-F1 weighs them like every other class.",
+            why="Such scores are noisy, and macro-F1 weighs them like those of every other class.",
         )
 
 

@@ -111,7 +111,7 @@ def copies(facts: Facts) -> Iterator[Finding]:
         severity=severity,
         title=f"{count(copied, 'validation read')} ({percent(share)}) "
         f"{verb(copied, 'is also a training read', 'are also training reads')} "
-        f"({split.other_strand:,} of {verb(copied, 'it', 'them')} as reverse complement)",
+        + (f" ({split.other_strand:,} as reverse complement)" if split.other_strand else ""),
         count=copied,
         measured=share,
         threshold=COPIES_WARN,
