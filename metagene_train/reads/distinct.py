@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,13 +100,20 @@ class RepeatCounter:
 
     def _buckets(self) -> Iterator[list[np.ndarray]]:
         """The hashes of every bucket, from runs and blocks."""
-        runs = self._mapped_runs(self._file) if self._file is not None else []
         for bucket in range(_BUCKETS):
-            parts = [
-                run[bounds[bucket] : bounds[bucket + 1]]
-                for run, bounds in zip(runs, self._run_bounds, strict=True)
-            ]
-            yield [*parts, *(block.bucket(bucket) for block in self._blocks)] or [self._hashes[:0]]
+            parts = [*self._from_disk(bucket), *(block.bucket(bucket) for block in self._blocks)]
+            yield parts or [self._hashes[:0]]
+
+    def _from_disk(self, bucket: int) -> Iterator[np.ndarray]:
+        """The hashes of a bucket in every run. They are read, because a mapped file counts as memory."""
+        run_start = 0
+        for bounds in self._run_bounds:
+            assert self._file is not None
+            first, stop = bounds[bucket : bucket + 2].tolist()
+            place = self._hashes.itemsize * (run_start + first)
+            size = self._hashes.itemsize * (stop - first)
+            yield np.frombuffer(os.pread(self._file.fileno(), size, place), dtype=np.uint64)
+            run_start += int(bounds[-1])
 
     def _first_two(self, value: np.uint64) -> tuple[int, int]:
         """The positions at which a hash that is in memory first arrived."""
@@ -125,6 +133,7 @@ class RepeatCounter:
                 self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
             for parts in buckets:
                 self._file.write(np.concatenate(parts).data)
+            self._file.flush()
         except OSError as error:
             raise InputError(
                 f"{self._directory or tempfile.gettempdir()}: no room for the hashes that find repeated "
@@ -133,11 +142,6 @@ class RepeatCounter:
         self._run_bounds.append(np.concatenate(([0], np.cumsum(sizes))))
         self._blocks.clear()
         self._count = 0
-
-    def _mapped_runs(self, file: IO[bytes]) -> list[np.ndarray]:
-        file.flush()
-        hashes = np.memmap(file, dtype=np.uint64, mode="r").view(np.ndarray)
-        return np.split(hashes, np.cumsum([bounds[-1] for bounds in self._run_bounds])[:-1])
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def _one_line_layout(window: Window, starts: np.ndarray, ends: np.ndarray, count
     return Layout(
         lines=stop,
         starts=starts[:stop:2].copy(),
-        ends=np.minimum(record_end, window.content_end),
+        ends=np.minimum(record_end, window.content_end) if window.completed_line else record_end,
         line=np.arange(0, stop, 2),
         header_start=starts[:stop:2] + 1,
         header_end=ends[:stop:2].copy(),
