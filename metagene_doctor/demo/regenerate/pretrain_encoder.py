@@ -216,7 +216,8 @@ def start_from_letters(encoder: LlamaModel, tokenizer: Tokenizer) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--steps", type=int, default=3000)
+    options.add_argument("--steps", type=int, default=3000, help="0 writes the start")
+    options.add_argument("--random", action="store_true", help="start from noise, for comparison")
     options.add_argument("--batch", type=int, default=128, help="reads per step")
     options.add_argument("--lr", type=float, default=2e-3)
     options.add_argument("--seed", type=int, default=1)
@@ -228,7 +229,8 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(DATA / "encoder" / "tokenizer.json"))
     batches = Batches(tokenizer, given.seed)
     encoder = LlamaModel(architecture())
-    start_from_letters(encoder, tokenizer)
+    if not given.random:
+        start_from_letters(encoder, tokenizer)
     hidden = encoder.config.hidden_size
     composition = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, COMPONENTS))
     origin = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, batches.stretches))
@@ -241,7 +243,7 @@ def main() -> None:
     ]
     optimizer = torch.optim.AdamW(parameters, lr=given.lr, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, given.lr, total_steps=given.steps, pct_start=0.05, cycle_momentum=False
+        optimizer, given.lr, total_steps=given.steps or 1, pct_start=0.05, cycle_momentum=False
     )
     began = time.monotonic()
     totals = np.zeros(3)
@@ -269,8 +271,9 @@ def main() -> None:
                 flush=True,
             )
             totals[:] = 0
-        if step % given.checkpoint_steps == 0 or step == given.steps:
+        if step % given.checkpoint_steps == 0:
             save(encoder, given.output)
+    save(encoder, given.output)
 
 
 def save(encoder: LlamaModel, directory: str) -> None:
