@@ -145,6 +145,41 @@ def test_autotune_and_estimate_give_several_cards_the_same_answer(tmp_path, caps
     assert padding <= speed["reads_per_s"]["expected"] / recommended["reads_per_s"]["expected"] <= 1
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "saves", "slower", "price"),
+    [
+        ("model.quantization", "nf4", 8.9, True, "quality can suffer"),
+        ("model.quantization", "int8", 6.0, True, "quality can suffer"),
+        ("model.encoder_layers", "16", 6.0, False, "quality is not known"),
+    ],
+)
+def test_what_makes_a_run_fit_a_small_card_says_what_it_costs(setting, value, saves, slower, price, capsys):
+    asked = ["estimate", "--gpu-mem", "12", f"{setting}={value}", *SMALL]
+    assert main([*asked, "--json"]) == 0
+    (trade,) = json.loads(capsys.readouterr().out)["trade_offs"]
+    assert (trade["key"], str(trade["value"]), trade["fits_without"]) == (setting, value, False)
+    assert trade["delta_gib"] == pytest.approx(-saves, abs=0.3)
+    assert (trade["speed_ratio"] < 1) is slower
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert f"{-trade['delta_gib']:.2f} GiB less, {trade['speed_ratio']:.2f} times the speed (estimate)" in out
+    assert "without it the run does not fit" in out and price in out
+    assert main(["estimate", *SMALL, "--gpu-mem", "24", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trade_offs"] == []
+
+
+def test_quantisation_that_takes_more_memory_says_so(tmp_path, capsys):
+    """Weights of a small encoder that are unpacked are more than what packing them saves."""
+    tiny_llama().save_pretrained(tmp_path)
+    asked = ["estimate", "--gpu", "rtx4090", f"model.encoder_path={tmp_path}", *SMALL]
+    assert main([*asked, "model.quantization=nf4", "--json"]) == 0
+    (trade,) = json.loads(capsys.readouterr().out)["trade_offs"]
+    assert trade["delta_gib"] > 0 and trade["fits_without"] is True
+    assert main([*asked, "model.quantization=nf4"]) == 0
+    out = capsys.readouterr().out
+    assert f"{trade['delta_gib']:.2f} GiB MORE" in out and "without it the run fits too" in out
+
+
 def test_checkpoints_hold_adapters_head_and_state_only():
     answer = estimate(config(model__lora__r=8), num_labels=50)
     trained = 8 * 32 * 4 * (4096 + 4096) * 4 + 50 * 4097 * 4

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from metagene_doctor.memory.answer import trace
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
     from metagene_doctor.rulebook import Gpu
 
 __all__ = ["Estimate", "Workload", "estimate", "trace"]
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """A setting that buys memory for something else, against the same run without it."""
+
+    key: str
+    value: str | int
+    delta_gib: float
+    """On the device, margin included; negative is what it saves."""
+    fits_without: bool | None
+    """None when no card was named."""
+    speed_ratio: float | None
+    """Reads per second against those without it (an estimate); None without a card."""
+    price: str
+    """What neither shows, in words."""
+
+
+QUANTIZATION_PRICE = "every product unpacks weights first, and quality can suffer (EV-QUANTIZATION)"
+LAYERS_PRICE = "the upper layers are dropped; what that costs in quality is not known"
 
 
 @dataclass(frozen=True)
@@ -35,6 +56,7 @@ class Estimate:
     token_length: int
     """Tokens of the longest batch, for which memory is given."""
     reads: int | None
+    trade_offs: tuple[TradeOff, ...] = ()
 
     @property
     def fits(self) -> bool | None:
@@ -58,6 +80,7 @@ class Estimate:
             "memory": memory,
             "time": time,
             "disk": {**asdict(self.disk), "total": self.disk.total},
+            "trade_offs": [asdict(trade_off) for trade_off in self.trade_offs],
             "assumptions": {
                 "num_labels": self.num_labels,
                 "token_length": self.token_length,
@@ -86,10 +109,13 @@ def estimate(
     """
     card = resolve(gpu)
     workload = Workload.from_config(config, num_labels=num_labels, length=token_length)
-    time = None
-    if card is not None:
+
+    def judged(work: Workload) -> tuple[MemoryProfile, TimeEstimate | None]:
+        memory = trace(work, gpu=card, devices=devices)
+        if card is None:
+            return memory, None
         time = throughput(
-            workload,
+            work,
             card,
             accumulation=config.training.grad_accum_steps,
             padded_tokens=padded_tokens,
@@ -98,14 +124,44 @@ def estimate(
             max_steps=config.training.max_steps,
             devices=devices,
         )
+        return memory, time
+
+    memory, time = judged(workload)
     return Estimate(
         gpu=None if card is None else card.title,
         devices=devices,
         effective_batch=config.training.effective_batch * devices,
-        memory=trace(workload, gpu=card, devices=devices),
+        memory=memory,
         time=time,
         disk=disk(config, workload, gpu=card, reads=reads),
         num_labels=num_labels,
         token_length=workload.length,
         reads=reads,
+        trade_offs=tuple(
+            _trade_off(key, value, price, (memory, time), judged(without))
+            for key, value, price, without in _concessions(workload)
+        ),
     )
+
+
+def _concessions(workload: Workload) -> Iterator[tuple[str, str | int, str, Workload]]:
+    """Key, value, price in words, and the workload without it."""
+    if workload.quantization != "none":
+        plain = replace(workload, quantization="none")
+        yield "model.quantization", workload.quantization, QUANTIZATION_PRICE, plain
+    if workload.encoder_layers is not None:
+        whole = replace(workload, encoder_layers=None)
+        yield "model.encoder_layers", workload.encoder_layers, LAYERS_PRICE, whole
+
+
+def _trade_off(
+    key: str,
+    value: str | int,
+    price: str,
+    with_it: tuple[MemoryProfile, TimeEstimate | None],
+    without: tuple[MemoryProfile, TimeEstimate | None],
+) -> TradeOff:
+    (memory, time), (plain, slower) = with_it, without
+    needs = memory.device_gib + memory.margin_gib - plain.device_gib - plain.margin_gib
+    ratio = None if time is None or slower is None else time.reads_per_s[0] / slower.reads_per_s[0]
+    return TradeOff(key, value, needs, plain.fits, ratio, price)

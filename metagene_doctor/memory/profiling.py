@@ -55,8 +55,10 @@ class MemoryProfile:
     ``live_gib`` is what tensors hold, ``reserved_gib`` what the caching allocator takes for them, and
     ``device_gib`` what nvidia-smi shows for the process: reserved and what lies outside the allocator.
     ``margin_gib`` is the upper bound of its error, ``margin_below_gib`` the lower one. ``phase`` is
-    where live memory peaks, and ``breakdown`` splits that peak by purpose. ``fits`` is None when no
-    card was named.
+    where live memory peaks, and ``breakdown`` splits that peak by purpose: ``weights`` are parameters
+    that are not trained and buffers, ``adapters`` all that are trained (in a full fine-tune the model
+    itself), then their ``gradients``, the ``optimizer``'s state, ``activations`` kept for the backward
+    pass, and ``temporaries``. ``fits`` is None when no card was named.
     """
 
     live_gib: float

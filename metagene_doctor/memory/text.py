@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metagene_doctor.memory.estimate import Estimate
+from metagene_doctor.memory.estimate import Estimate, TradeOff
 from metagene_doctor.memory.measure import Measurement
 from metagene_doctor.memory.profiling import MemoryProfile
 from metagene_doctor.memory.throughput import DATA_PARALLEL_SHARE, Range, TimeEstimate
@@ -16,6 +16,7 @@ def text(answer: Estimate, origins: Iterable[str]) -> str:
     sections = [
         [verdict(answer), *_devices(answer)],
         list(_memory(answer.memory)),
+        list(_trade_offs(answer.trade_offs)),
         list(_time(answer.time, answer)) if answer.time else [],
         list(_disk(answer)),
         ["Based on", *(f"  {origin}" for origin in origins if origin)],
@@ -85,6 +86,19 @@ def _memory(memory: MemoryProfile) -> Iterator[str]:
         for moment in memory.timeline
         if moment.step in (0, last) and moment.live_gib
     )
+
+
+def _trade_offs(trade_offs: Iterable[TradeOff]) -> Iterator[str]:
+    if trade_offs:
+        yield "What it costs to save memory, against the same run without it"
+    for trade in trade_offs:
+        more = "less" if trade.delta_gib <= 0 else "MORE"
+        parts = [f"{abs(trade.delta_gib):.2f} GiB {more}"]
+        if trade.speed_ratio is not None:
+            parts.append(f"{trade.speed_ratio:.2f} times the speed (estimate)")
+        if trade.fits_without is not None:
+            parts.append(f"without it the run {'fits too' if trade.fits_without else 'does not fit'}")
+        yield f"  {trade.key}: {trade.value}   {', '.join(parts)}; {trade.price}"
 
 
 def _time(time: TimeEstimate, answer: Estimate) -> Iterator[str]:
