@@ -11,15 +11,12 @@ from pathlib import Path
 import pytest
 from doctor_fixtures import opposite, sequences
 from reads_fixtures import fasta, written
+from repair_fixtures import made, quick_disk
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.repair import run
 
-
-@pytest.fixture(autouse=True)
-def quick_disk(monkeypatch):
-    """Nothing here depends on whether files are seen onto the disk, which takes most of the time."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)
+__all__ = ["quick_disk"]
 
 
 ALL = ["--fix", "--fix", "iupac-to-n", "--fix", "deduplicate", "--fix", "split", "--fix", "shuffle"]
@@ -35,10 +32,6 @@ def reads(tmp_path):
 
 def repair(path, out):
     return main(["doctor", "--fasta", str(path), *ALL, "-o", str(out), "--quiet"])
-
-
-def made(out):
-    return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
 @pytest.fixture
