@@ -211,13 +211,23 @@ def _mates(rows: HeaderRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _printable(rows: HeaderRows) -> np.ndarray:
-    """Rows in which every character is ASCII between ! and ~: no blank of any kind."""
-    letters, lengths = rows.columns.view(np.uint8), rows.lengths
-    padding = letters.size - int(lengths.sum())
-    unusual = letters - np.uint8(_FIRST_PRINTABLE) > _LAST_PRINTABLE - _FIRST_PRINTABLE
-    if np.count_nonzero(unusual) == padding:
+    """Rows in which every character is ASCII between ! and ~: no blank of any kind.
+
+    Where no header ends the smallest and the largest character tell; behind that padding is counted.
+    """
+    lengths = rows.lengths
+    common = int(lengths.min(initial=LONGEST_ROW)) // WORD
+    inside, rest = rows.columns[:common].view(np.uint8), rows.columns[common:].view(np.uint8)
+    lowest, highest = inside.min(initial=_LAST_PRINTABLE), inside.max(initial=_FIRST_PRINTABLE)
+    padding = WORD * len(lengths) * len(rows.columns) - int(lengths.sum())
+    fits = lowest >= _FIRST_PRINTABLE and highest <= _LAST_PRINTABLE
+    if fits and np.count_nonzero(_unprintable(rest)) == padding:
         return np.ones(len(lengths), dtype=bool)
-    return _of_each(unusual) == WORD * len(rows.columns) - lengths
+    return _of_each(_unprintable(rows.columns.view(np.uint8))) == WORD * len(rows.columns) - lengths
+
+
+def _unprintable(letters: np.ndarray) -> np.ndarray:
+    return letters - np.uint8(_FIRST_PRINTABLE) > _LAST_PRINTABLE - _FIRST_PRINTABLE
 
 
 def _of_each(found: np.ndarray) -> np.ndarray:
