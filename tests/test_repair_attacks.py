@@ -206,6 +206,24 @@ def test_names_of_files_may_be_anything(tmp_path, name, output):
     assert (tmp_path / "repaired" / os.fsdecode(output)).read_bytes() == SMALL.replace(b"acgt", b"ACGT")
 
 
+def test_a_name_that_is_no_utf_8_is_in_every_report(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAGENE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / os.fsdecode(b"not UTF-8 \xff.fa")
+    written(path, SMALL)
+    formats = ("json", "html", "markdown", "sarif", "save-facts")
+    options = [word for name in formats for word in (f"--{name}", str(tmp_path / name))]
+    assert main(["doctor", "--fasta", str(path), "--only", "data", "-q", *options]) == 1
+    findings = json.loads((tmp_path / "json").read_text())["findings"]
+    assert str(path) in {example["file"] for finding in findings for example in finding["examples"]}
+    json.loads((tmp_path / "sarif").read_text())
+    assert all("not UTF-8" in (tmp_path / name).read_text() for name in ("html", "markdown"))
+    again = ["doctor", "--facts", str(tmp_path / "save-facts"), "--only", "data", "-q"]
+    assert main([*again, "--json", str(tmp_path / "replayed")]) == 1
+    findings = [json.loads((tmp_path / name).read_text())["findings"] for name in ("json", "replayed")]
+    assert [finding["title"] for finding in findings[0]] == [finding["title"] for finding in findings[1]]
+    assert not capsys.readouterr().err
+
+
 CORPUS = {name: one.content for table in (BAD, ODD, REFUSED) for name, one in table.items()}
 
 

@@ -169,7 +169,7 @@ def test_several_files(
         done = {what for job in again["repairs"] for counts in job["counts"].values() for what in counts}
         assert not {what for what in done if not what.startswith("left, ")}
         for output in outputs:
-            assert unpacked(place / "again" / output.name) == unpacked(output)
+            assert (place / "again" / output.name).read_bytes() == output.read_bytes()
 
 
 def kind_of(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import shutil
 
 import pytest
@@ -10,6 +11,11 @@ from reads_fixtures import bgzf, fasta, fastq, random_reads, written
 from repair_fixtures import counts, fix, fixed, quick_disk, reads_of
 
 from metagene_doctor.cli.main import main
+from metagene_doctor.facts.reads.places import read_pieces
+from metagene_train.reads.formats import sniff
+from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.ranges import split
+from metagene_train.reads.scan import scan
 
 __all__ = ["quick_disk"]
 
@@ -59,11 +65,30 @@ def test_compressed_inputs_give_compressed_outputs_unless_told_otherwise(capsys,
     content = fasta(random_reads(30))
     path = written(tmp_path / "x.fa.gz", pack(content.lower().replace(b">lbl", b">lbl")))
     fixed(capsys, path, "--fix", "uppercase", out=tmp_path / "out")
+    assert sniff(tmp_path / "out" / "x.fa.gz").compression == "bgzf"
     assert gzip.decompress((tmp_path / "out" / "x.fa.gz").read_bytes()) == content
     fixed(capsys, path, "--fix", "uppercase", "--no-gzip", out=tmp_path / "plain")
     assert (tmp_path / "plain" / "x.fa").read_bytes() == content
     fixed(capsys, tmp_path / "plain" / "x.fa", "--fix", "uppercase", "--gzip", out=tmp_path / "packed")
     assert gzip.decompress((tmp_path / "packed" / "x.fa.gz").read_bytes()) == content
+
+
+def test_compressed_outputs_are_blocks_that_are_read_in_parallel_and_at_random_places(capsys, tmp_path):
+    reads = random_reads(4000)
+    # Qualities that do not compress, and blocks that are full to the byte.
+    source = random.Random(5)
+    noise = ["".join(chr(source.randrange(33, 127)) for _ in range(150)) for _ in reads]
+    content = "".join(f"@{h}\n{s}\n+\n{q}\n" for (h, s), q in zip(reads, noise, strict=True)).encode()
+    path = written(tmp_path / "x.fq.gz", gzip.compress(content))
+    fixed(capsys, path, "--fix", out=tmp_path / "out")
+    made = tmp_path / "out" / "x.fq.gz"
+    assert gzip.decompress(made.read_bytes()) == content
+    whole = scan(made, header=HeaderPattern())
+    several = scan(made, header=HeaderPattern(), processes=2, range_bytes=1 << 18)
+    assert not whole.problems and whole.records == several.records == 4000
+    assert split(made, sniff(made), 1 << 18)[1:], "the file is cut into ranges"
+    pieces = read_pieces(made, "fastq", blocked=True)
+    assert pieces.places and not pieces.damage
 
 
 def test_a_cut_gzip_file_is_salvaged_only_when_asked_for(capsys, tmp_path):
