@@ -31,6 +31,10 @@ def test_json_has_memory_time_and_disk_of_one_config(capsys):
     assert memory["phase"] == "backward"
     assert sum(memory["breakdown"].values()) == pytest.approx(memory["live_gib"])
     assert memory["note"] == "not yet measured on a GPU"
+    last = {moment["phase"]: moment["live_gib"] for moment in memory["timeline"]}
+    assert list(last) == ["load", "forward", "backward", "optimizer", "evaluation", "save"]
+    held = sum(memory["breakdown"][name] for name in ("weights", "adapters", "optimizer"))
+    assert last["save"] == pytest.approx(held, abs=0.02)  # and the workspaces of cuBLAS
     assert answer["time"]["reads_per_s"]["low"] < answer["time"]["reads_per_s"]["high"]
     assert answer["disk"]["download"] == 25_938_674_488
     assert answer["assumptions"] == {"num_labels": 1000, "token_length": 64, "reads": None}

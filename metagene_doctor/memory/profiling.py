@@ -199,7 +199,8 @@ def _within(stream: Stream, sizes: list[int], limit: int, live: int, expandable:
 
 
 def _timeline(stream: Stream, live: np.ndarray) -> tuple[Moment, ...]:
-    """Peak of each stretch of events with the same step and phase, in order."""
+    """Peak of each stretch of events with the same step and phase, in order, and what is held while a
+    checkpoint is saved, which copies to the host and allocates nothing."""
     key = stream.steps * len(Phase) + stream.phases
     starts = np.flatnonzero(np.diff(key, prepend=-1))
     peaks = np.maximum.reduceat(live, starts)
@@ -207,6 +208,7 @@ def _timeline(stream: Stream, live: np.ndarray) -> tuple[Moment, ...]:
     for start, peak in zip(starts, peaks, strict=True):
         at = (int(stream.steps[start]), Phase(int(stream.phases[start])).name.lower())
         moments[at] = max(moments.get(at, 0.0), float(peak) / GIB)
+    moments[int(stream.steps.max()), Phase.SAVE.name.lower()] = float(live[-1]) / GIB
     return tuple(Moment(step, phase, gib) for (step, phase), gib in moments.items())
 
 
