@@ -155,8 +155,9 @@ def test_the_command_exists(command):
     assert_usable(command)
 
 
-def test_numbers_agree_with_their_nouns():
+def test_numbers_agree_with_their_nouns_and_blanks_stand_alone():
     text = "\n".join(f"{f.title}\n{f.why}" for f in findings())
+    assert not re.findall(r".*(?:  |[^.]\.\.$| [,;]).*", text, re.MULTILINE)
     nouns = "read|file|record|line|step|header|token|epoch|worker|process|class"
     assert not re.findall(rf"(?<![\d,.])\b1 (?:\w+ )?(?:{nouns})e?s\b.*", text)
     assert not re.findall(rf"\b(?:[2-9]|\d\d+) (?:{nouns})\b(?! (?:file|pair)).*", text)

@@ -110,7 +110,7 @@ def copies(facts: Facts) -> Iterator[Finding]:
         id="V02",
         severity=severity,
         title=f"{count(copied, 'validation read')} ({percent(share)}) "
-        f"{verb(copied, 'is also a training read', 'are also training reads')} "
+        f"{verb(copied, 'is also a training read', 'are also training reads')}"
         + (f" ({split.other_strand:,} as reverse complement)" if split.other_strand else ""),
         count=copied,
         measured=share,
