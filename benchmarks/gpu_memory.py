@@ -378,6 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     import torch
 
+    from metagene_doctor.memory.calibration import calibration
     from metagene_doctor.memory.request import choose_card
 
     if not torch.cuda.is_available():
@@ -390,6 +391,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 2
     say(f"{origin}; torch {torch.__version__}")
+    earlier_measurements = calibration(here.title)
+    if earlier_measurements is not None:
+        say(
+            f"predictions are {earlier_measurements.note}: to judge the model itself, set METAGENE_CACHE "
+            "to an empty directory"
+        )
     name = re.sub(r"\W+", "_", here.title.removeprefix("NVIDIA ").lower())
     options.results.mkdir(parents=True, exist_ok=True)
     path = options.results / f"gpu_memory_{name}.json"

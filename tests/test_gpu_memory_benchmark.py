@@ -16,8 +16,8 @@ from doctor_fixtures import fake_driver
 from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor import rulebook
+from metagene_doctor.memory import calibration, probe
 from metagene_doctor.memory import measure as measuring
-from metagene_doctor.memory import probe
 from metagene_doctor.memory.measurement import Measurement
 from metagene_train.errors import RunError
 
@@ -337,6 +337,15 @@ def test_time_that_is_short_ends_the_run_with_what_is_left(bench, machine, tmp_p
     assert bench.main(["--results", str(tmp_path), "--minutes", "3"]) == 3
     assert "left: start it again" in capsys.readouterr().err
     assert 1 <= len(results_in(tmp_path)) < 3
+
+
+def test_predictions_that_earlier_measurements_have_calibrated_are_told(bench, machine, tmp_path, capsys):
+    machine.setattr(bench, "run", fake_run([]))
+    case = next(bench.grid())
+    predicted = bench.predict(case, rulebook.load().gpu("rtx4090"))
+    calibration.remember(fake_run([])(case, predicted), predicted)
+    assert bench.main(["--results", str(tmp_path), "--limit", "1"]) == 0
+    assert "calibrated by 1 measured runs" in capsys.readouterr().err
 
 
 def test_a_cap_limits_the_allocator_to_what_the_smaller_card_leaves_it(bench, machine):
