@@ -121,6 +121,17 @@ def test_files_of_a_config_are_repaired(capsys, tmp_path, messy):
     assert (tmp_path / "out" / "messy.fa").exists() and capsys.readouterr().out == ""
 
 
+def test_a_repair_that_was_killed_when_it_had_finished_says_so(capsys, tmp_path, messy):
+    fixed(capsys, messy, "--fix", out=tmp_path / "out")
+    code, _, err = fix(capsys, messy, "--fix", out=tmp_path / "out")
+    assert code == 2 and "holds this repair, finished; nothing is left to do" in err
+    code, _, err = fix(capsys, messy, "--fix", "uppercase", out=tmp_path / "out")
+    assert code == 2 and "choose another directory" in err
+    written(tmp_path / "out" / "manifest.json", b"\xff{")
+    code, _, err = fix(capsys, messy, "--fix", out=tmp_path / "out")
+    assert code == 2 and "cannot be read" in err
+
+
 @pytest.mark.parametrize("what", ["finished", "other files", "a file", "other options", "other input"])
 def test_existing_output_is_refused(capsys, tmp_path, messy, what, monkeypatch):
     out = tmp_path / "out"

@@ -84,6 +84,7 @@ class Outcome:
             "schema_version": 1,
             "tool_version": __version__,
             "written": self.directory is not None,
+            "key": self.plan.key(),
             "plan": self.plan.to_dict(),
             "inputs": inputs,
             "total": {**total.to_dict(), "balances": total.holds},

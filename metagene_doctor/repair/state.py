@@ -57,6 +57,8 @@ class State:
                 )
             self._known = known
         elif (self.directory / MANIFEST).exists():
+            if _load(self.directory / MANIFEST).get("key") == self._known["key"]:
+                raise InputError(f"{self.directory}: holds this repair, finished; nothing is left to do")
             raise InputError(f"{self.directory}: holds a finished repair; choose another directory")
         elif any(entry.name != WORK for entry in self.directory.iterdir()):
             raise InputError(f"{self.directory}: is not empty; choose another directory")
@@ -124,5 +126,5 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); remove {path.parent.parent}") from None
+        raise InputError(f"{path}: cannot be read ({error}); choose another directory") from None
     return known if isinstance(known, dict) else {}
