@@ -45,7 +45,7 @@ def main() -> None:
 
 def know_nothing(directory: str) -> None:
     """Forget what was traced, in memory and on disk, and any calibration."""
-    from metagene_doctor.memory import templates
+    from metagene_doctor.memory.tracing import templates
 
     templates.forget()
     os.environ["METAGENE_CACHE"] = tempfile.mkdtemp(dir=directory)
@@ -59,7 +59,9 @@ def measure(options: argparse.Namespace) -> None:
 
     import metagene_train.training.step  # noqa: F401
     from metagene_doctor import rulebook
-    from metagene_doctor.memory import Workload, device, profile_many, read_lengths, trace
+    from metagene_doctor.memory import Workload, profile_many, trace
+    from metagene_doctor.memory.costs import read_lengths
+    from metagene_doctor.memory.measured import device
     from metagene_doctor.tuning import autotune
     from metagene_doctor.tuning.search import Request
     from metagene_doctor.tuning.speed import Architecture
@@ -135,9 +137,9 @@ def processor_time() -> float:
 
 def directly(work: object) -> None:
     """Record and replay one candidate with all its layers and its own sizes."""
-    from metagene_doctor.memory import depth, rehearsal
     from metagene_doctor.memory.profiling import recorded_sizes, summarise
-    from metagene_doctor.memory.tracing import record
+    from metagene_doctor.memory.tracing import depth, rehearsal
+    from metagene_doctor.memory.tracing.recorder import record
     from metagene_doctor.memory.workload import Workload
     from metagene_train.model import encoder_architecture
 

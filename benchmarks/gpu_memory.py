@@ -4,8 +4,8 @@
 
 Needs an NVIDIA GPU, and of this project's dependencies torch, transformers, peft, pydantic,
 ruamel.yaml, nvidia-ml-py and what these need: no weights, no network, no installation (it runs from a
-checkout). Each workload runs in a process of its own (`metagene_doctor.memory.probe`); running out of
-memory is a result, and one that fails otherwise is recorded and does not stop the others.
+checkout). Each workload runs in a process of its own (`metagene_doctor.memory.measured.probe`); running
+out of memory is a result, and one that fails otherwise is recorded and does not stop the others.
 
 Writes ``gpu_memory_<card>.json`` and a table for docs/memory.md, ``gpu_memory_<card>.md``, after
 every workload. Started again it goes on where it stopped: what was measured with the same torch is
@@ -42,7 +42,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(CHECKOUT), os.envir
 
 if TYPE_CHECKING:
     from metagene_doctor.memory import MemoryProfile
-    from metagene_doctor.memory.measurement import Measurement
+    from metagene_doctor.memory.measured.measurement import Measurement
     from metagene_doctor.rulebook import Gpu
     from metagene_train.config import RunConfig
 
@@ -159,7 +159,8 @@ def grid() -> Iterator[Case]:
 def recommended() -> Iterator[Case]:
     """What autotune recommends for 24 GB, for each goal; these must run."""
     from metagene_doctor import rulebook
-    from metagene_doctor.memory import device, read_lengths
+    from metagene_doctor.memory.costs import read_lengths
+    from metagene_doctor.memory.measured import device
     from metagene_doctor.tuning.prediction import predictor
     from metagene_doctor.tuning.search import Request, recommend
     from metagene_doctor.tuning.speed import Architecture
@@ -195,7 +196,7 @@ def predict(case: Case, card: Gpu) -> MemoryProfile:
 
 def run(case: Case, predicted: MemoryProfile) -> Measurement:
     """Measure one case. Raises RunError when the probe fails for another reason than memory."""
-    from metagene_doctor.memory.measure import measure
+    from metagene_doctor.memory.measured.measure import measure
 
     cap = None
     if case.cap is not None and predicted.usable_gib is not None:
@@ -378,8 +379,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     import torch
 
-    from metagene_doctor.memory.calibration import calibration
-    from metagene_doctor.memory.request import choose_card
+    from metagene_doctor.memory.costs.request import choose_card
+    from metagene_doctor.memory.measured.calibration import calibration
 
     if not torch.cuda.is_available():
         say("gpu_memory: no CUDA GPU on this machine; nothing was measured")

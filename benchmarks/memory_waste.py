@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from metagene_doctor.memory import Workload, profile, rehearsal
-from metagene_doctor.memory.allocator import replay
-from metagene_doctor.memory.template import Template
-from metagene_doctor.memory.templates import template_of
+from metagene_doctor.memory import Workload, profile
+from metagene_doctor.memory.replay.allocator import replay
+from metagene_doctor.memory.tracing import rehearsal
+from metagene_doctor.memory.tracing.template import Template
+from metagene_doctor.memory.tracing.templates import template_of
 from metagene_train.config import RunConfig
 from metagene_train.model import encoder_architecture
 
@@ -132,7 +133,7 @@ def several_steps(
     """The recording's first step at the first length, then its second step once for each other length."""
     stream = template.stream
     at = {length: template.storage_sizes(work.dimensions._replace(tokens=length)) for length in lengths}
-    from metagene_doctor.memory.recording import Phase
+    from metagene_doctor.memory.tracing.recording import Phase
 
     training = stream.phases <= Phase.OPTIMIZER
     parts = [(np.flatnonzero((stream.steps <= 1) & training), lengths[0])]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory import device
-from metagene_doctor.memory import read_lengths as reads
+from metagene_doctor.memory.costs import read_lengths as reads
+from metagene_doctor.memory.measured import device
 from metagene_doctor.tuning import exploration, plan, recommended, search, speed
 from metagene_doctor.tuning.search import Prediction
 from metagene_doctor.tuning.speed import Architecture, Speed

@@ -15,8 +15,8 @@ from metagene_doctor import rulebook
 from metagene_doctor.cli.main import main
 from metagene_doctor.facts.machine import gpu as gpu_facts
 from metagene_doctor.forecast import target_gpu
-from metagene_doctor.memory import device
-from metagene_doctor.memory import read_lengths as reads
+from metagene_doctor.memory.costs import read_lengths as reads
+from metagene_doctor.memory.measured import device
 from metagene_train.config import METAGENE_1, RunConfig
 from metagene_train.config_file import load_config
 

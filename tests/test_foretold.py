@@ -5,8 +5,9 @@ import json
 from train_fixtures import tiny_config
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory import device, foretold
-from metagene_doctor.memory.foretold import foretell, foretold_on
+from metagene_doctor.memory.costs import foretold
+from metagene_doctor.memory.costs.foretold import foretell, foretold_on
+from metagene_doctor.memory.measured import device
 from metagene_train.evaluation.run_report import report_html
 from metagene_train.training.trainer import train
 

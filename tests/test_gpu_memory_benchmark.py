@@ -16,9 +16,9 @@ from doctor_fixtures import fake_driver
 from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory import calibration, probe
-from metagene_doctor.memory import measure as measuring
-from metagene_doctor.memory.measurement import Measurement
+from metagene_doctor.memory.measured import calibration, probe
+from metagene_doctor.memory.measured import measure as measuring
+from metagene_doctor.memory.measured.measurement import Measurement
 from metagene_train.errors import RunError
 
 ROOT = Path(__file__).parents[1]
@@ -349,7 +349,7 @@ def test_predictions_that_earlier_measurements_have_calibrated_are_told(bench, m
 
 
 def test_a_cap_limits_the_allocator_to_what_the_smaller_card_leaves_it(bench, machine):
-    from metagene_doctor.memory.request import choose_card
+    from metagene_doctor.memory.costs.request import choose_card
 
     case = list(bench.grid())[-1]
     here, _ = choose_card(None, None)
@@ -399,7 +399,7 @@ for name in {unneeded}:
 sys.path.insert(0, {str(ROOT / "benchmarks")!r})
 import gpu_memory
 from metagene_doctor import rulebook
-from metagene_doctor.memory import probe
+from metagene_doctor.memory.measured import probe
 assert not gpu_memory.missing_packages()
 case = next(gpu_memory.grid())
 print(gpu_memory.predict(case, rulebook.load().gpu("h100")).reserved_gib)

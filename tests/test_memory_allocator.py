@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metagene_doctor.memory.allocator import CachingAllocator, OutOfMemoryError, replay, rounded, segment_size
+from metagene_doctor.memory.replay.allocator import (
+    CachingAllocator,
+    OutOfMemoryError,
+    replay,
+    rounded,
+    segment_size,
+)
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -8,10 +8,10 @@ import pytest
 from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor.cli.main import main
-from metagene_doctor.memory.calibration import calibration, calibration_file, remember
-from metagene_doctor.memory.estimate import Workload, estimate, trace
-from metagene_doctor.memory.measure import measure
-from metagene_doctor.memory.probe import Job, to_json, train_and_evaluate
+from metagene_doctor.memory.costs.estimate import Workload, estimate, trace
+from metagene_doctor.memory.measured.calibration import calibration, calibration_file, remember
+from metagene_doctor.memory.measured.measure import measure
+from metagene_doctor.memory.measured.probe import Job, to_json, train_and_evaluate
 from metagene_train.errors import InputError
 
 SMALL = ["training.batch_size=2", "tokenizer.max_length=64", "model.gradient_checkpointing=true"]

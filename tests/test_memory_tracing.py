@@ -9,8 +9,8 @@ import torch
 from memory_fixtures import allocation_peak, run_config, tiny_llama
 from torch import nn
 
-from metagene_doctor.memory.recording import Category, Phase
-from metagene_doctor.memory.tracing import record
+from metagene_doctor.memory.tracing.recorder import record
+from metagene_doctor.memory.tracing.recording import Category, Phase
 from metagene_train.errors import ConfigError
 from metagene_train.model import build_model
 from metagene_train.training.step import build_optimizer, evaluation_step, training_step

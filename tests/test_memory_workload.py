@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from memory_fixtures import run_config
 
-from metagene_doctor.memory import Workload, depth, profile_many, rehearsal, template_store, templates, trace
+from metagene_doctor.memory import Workload, profile_many, trace
 from metagene_doctor.memory.profiling import recorded_sizes
 from metagene_doctor.memory.sizes import formulas, prime_dimensions
-from metagene_doctor.memory.tracing import record
+from metagene_doctor.memory.tracing import depth, rehearsal, template_store, templates
+from metagene_doctor.memory.tracing.recorder import record
 from metagene_train.model import encoder_architecture
 
 GB = 1e9 / 2**30

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from train_fixtures import write_encoder, write_reads, write_tokenizer
 
-from metagene_doctor.memory import read_lengths
-from metagene_doctor.memory.read_survey import survey
+from metagene_doctor.memory.costs import read_lengths
+from metagene_doctor.memory.costs.read_survey import survey
 from metagene_train.config import DatasetConfig, RunConfig
 from metagene_train.open_reads import open_reads
 from metagene_train.reads import joined

@@ -60,7 +60,7 @@ def command(
     if measure and gpus > 1:
         raise click.UsageError("--measure runs one process on one GPU: leave --gpus out")
     from metagene_doctor.cli.progress import progress_bar
-    from metagene_doctor.memory import request, text
+    from metagene_doctor.memory.costs import request, text
 
     with progress_bar("Reading", quiet=quiet or as_json) as progress:
         prepared = request.prepare(request.Question(config, overrides, gpu, gpu_mem, fasta, gpus), progress)
@@ -69,7 +69,7 @@ def command(
     answer = prepared.estimate()
     measured = None
     if measure:
-        from metagene_doctor.memory.measure import measure_and_remember
+        from metagene_doctor.memory.measured.measure import measure_and_remember
 
         measured = measure_and_remember(answer, prepared.config)
     if as_json:

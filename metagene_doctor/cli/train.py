@@ -36,7 +36,7 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     for warning in loaded.warnings:
         click.echo(f"metagene: warning: {warning}", err=True)
 
-    from metagene_doctor.memory.foretold import foretell
+    from metagene_doctor.memory.costs.foretold import foretell
     from metagene_doctor.report.kept import kept
     from metagene_train.errors import RunError
     from metagene_train.reads.data_set import distinct_files

@@ -9,10 +9,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from metagene_doctor.memory.calibration import calibration
+from metagene_doctor.memory.measured.calibration import calibration
 from metagene_doctor.memory.profiling import GIB, MemoryProfile, capability, resolve, summarise, usable
-from metagene_doctor.memory.recording import Category
-from metagene_doctor.memory.templates import template_of, templates
+from metagene_doctor.memory.tracing.recording import Category
+from metagene_doctor.memory.tracing.templates import template_of, templates
 from metagene_doctor.memory.unseen import NOT_MEASURED, of_data_parallelism, outside_the_allocator
 from metagene_doctor.memory.workload import Workload
 
@@ -27,7 +27,7 @@ MOST_PROCESSES = 4
 def trace(workload: Workload, *, gpu: str | Gpu | None = None, devices: int = 1) -> MemoryProfile:
     """Peak memory of one workload; the first one of a structure takes a second, others milliseconds.
 
-    On a machine where the card was measured (`metagene_doctor.memory.measure`) the answer is calibrated.
+    On a machine where the card was measured (`metagene_doctor.memory.measured`) the answer is calibrated.
     ``devices`` above 1 is one process for each, whose gradients PyTorch's DistributedDataParallel copies
     into buckets of the same size, kept from the start, and exchanges by NCCL.
 

@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from metagene_doctor.memory import unseen
-from metagene_doctor.memory.allocator import Replay, replay
-from metagene_doctor.memory.recording import TRACED_LAYERS, Category, Phase, Recording, Stream
+from metagene_doctor.memory.replay.allocator import Replay, replay
+from metagene_doctor.memory.tracing.recording import TRACED_LAYERS, Category, Phase, Recording, Stream
 from metagene_doctor.memory.unseen import Term
 
 if TYPE_CHECKING:
-    from metagene_doctor.memory.tracing import Build, Step
+    from metagene_doctor.memory.tracing.recorder import Build, Step
     from metagene_doctor.rulebook import Gpu
 
 GIB = 2**30
@@ -107,8 +107,8 @@ def profile(
     Raises ConfigError when the layers are not alike or the step looks at values, and InputError for
     an unknown card.
     """
-    from metagene_doctor.memory import depth
-    from metagene_doctor.memory.tracing import count_layers, record
+    from metagene_doctor.memory.tracing import depth
+    from metagene_doctor.memory.tracing.recorder import count_layers, record
 
     card = resolve(gpu)
     layers = 0 if repeated_layers is None else count_layers(build, repeated_layers)
@@ -222,7 +222,7 @@ def resolve(gpu: str | Gpu | None) -> Gpu | None:
 
 
 def capability(card: Gpu | None) -> tuple[int, int]:
-    from metagene_doctor.memory.cuda_semantics import DEFAULT_CAPABILITY
+    from metagene_doctor.memory.tracing.cuda_semantics import DEFAULT_CAPABILITY
 
     if card is None:
         return DEFAULT_CAPABILITY

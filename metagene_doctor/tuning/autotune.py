@@ -15,7 +15,7 @@ class Result:
     recommendation: Recommendation
     exploration: Exploration
     disk: Mapping[str, int | None]
-    """Bytes of `metagene_doctor.memory.disk.DiskEstimate`, and their ``total``."""
+    """Bytes of `metagene_doctor.memory.costs.disk.DiskEstimate`, and their ``total``."""
 
 
 def run(request: Request, *, around: bool = True, predict: Predict | None = None) -> Result:
@@ -28,7 +28,7 @@ def run(request: Request, *, around: bool = True, predict: Predict | None = None
 
 def _disk(recommendation: Recommendation) -> dict[str, int | None]:
     from metagene_doctor.memory import Workload
-    from metagene_doctor.memory.disk import disk
+    from metagene_doctor.memory.costs.disk import disk
 
     request, config = recommendation.request, recommendation.config
     workload = Workload.from_config(config, num_labels=request.reads.classes)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from metagene_doctor.memory import device, read_lengths
+from metagene_doctor.memory.costs import read_lengths
+from metagene_doctor.memory.measured import device
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.rulebook.schema import Band, MemoryClaim, Verdict
 from metagene_doctor.tuning.prediction import predictor

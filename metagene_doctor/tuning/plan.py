@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metagene_doctor.memory.read_lengths import ReadStatistics
+from metagene_doctor.memory.costs.read_lengths import ReadStatistics
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.rulebook.schema import Band, Change, Multiple, OneOf, Policy, Recommended, Rule
 from metagene_train.config import RunConfig

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metagene_doctor.memory.device import CPU_PROCESS_GIB
+from metagene_doctor.memory.measured.device import CPU_PROCESS_GIB
 from metagene_doctor.tuning import speed
 from metagene_doctor.tuning.search import Memory, Predict, Prediction, Request
 from metagene_doctor.tuning.speed import Speed

@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory import device, read_lengths
+from metagene_doctor.memory.costs import read_lengths
+from metagene_doctor.memory.measured import device
 from metagene_doctor.rulebook.schema import Policy
 from metagene_doctor.tuning.search import Request, with_values
 from metagene_doctor.tuning.speed import Architecture

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from metagene_doctor.memory.device import Device
-from metagene_doctor.memory.read_lengths import ReadStatistics
+from metagene_doctor.memory.costs.read_lengths import ReadStatistics
+from metagene_doctor.memory.measured.device import Device
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.rulebook.schema import Policy
 from metagene_doctor.tuning.plan import EFFECTIVE_BATCH, MAX_TRUNCATION, Plan, Setting, make

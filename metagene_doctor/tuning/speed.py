@@ -1,6 +1,6 @@
 """How fast a training step should be: the traced step against a device's rates.
 
-An estimate, labelled as one wherever it is shown. `metagene_doctor.memory.throughput` does the sums;
+An estimate, labelled as one wherever it is shown. `metagene_doctor.memory.costs.throughput` does the sums;
 this module adds the sizes of an encoder.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metagene_doctor.memory.device import Device
+from metagene_doctor.memory.measured.device import Device
 from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def estimate(
 ) -> Speed:
     """``padded_tokens``: mean tokens per read including padding; ``classes``: rows of the head."""
     from metagene_doctor.memory import Workload
-    from metagene_doctor.memory.throughput import throughput
+    from metagene_doctor.memory.costs.throughput import throughput
 
     time = throughput(
         Workload.from_config(config, num_labels=classes),

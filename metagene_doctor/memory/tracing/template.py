@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metagene_doctor.memory.recording import Category, Stream
 from metagene_doctor.memory.sizes import Dimensions, Formulas
+from metagene_doctor.memory.tracing.recording import Category, Stream
 
 Capability = tuple[int, int]
 """A card's compute capability, major and minor."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metagene_doctor.memory.profiling import capability
-from metagene_doctor.memory.recording import Category
-from metagene_doctor.memory.templates import template_of
+from metagene_doctor.memory.tracing.recording import Category
+from metagene_doctor.memory.tracing.templates import template_of
 from metagene_doctor.memory.workload import Workload
 from metagene_train.config import METAGENE_1, RunConfig
 

@@ -1,7 +1,7 @@
 """What workloads of the same structure have in common: one recording, with sizes as formulas.
 
 A structure is traced once. Its template is kept in memory, and in the cache directory for later commands
-(`metagene_doctor.memory.template_store`); several that are missing are traced in processes of their own.
+(`template_store`); several that are missing are traced in processes of their own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metagene_doctor.memory import depth, sizes, template_store
-from metagene_doctor.memory.recording import TRACED_LAYERS, with_second_step
-from metagene_doctor.memory.template import Capability, Template
+from metagene_doctor.memory import sizes
+from metagene_doctor.memory.tracing import depth, template_store
+from metagene_doctor.memory.tracing.recording import TRACED_LAYERS, with_second_step
+from metagene_doctor.memory.tracing.template import Capability, Template
 from metagene_doctor.memory.workload import Workload
 from metagene_train.errors import ConfigError
 
@@ -58,7 +59,7 @@ def templates(structures: Sequence[Workload], capability: Capability, processes:
 
 def _alike(capability: Capability) -> Capability:
     """The oldest compute capability whose kernels allocate alike: attention changes with 8.0, cuBLAS's
-    workspaces with 9.0 (`metagene_doctor.memory.cuda_semantics`)."""
+    workspaces with 9.0 (`metagene_doctor.memory.tracing.cuda_semantics`)."""
     return max((known for known in ((7, 0), (8, 0), (9, 0)) if known <= capability), default=(7, 0))
 
 
@@ -75,7 +76,7 @@ def _keep(structure: Workload, capability: Capability, template: Template) -> No
 
 def _trace_all(structures: Sequence[Workload], capability: Capability, processes: int) -> list[Template]:
     if structures:
-        from metagene_doctor.memory import rehearsal
+        from metagene_doctor.memory.tracing import rehearsal
 
         rehearsal.import_what_it_needs()
     if len(structures) > 1 and processes > 1 and _may_fork():
@@ -107,8 +108,8 @@ def _one_thread() -> None:
 
 def _trace(structure: Workload, capability: Capability) -> Template:
     """Record a structure at prime dimensions, four layers of it, and repeat the layers to full depth."""
-    from metagene_doctor.memory import rehearsal
-    from metagene_doctor.memory.tracing import record
+    from metagene_doctor.memory.tracing import rehearsal
+    from metagene_doctor.memory.tracing.recorder import record
     from metagene_train.encoder import encoder_architecture
 
     architecture = encoder_architecture(structure.encoder_path, structure.revision)

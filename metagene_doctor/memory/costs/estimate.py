@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from metagene_doctor.memory.answer import trace
-from metagene_doctor.memory.disk import DiskEstimate, disk
+from metagene_doctor.memory.costs.disk import DiskEstimate, disk
+from metagene_doctor.memory.costs.throughput import TimeEstimate, throughput
 from metagene_doctor.memory.profiling import MemoryProfile, resolve
-from metagene_doctor.memory.throughput import TimeEstimate, throughput
 from metagene_doctor.memory.workload import Workload
 from metagene_train.config import RunConfig
 

@@ -1,10 +1,10 @@
-"""The caching allocator when nothing limits it: the rules of `metagene_doctor.memory.allocator`, faster.
+"""The caching allocator when nothing limits it: the rules of `memory.replay.allocator`, faster.
 
 Without a limit nothing is ever given back to the driver. Three things follow, and a search over a
 thousand candidates lives on them. The two pools do not touch each other, so each is replayed on its
 own. Reserved memory only grows. An expandable segment is one stretch of memory that grows at its end.
 Free blocks are then plain numbers: where they start, where they end, and their order by size. What
-this gives equals what `metagene_doctor.memory.allocator.CachingAllocator` gives, which a test holds it to.
+this gives equals what `CachingAllocator` gives, which a test holds it to.
 
 Sizes and addresses are in units of 512 bytes, to which the allocator rounds every request.
 """

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metagene_doctor.memory import unlimited
+from metagene_doctor.memory.replay import unlimited
 
 MIN_BLOCK = 512
 """kMinBlockSize: every request is rounded up to a multiple of it (``round_size``)."""

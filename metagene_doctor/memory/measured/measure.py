@@ -1,6 +1,6 @@
 """Running a workload on the GPU of this machine, and remembering what it took.
 
-The measurement runs in a subprocess (`metagene_doctor.memory.probe`); running out of memory there is
+The measurement runs in a subprocess (`metagene_doctor.memory.measured.probe`); running out of memory there is
 a result. Its ratio to the prediction calibrates later answers for the same card with the same torch
 on this machine: ``calibration.json`` in ``$METAGENE_CACHE`` or ``~/.cache/metagene``.
 
@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
 
-from metagene_doctor.memory.calibration import remember
-from metagene_doctor.memory.estimate import Estimate
-from metagene_doctor.memory.measurement import Measurement
-from metagene_doctor.memory.probe import Job, to_json
+from metagene_doctor.memory.costs.estimate import Estimate
+from metagene_doctor.memory.measured.calibration import remember
+from metagene_doctor.memory.measured.measurement import Measurement
+from metagene_doctor.memory.measured.probe import Job, to_json
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError, RunError
 
@@ -70,7 +70,7 @@ def _subprocess(job: str, longest_s: float) -> str:
 
     if not torch.cuda.is_available():
         raise InputError("--measure: no CUDA GPU on this machine; leave it out for the dry run alone")
-    return run_probe([sys.executable, "-m", "metagene_doctor.memory.probe"], job, longest_s)
+    return run_probe([sys.executable, "-m", "metagene_doctor.memory.measured.probe"], job, longest_s)
 
 
 def run_probe(command: Sequence[str], job: str, longest_s: float) -> str:

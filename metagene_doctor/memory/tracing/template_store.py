@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metagene_doctor.memory.recording import Category, Stream
 from metagene_doctor.memory.sizes import Formulas
-from metagene_doctor.memory.template import Capability, Template
+from metagene_doctor.memory.tracing.recording import Category, Stream
+from metagene_doctor.memory.tracing.template import Capability, Template
 from metagene_train.config import METAGENE_1
 
 if TYPE_CHECKING:
     from metagene_doctor.memory.workload import Workload
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
+CODE = (
+    *("metagene_train", "metagene_train.training"),
+    *("metagene_doctor.memory", "metagene_doctor.memory.tracing", "metagene_doctor.memory.replay"),
+)
 MOST_FILES = 300
 """Newest templates kept, about 100 KB each."""
 _FORMULAS = ("sizes", "flops", "traffic")
@@ -116,7 +120,7 @@ def _architecture(encoder_path: str) -> str | None:
 def _code() -> str:
     """Digest of the packages' versions and of the source that builds, runs and records the model."""
     digest = hashlib.sha256(json.dumps([version(package) for package in PACKAGES]).encode())
-    for package in ("metagene_train", "metagene_train.training", "metagene_doctor.memory"):
+    for package in CODE:
         for source in sorted(Path(str(files(package))).glob("*.py")):
             digest.update(source.read_bytes())
     return digest.hexdigest()

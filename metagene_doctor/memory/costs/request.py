@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory.estimate import Estimate, estimate
+from metagene_doctor.memory.costs.estimate import Estimate, estimate
 from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config
 from metagene_train.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metagene_doctor.memory.read_lengths import ReadStatistics
+    from metagene_doctor.memory.costs.read_lengths import ReadStatistics
     from metagene_doctor.rulebook import Gpu
 
 ASSUMED_CLASSES = 1000
@@ -72,7 +72,7 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
     classes, classes_origin = _classes(config)
     statistics = None
     if question.fasta:
-        from metagene_doctor.memory import read_lengths
+        from metagene_doctor.memory.costs import read_lengths
 
         statistics = read_lengths.measure(config, classes, progress)
     length, length_origin = _longest(config, statistics)
@@ -107,7 +107,7 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
 
 def choose_card(gpu: str | None, gpu_mem: float | None) -> tuple[Gpu | None, str]:
     """The named card, the smallest of a size, or the one of this machine; and a sentence about it."""
-    from metagene_doctor.memory import device
+    from metagene_doctor.memory.measured import device
 
     book = rulebook.load()
     if gpu is not None or gpu_mem is not None:

@@ -23,13 +23,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from metagene_doctor.memory.cuda_semantics import (
+from metagene_doctor.memory.tracing.cuda_semantics import (
     DEFAULT_CAPABILITY,
     CudaSemantics,
     attention_workspace,
     cublas_workspace,
 )
-from metagene_doctor.memory.recording import (
+from metagene_doctor.memory.tracing.recording import (
     NO_LAYER,
     REPEATED_LAYER,
     Category,

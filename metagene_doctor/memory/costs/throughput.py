@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from metagene_doctor.memory.profiling import capability
-from metagene_doctor.memory.recording import Phase
 from metagene_doctor.memory.sizes import Dimensions
-from metagene_doctor.memory.template import Template
-from metagene_doctor.memory.templates import template_of
+from metagene_doctor.memory.tracing.recording import Phase
+from metagene_doctor.memory.tracing.template import Template
+from metagene_doctor.memory.tracing.templates import template_of
 from metagene_doctor.memory.workload import Workload
 from metagene_doctor.rulebook import Gpu
 

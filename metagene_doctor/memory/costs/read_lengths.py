@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metagene_doctor.memory.read_survey import Survey, survey
+from metagene_doctor.memory.costs.read_survey import Survey, survey
 from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """The child process of a measurement: one workload, run for real on a CUDA device.
 
-``python -m metagene_doctor.memory.probe`` reads a job (`Job` as JSON) from stdin and writes the
+``python -m metagene_doctor.memory.measured.probe`` reads a job (`Job` as JSON) from stdin and writes the
 result as one line of JSON to stdout. It is a process of its own so that the allocator is configured
 before torch starts, memory use starts from nothing, and running out of memory harms nobody.
 """

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from metagene_doctor.memory.estimate import Estimate, TradeOff
-from metagene_doctor.memory.measure import Measurement
+from metagene_doctor.memory.costs.estimate import Estimate, TradeOff
+from metagene_doctor.memory.costs.throughput import DATA_PARALLEL_SHARE, Range, TimeEstimate
+from metagene_doctor.memory.measured.measure import Measurement
 from metagene_doctor.memory.profiling import MemoryProfile
-from metagene_doctor.memory.throughput import DATA_PARALLEL_SHARE, Range, TimeEstimate
 from metagene_doctor.report.quantities import duration, file_size
 
 

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from metagene_doctor import rulebook
-from metagene_doctor.memory.device import found, host
+from metagene_doctor.memory.measured.device import found, host
 from metagene_train.config import RunConfig
 
 
@@ -31,7 +31,7 @@ def foretell(config: RunConfig) -> dict[str, Any] | None:
 
 def foretold_on(config: RunConfig, card: rulebook.Gpu, devices: int = 1) -> dict[str, Any]:
     """The same on so many of a named card. Raises what reading the mapping and the dry run raise."""
-    from metagene_doctor.memory.estimate import estimate
+    from metagene_doctor.memory.costs.estimate import estimate
     from metagene_train.labels import read_mapping
 
     settings = config.dataset

@@ -114,7 +114,7 @@ def with_second_step(recording: Recording) -> Recording:
 class Stream:
     """Allocations of a whole run at full depth: what is replayed and summed.
 
-    ``events`` as `metagene_doctor.memory.allocator.replay` takes them; ``origin[i]`` is the storage
+    ``events`` as `metagene_doctor.memory.replay.allocator.replay` takes them; ``origin[i]`` is the storage
     of the recording that storage ``i`` is a copy of; ``phases`` and ``steps`` have one entry per event.
     """
 

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metagene_doctor.memory.measurement import Measurement
+from metagene_doctor.memory.measured.measurement import Measurement
 from metagene_doctor.memory.unseen import Term
 from metagene_train.errors import InputError
 

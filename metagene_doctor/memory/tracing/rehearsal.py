@@ -50,7 +50,7 @@ def run_config(workload: Workload) -> RunConfig:
 
 
 def build(workload: Workload, architecture: PretrainedConfig) -> tuple[Any, Any]:
-    from metagene_doctor.memory.quantized import AdamW8bit, quantize
+    from metagene_doctor.memory.tracing.quantized import AdamW8bit, quantize
     from metagene_train.model import build_model
     from metagene_train.training.step import build_optimizer
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metagene_doctor.memory.recording import (
+from metagene_doctor.memory.tracing.recording import (
     NO_LAYER,
     REPEATED_LAYER,
     TRACED_LAYERS,

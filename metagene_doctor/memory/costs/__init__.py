@@ -1,0 +1,1 @@
+"""The whole answer for a run: memory, time and disk."""

@@ -1,0 +1,1 @@
+"""What a real card says: probes, measurements, calibration."""
