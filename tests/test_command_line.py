@@ -1,6 +1,7 @@
 """What all commands share: a fast start, one message instead of a traceback, documented exit codes."""
 
 import gzip
+import os
 import subprocess
 import sys
 
@@ -23,6 +24,17 @@ def test_help_imports_nothing_heavy(argv):
     assert modules.endswith(" 0")
     for heavy in ("torch", "transformers", "pandas", "sklearn", "matplotlib"):
         assert f"'{heavy}'" not in modules
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux shows them")
+def test_the_doctor_has_no_threads_when_it_forks():
+    code = (
+        "import os; from metagene_doctor.cli.main import main; main(['doctor', '--list-checks']); "
+        "import numpy; print(len(os.listdir('/proc/self/task')))"
+    )
+    plain = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain)
+    assert done.stdout.splitlines()[-1] == "1"
 
 
 def test_an_unknown_command_is_a_usage_error(capsys):

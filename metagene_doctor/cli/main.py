@@ -37,6 +37,10 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name == "doctor":
+            # It scans, in processes that it forks, and needs no algebra: NumPy's library for that starts
+            # a thread for each processor, which costs time and does not go together with forking.
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         command = importlib.import_module(f"metagene_doctor.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
