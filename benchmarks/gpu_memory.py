@@ -196,7 +196,7 @@ def predict(case: Case, card: Gpu) -> MemoryProfile:
 
 def run(case: Case, predicted: MemoryProfile) -> Measurement:
     """Measure one case. Raises RunError when the probe fails for another reason than memory."""
-    from metagene_doctor.memory.measured.measure import measure
+    from metagene_doctor.memory.costs.measure import measure
 
     cap = None
     if case.cap is not None and predicted.usable_gib is not None:

@@ -56,7 +56,7 @@ def make_layouts(folder: Path, reads: int) -> dict[str, int]:
 
 
 def _scan(path: Path, index_dir: Path | None = None, **options: Any) -> dict[str, Any]:
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
     from metagene_train.reads.scan import scan
 
     found = scan(path, header=HeaderPattern(), index_dir=index_dir, **options)
@@ -101,7 +101,7 @@ def scan_fastq(folder: Path, reads: int) -> dict[str, Any]:
 
 def _one_by_one(records: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """Our scan's job for a library that hands out headers and sequences."""
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
     parse = HeaderPattern().parse_numbers
     lengths: Counter[int] = Counter()
@@ -141,8 +141,8 @@ def pyfastx_loop(folder: Path, reads: int) -> dict[str, Any]:
 
 
 def _index(folder: Path) -> Any:
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.index import ReadIndex
+    from metagene_train.reads.access.read_index import ReadIndex
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
     return ReadIndex.open_or_build(folder / "train.fa", header=HeaderPattern(), index_dir=folder / "index")
 
@@ -262,7 +262,7 @@ def shuffled_order(folder: Path, reads: int) -> dict[str, float]:
 def leakage(folder: Path, reads: int) -> dict[str, int]:
     """Validation reads that are training reads, on either strand, and mates."""
     from metagene_doctor.facts.split import leakage as split
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
     found = split.collect(folder / "train.fa", folder / "val.fa", HeaderPattern(), segments=False)
     return {"copies": found.same_strand + found.other_strand, "val": found.val_reads}

@@ -57,7 +57,7 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
 
 def index_directory(configured: str | None) -> Path:
     """Where training keeps read indexes."""
-    from metagene_train.reads.index_files import default_index_dir
+    from metagene_train.reads.index.files import default_index_dir
 
     return Path(configured).expanduser() if configured else default_index_dir()
 
@@ -66,7 +66,7 @@ def _collect_reads(
     found: Collection, request: Request, index_dir: Path, stage: StartStage
 ) -> tuple[bytes, ...]:
     """Scan the read files of both sides; the sample of training sequences."""
-    from metagene_train.reads.data_set import distinct_files
+    from metagene_train.reads.access.data_set import distinct_files
 
     dataset = request.run.config.dataset
     named: tuple[tuple[Role, ReadsFiles | None, str], ...] = (
@@ -109,8 +109,8 @@ def _scan(
     paths: Sequence[Path],
 ) -> list[tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]]:
     """What `reads.collect` finds in each file of one side."""
-    from metagene_train.reads.formats import is_stream, sniff
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
+    from metagene_train.reads.records.formats import is_stream, sniff
 
     dataset = request.run.config.dataset
     places = found.known.get("disk")

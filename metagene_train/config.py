@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
-from metagene_train.reads.headers import HEADER_REGEX
+from metagene_train.reads.headers.pattern import HEADER_REGEX
 
 METAGENE_1 = "metagene-ai/METAGENE-1"
 """The encoder and tokenizer that an unchanged configuration fine-tunes."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from metagene_train.config import DatasetConfig
-from metagene_train.reads import open_files
-from metagene_train.reads.data_set import distinct_files
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index import DESCRIPTORS, ReadIndex
-from metagene_train.reads.joined import AnyIndex, JoinedIndex, progress_of_all
+from metagene_train.reads.access import open_files
+from metagene_train.reads.access.data_set import distinct_files
+from metagene_train.reads.access.joined import AnyIndex, JoinedIndex, progress_of_all
+from metagene_train.reads.access.read_index import DESCRIPTORS, ReadIndex
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.formats import sniff
 
 
 def open_reads(

@@ -1,7 +1,7 @@
 """Tokenizers behind one face: a Hugging Face ``tokenizer.json`` or a minbpe ``.model`` file.
 
 Lengths are in tokens. Sequences given to `ReadTokenizer.encode` are normalised already
-(`metagene_train.reads.bases.normalise`): METAGENE-1's tokenizer would turn each lower-case base
+(`metagene_train.reads.counts.bases.normalise`): METAGENE-1's tokenizer would turn each lower-case base
 into one [UNK].
 """
 

@@ -10,7 +10,7 @@ import pytest
 from doctor_fixtures import sequences
 
 from metagene_doctor.cli.main import main
-from metagene_train.reads.records import iter_reads
+from metagene_train.reads.records.records import iter_reads
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ from train_fixtures import change, tiny_config
 from metagene_train.errors import DataError
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.read_order import BLOCK, BLOCKS_FROM, WINDOW, BlockOrder, Permutation, read_order
-from metagene_train.reads import joined
-from metagene_train.reads.chosen import ChosenColumn, ChosenReads
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index import ReadIndex
-from metagene_train.reads.joined import JoinedColumn, JoinedIndex
+from metagene_train.reads.access import joined
+from metagene_train.reads.access.chosen import ChosenColumn, ChosenReads
+from metagene_train.reads.access.joined import JoinedColumn, JoinedIndex
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.tokenizer import load_tokenizer
 from metagene_train.training import batching
 from metagene_train.training.batching import BatchOrder, EvaluationOrder, collate

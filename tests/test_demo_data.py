@@ -26,8 +26,8 @@ from metagene_doctor.demo.regenerate.pretrain_encoder import architecture, start
 from metagene_train.config import TokenizerConfig
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.model import encoder_architecture
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.records import iter_reads
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.records import iter_reads
 from metagene_train.tokenizer import load_tokenizer
 
 SHARED = 31

@@ -24,7 +24,7 @@ from metagene_doctor.facts.reads.facts import InputFile
 from metagene_doctor.facts.split import drift, name_groups
 from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_train.config import RunConfig
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 
 
 @pytest.fixture(autouse=True)

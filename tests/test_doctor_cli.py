@@ -201,8 +201,8 @@ def test_nothing_is_written_beside_the_inputs(capsys, data):
 
 def test_training_finds_the_index_that_doctor_wrote(capsys, data, monkeypatch):
     from metagene_train.config import DatasetConfig
-    from metagene_train.reads import index
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.access import read_index as index
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
     doctor(capsys, "--fasta", data / "train.fa")
 

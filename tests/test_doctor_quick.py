@@ -14,8 +14,8 @@ from metagene_doctor.facts.reads import places, quick_look
 from metagene_doctor.facts.reads.collect import collect
 from metagene_doctor.facts.reads.quick_look import look_quickly, peek
 from metagene_doctor.report.quantities import percent
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.records import iter_reads
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.records import iter_reads
 
 PATTERN = HeaderPattern()
 

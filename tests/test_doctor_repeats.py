@@ -8,7 +8,7 @@ from doctor_fixtures import opposite, sequences
 
 from metagene_doctor.facts.reads import repeats
 from metagene_doctor.facts.reads.hashes import read_hashes
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 
 
 def write(path, reads):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from metagene_doctor.facts.reads.hashes import read_hashes, split_mate
 from metagene_doctor.facts.split import leakage as split
 from metagene_train.errors import DataError
-from metagene_train.reads.bases import normalise, reverse_complement
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.counts.bases import normalise, reverse_complement
+from metagene_train.reads.headers.pattern import HeaderPattern
 
 PATTERN = HeaderPattern()
 

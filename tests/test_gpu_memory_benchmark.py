@@ -16,8 +16,8 @@ from doctor_fixtures import fake_driver
 from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor import rulebook
+from metagene_doctor.memory.costs import measure as measuring
 from metagene_doctor.memory.measured import calibration, probe
-from metagene_doctor.memory.measured import measure as measuring
 from metagene_doctor.memory.measured.measurement import Measurement
 from metagene_train.errors import RunError
 

@@ -9,8 +9,8 @@ from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.memory.costs.estimate import Workload, estimate, trace
+from metagene_doctor.memory.costs.measure import measure
 from metagene_doctor.memory.measured.calibration import calibration, calibration_file, remember
-from metagene_doctor.memory.measured.measure import measure
 from metagene_doctor.memory.measured.probe import Job, to_json, train_and_evaluate
 from metagene_train.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from metagene_train.evaluation.metrics import (
+from metagene_train.metrics import (
     accuracy_gain,
     area_under_roc,
     calibration_error,

@@ -14,7 +14,7 @@ from metagene_doctor.memory.costs import read_lengths
 from metagene_doctor.memory.costs.read_survey import survey
 from metagene_train.config import DatasetConfig, RunConfig
 from metagene_train.open_reads import open_reads
-from metagene_train.reads import joined
+from metagene_train.reads.access import joined
 
 
 @dataclass

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metagene_train.reads.bases import BaseCounts, count_bases, normalise, reverse_complement
+from metagene_train.reads.counts.bases import BaseCounts, count_bases, normalise, reverse_complement
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from reads_reference import fasta_records, fastq_records
 
 from metagene_doctor.cli.main import main
 from metagene_train.errors import DataError, InputError, MetageneError
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index import ReadIndex
-from metagene_train.reads.records import Read, iter_reads
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.records import Read, iter_reads
 from metagene_train.reads.scan import scan
 
 STANDARD = HeaderPattern()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metagene_train.errors import InputError
-from metagene_train.reads.distinct import RepeatCounter
+from metagene_train.reads.counts.distinct import RepeatCounter
 
 
 def hashes(count: int, distinct: int, seed: int = 0) -> np.ndarray:

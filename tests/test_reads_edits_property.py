@@ -20,10 +20,10 @@ from reads_reference import fasta_records, fastq_records
 
 from metagene_train.errors import DataError, InputError, MetageneError
 from metagene_train.reads import scan as scan_module
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index import ReadIndex
-from metagene_train.reads.records import iter_reads
-from metagene_train.reads.report import ReadScan
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.counts.report import ReadScan
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.records import iter_reads
 from metagene_train.reads.scan import scan
 
 STANDARD = HeaderPattern()

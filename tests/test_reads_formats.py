@@ -13,7 +13,7 @@ import zstandard
 from reads_fixtures import bgzf, fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.formats import ReadFormat, sniff
+from metagene_train.reads.records.formats import ReadFormat, sniff
 
 READS = random_reads(3)
 

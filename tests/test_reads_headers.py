@@ -10,7 +10,7 @@ import pytest
 from reads_fixtures import written
 from reads_reference import statistics
 
-from metagene_train.reads.headers import HEADER_REGEX, HeaderFields, HeaderPattern
+from metagene_train.reads.headers.pattern import HEADER_REGEX, HeaderFields, HeaderPattern
 from metagene_train.reads.scan import scan
 
 STANDARD = HeaderPattern()

@@ -20,8 +20,8 @@ import zstandard
 from reads_fixtures import bgzf, fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index import ReadIndex
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.headers.pattern import HeaderPattern
 
 READS = random_reads(500, length=60)
 STANDARD = HeaderPattern()
@@ -44,7 +44,7 @@ def wrong_reads(index: ReadIndex, positions: range) -> int:
 @pytest.fixture
 def counted_scans(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Paths that were scanned to build an index."""
-    from metagene_train.reads import index
+    from metagene_train.reads.access import read_index as index
 
     calls: list[str] = []
     original = index.scan

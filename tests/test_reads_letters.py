@@ -9,7 +9,7 @@ import pytest
 from reads_fixtures import written
 from reads_reference import base_kind
 
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 ODD_BYTES = [byte for byte in range(256) if byte not in b"\n\r"]

@@ -13,11 +13,11 @@ import pytest
 from reads_fixtures import bgzf, fasta, fastq, random_reads, written
 
 from metagene_train.reads import scan as scan_module
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index_files import COLUMNS, META, REJECTED, UNPACKED
+from metagene_train.reads.counts.report import ReadScan
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.index.files import COLUMNS, META, REJECTED, UNPACKED
 from metagene_train.reads.ranges import open_range, split
-from metagene_train.reads.report import ReadScan
+from metagene_train.reads.records.formats import sniff
 from metagene_train.reads.scan import scan
 
 STANDARD = HeaderPattern()

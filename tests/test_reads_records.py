@@ -9,7 +9,7 @@ import pytest
 from reads_fixtures import fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.records import iter_reads
+from metagene_train.reads.records.records import iter_reads
 
 READS = random_reads(3000)
 

@@ -12,13 +12,13 @@ import pytest
 from reads_fixtures import fasta, fastq, random_reads, written
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.bases import BaseCounts
-from metagene_train.reads.class_tally import ClassTally
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.counts.bases import BaseCounts
+from metagene_train.reads.counts.class_tally import ClassTally
+from metagene_train.reads.counts.sample import SAMPLE_SIZE, Sample
+from metagene_train.reads.counts.tallies import Histogram
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.problems import Place
-from metagene_train.reads.sample import SAMPLE_SIZE, Sample
 from metagene_train.reads.scan import scan
-from metagene_train.reads.tallies import Histogram
 
 READS = random_reads(1000)
 STANDARD = HeaderPattern()
@@ -157,7 +157,7 @@ def test_nul_bytes_are_damage(tmp_path: Path) -> None:
 
 
 def test_a_record_that_is_no_read_ends_the_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metagene_train.reads.window.LONGEST_RECORD", 5000)
+    monkeypatch.setattr("metagene_train.reads.records.window.LONGEST_RECORD", 5000)
     content = fasta(READS[:10]) + b">lbl|1|||chromosome\n" + b"A" * 20_000 + b"\n"
     found = scan(written(tmp_path / "reads.fa", content), header=STANDARD, chunk_bytes=1000)
     assert [problem.kind for problem in found.problems] == ["record_too_long"]

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reads_reference import fasta_records, fastq_records, statistics
 
-from metagene_train.reads.batches import iter_batches
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HEADER_REGEX, HeaderPattern
-from metagene_train.reads.index import ReadIndex
-from metagene_train.reads.layout import FAULTS
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.headers.pattern import HEADER_REGEX, HeaderPattern
+from metagene_train.reads.records.batches import iter_batches
+from metagene_train.reads.records.formats import sniff
+from metagene_train.reads.records.layout import FAULTS
 from metagene_train.reads.scan import scan
-from metagene_train.reads.source import open_source
+from metagene_train.reads.sources.source import open_source
 
 CUSTOM_REGEX = r"c=(?P<class_id>\d+)(?: t=(?P<tax_id>\d+))?"
 

@@ -14,12 +14,12 @@ import zstandard
 from reads_fixtures import BGZF_END, bgzf, fasta, random_reads, written
 
 from metagene_train.errors import DataError
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.formats import sniff
 from metagene_train.reads.scan import scan
-from metagene_train.reads.source import open_source
 from metagene_train.reads.sources.gzip import GzipSource
 from metagene_train.reads.sources.raw import DiskFile
+from metagene_train.reads.sources.source import open_source
 
 READS = random_reads(2000)
 CONTENT = fasta(READS)

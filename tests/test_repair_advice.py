@@ -11,7 +11,7 @@ from reads_fixtures import fasta, random_reads, written
 from repair_fixtures import counts, fixed, pairs, quick_disk, reads_of
 
 from metagene_doctor.cli.main import main
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 __all__ = ["quick_disk"]

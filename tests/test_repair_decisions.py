@@ -8,7 +8,7 @@ from reads_fixtures import fasta, random_reads, written
 from repair_fixtures import counts, fix, fixed, pairs, quick_disk, reads_of
 
 from metagene_doctor.cli.main import main
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 __all__ = ["quick_disk"]
@@ -55,7 +55,7 @@ def test_copies_that_do_not_fit_in_memory_are_found_on_disk(capsys, tmp_path, mo
 
 
 def small_batches(source, form):
-    from metagene_train.reads.batches import iter_batches
+    from metagene_train.reads.records.batches import iter_batches
 
     return iter_batches(source, form, 4000)
 

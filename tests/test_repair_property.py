@@ -27,8 +27,8 @@ from metagene_doctor.cli.main import main
 from metagene_doctor.repair import batches
 from metagene_doctor.repair.plan import SAFE
 from metagene_train.config import HEADER_REGEX
-from metagene_train.reads.bases import WHITESPACE, normalise
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.counts.bases import WHITESPACE, normalise
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 NOT_REPAIRABLE = ("none of", "no read can be held out", "leaves no place for a number", "all of its bases")

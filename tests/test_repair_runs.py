@@ -12,9 +12,9 @@ from repair_fixtures import counts, fix, fixed, quick_disk, reads_of
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.facts.reads.places import read_pieces
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.ranges import split
+from metagene_train.reads.records.formats import sniff
 from metagene_train.reads.scan import scan
 
 __all__ = ["quick_disk"]

@@ -14,7 +14,7 @@ from repair_fixtures import counts, fix, fixed, made, pairs, quick_disk, reads_o
 
 from metagene_doctor.cli.main import main
 from metagene_doctor.repair.plan import told_apart
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 __all__ = ["quick_disk"]

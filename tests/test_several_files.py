@@ -27,7 +27,7 @@ from metagene_train.errors import ConfigError, DataError, InputError
 from metagene_train.evaluation.evaluate import evaluate
 from metagene_train.evaluation.files import evaluation_record
 from metagene_train.open_reads import open_reads
-from metagene_train.reads.data_set import distinct_files, spelled_out, title_of
+from metagene_train.reads.access.data_set import distinct_files, spelled_out, title_of
 from metagene_train.training.batching import BatchOrder
 from metagene_train.training.trainer import train
 

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("allocator_setting_kept")
 
 
 def open_dataset(config: RunConfig, path: str):
-    from metagene_train.reads.headers import HeaderPattern
-    from metagene_train.reads.index import ReadIndex
+    from metagene_train.reads.access.read_index import ReadIndex
+    from metagene_train.reads.headers.pattern import HeaderPattern
     from metagene_train.tokenizer import load_tokenizer
     from metagene_train.training.dataset import ReadDataset
 

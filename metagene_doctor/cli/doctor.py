@@ -26,7 +26,7 @@ from metagene_doctor.report.quantities import duration, file_size, gib
 from metagene_doctor.report.verdict import make_report
 from metagene_train.config_file import load_config
 from metagene_train.errors import InputError
-from metagene_train.reads.data_set import title_of
+from metagene_train.reads.access.data_set import title_of
 
 OVERRIDES = {
     "fasta": "dataset.train_fasta",

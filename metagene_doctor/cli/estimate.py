@@ -69,7 +69,7 @@ def command(
     answer = prepared.estimate()
     measured = None
     if measure:
-        from metagene_doctor.memory.measured.measure import measure_and_remember
+        from metagene_doctor.memory.costs.measure import measure_and_remember
 
         measured = measure_and_remember(answer, prepared.config)
     if as_json:

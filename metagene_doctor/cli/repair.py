@@ -117,7 +117,7 @@ def run_repair(
 
 def _plan(options: dict[str, Any], dataset: DatasetConfig) -> Any:
     from metagene_doctor.repair.plan import GENOME_REGEX, Plan, Role, in_order, look_at, make_jobs
-    from metagene_train.reads.data_set import distinct_files
+    from metagene_train.reads.access.data_set import distinct_files
 
     named: dict[Role, ReadsFiles | None] = {"train": dataset.train_fasta, "val": dataset.val_fasta}
     paths = {role: distinct_files(files) for role, files in named.items() if files is not None}

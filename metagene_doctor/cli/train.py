@@ -39,7 +39,7 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
     from metagene_doctor.memory.costs.foretold import foretell
     from metagene_doctor.report.kept import kept
     from metagene_train.errors import RunError
-    from metagene_train.reads.data_set import distinct_files
+    from metagene_train.reads.access.data_set import distinct_files
     from metagene_train.training.trainer import train
 
     dataset = loaded.config.dataset

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from metagene_doctor.facts.reads.first_words import FirstWordTally
     from metagene_doctor.facts.reads.shared_headers import SharedHeaderTally
     from metagene_doctor.facts.reads.traits import TraitSample
-    from metagene_train.reads.batches import RecordBatch
-    from metagene_train.reads.header_columns import HeaderColumns
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.columns import HeaderColumns
+    from metagene_train.reads.headers.pattern import HeaderPattern
+    from metagene_train.reads.records.batches import RecordBatch
 
 
 class AuditFacts(Frozen):

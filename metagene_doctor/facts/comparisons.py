@@ -25,7 +25,7 @@ def collect_comparisons(found: Collection, request: Request, stage: StartStage) 
 
 def _compare(found: Collection, request: Request, stage: StartStage) -> list[audit.Audit]:
     """All but the last section; those who have watched the reads of a side."""
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
     dataset = request.run.config.dataset
     header, tally = HeaderPattern(dataset.header_regex), repeats.RepeatTally()

@@ -14,9 +14,9 @@ from metagene_doctor.repair.line_ends import LineEnds
 from metagene_doctor.repair.plan import Input, Job, Plan
 from metagene_doctor.repair.whole_words import WholeWords
 from metagene_train.errors import DataError
-from metagene_train.reads.batches import iter_batches
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.source import open_source
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.batches import iter_batches
+from metagene_train.reads.sources.source import open_source
 
 Progress = Callable[[int, int], None]
 """Told the bytes read and the bytes in all."""

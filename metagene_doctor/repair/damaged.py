@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metagene_doctor.repair.draft import UNKNOWN, Draft
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.records.records import decode_header
 
 
 class Damaged:

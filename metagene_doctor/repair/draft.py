@@ -10,14 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from metagene_doctor.facts.reads.hashes import ReadHashes, hash_batch
-from metagene_train.reads.bases import WHITESPACE
-from metagene_train.reads.batches import RecordBatch
-from metagene_train.reads.formats import Kind
-from metagene_train.reads.header_columns import HeaderParser, HeaderRows
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.layout import FAULTS, MIXED, SOUND
-from metagene_train.reads.letters import count_letters
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.counts.bases import WHITESPACE
+from metagene_train.reads.counts.letters import count_letters
+from metagene_train.reads.headers.columns import HeaderParser, HeaderRows
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.batches import RecordBatch
+from metagene_train.reads.records.formats import Kind
+from metagene_train.reads.records.layout import FAULTS, MIXED, SOUND
+from metagene_train.reads.records.records import decode_header
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
 BLANK, LOWER, URACIL, UNKNOWN, CODE = 1, 2, 4, 8, 16

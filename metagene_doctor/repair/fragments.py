@@ -8,7 +8,7 @@ import numpy as np
 
 from metagene_doctor.facts.reads.hashes import hash_strings, pair_key, read_name
 from metagene_doctor.repair.draft import Draft
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.records.records import decode_header
 
 
 def hashes_of(draft: Draft) -> np.ndarray:

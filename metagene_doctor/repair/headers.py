@@ -11,8 +11,8 @@ import re
 import numpy as np
 
 from metagene_doctor.repair.draft import Draft
-from metagene_train.reads.headers import HeaderFields, HeaderPattern
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.headers.pattern import HeaderFields, HeaderPattern
+from metagene_train.reads.records.records import decode_header
 
 _BLANKS = re.compile(r"\s+")
 _COMMENT_MATE = re.compile(r"^(.*\S)\s+([12]):([YN]:.*)$", re.DOTALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metagene_doctor.repair.draft import BLANK, Draft
-from metagene_train.reads.bases import WHITESPACE
+from metagene_train.reads.counts.bases import WHITESPACE
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
 

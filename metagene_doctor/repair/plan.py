@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.data_set import title_of
-from metagene_train.reads.formats import ReadFormat, sniff
-from metagene_train.reads.index_files import Fingerprint
+from metagene_train.reads.access.data_set import title_of
+from metagene_train.reads.records.formats import ReadFormat, sniff
+from metagene_train.reads.sources.fingerprint import Fingerprint
 
 ORDER = (
     "line-ends",

@@ -7,9 +7,9 @@ from pathlib import Path
 from metagene_doctor.repair.draft import Draft
 from metagene_doctor.repair.outputs import Output
 from metagene_doctor.repair.plan import Input
-from metagene_train.reads.formats import Kind
 from metagene_train.reads.problems import shorten
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.records.formats import Kind
+from metagene_train.reads.records.records import decode_header
 
 TABLE = "quarantine.tsv"
 _COLUMNS = ("file", "record", "line", "reason", "header")

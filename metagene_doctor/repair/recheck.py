@@ -9,8 +9,8 @@ from metagene_doctor.repair.outputs import PARTIAL
 from metagene_doctor.repair.plan import Plan
 from metagene_doctor.repair.write import Written
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.report import ReadScan
+from metagene_train.reads.counts.report import ReadScan
+from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 

@@ -27,7 +27,7 @@ from metagene_doctor.repair.survey import Found, survey
 from metagene_doctor.repair.write import Written, shuffle, write
 from metagene_train import __version__
 from metagene_train.errors import InputError, RunError
-from metagene_train.reads.data_set import title_of
+from metagene_train.reads.access.data_set import title_of
 
 StartStage = Callable[[str], Progress]
 

@@ -12,7 +12,7 @@ from metagene_doctor.repair.plan import Input, Job, Plan
 from metagene_doctor.repair.survey import Found
 from metagene_doctor.report.quantities import file_size
 from metagene_train.errors import InputError
-from metagene_train.reads.source import open_source
+from metagene_train.reads.sources.source import open_source
 
 _HEAD = 1 << 20
 _GZIP_RATIO = 0.6

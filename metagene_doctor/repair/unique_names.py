@@ -15,8 +15,8 @@ from metagene_doctor.facts.reads.hashes import hash_strings, split_mate
 from metagene_doctor.repair.draft import Draft
 from metagene_doctor.repair.marks import COPY, Marks
 from metagene_doctor.repair.spill import Spill
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.records import decode_header
 
 _TAGS = re.compile(rb"-cop(y+)")
 

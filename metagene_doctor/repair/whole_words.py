@@ -8,8 +8,8 @@ import numpy as np
 
 from metagene_doctor.facts.reads.hashes import read_name
 from metagene_doctor.repair.draft import Draft
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.records import decode_header
 
 _BLANKS = b" \t\v\f\r"
 _BLANK = re.compile(f"[{_BLANKS.decode()}]")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metagene_doctor.finding import Report
-from metagene_train.reads.index_files import default_index_dir
+from metagene_train.reads.index.files import default_index_dir
 
 
 def keep(report: Report, files: Sequence[str]) -> None:

@@ -94,8 +94,8 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
 
 def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str | list[str]]:
     """Configuration keys that the paths on the command line set, absolute, so that the file can move."""
-    from metagene_train.reads.data_set import distinct_files
-    from metagene_train.reads.formats import sniff
+    from metagene_train.reads.access.data_set import distinct_files
+    from metagene_train.reads.records.formats import sniff
 
     values: dict[str, str | list[str]] = {}
     for key, named in (("dataset.train_fasta", wishes.fasta), ("dataset.val_fasta", wishes.val)):

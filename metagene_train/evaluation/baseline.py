@@ -15,7 +15,7 @@ from functools import cache
 
 import numpy as np
 
-from metagene_train.evaluation.metrics import HEADLINE, headline_metrics
+from metagene_train.metrics import HEADLINE, headline_metrics
 
 MAX_TRAINING_READS = 20_000
 """Training reads of the regression: enough for 136 features, seconds of work."""

@@ -15,7 +15,8 @@ import numpy as np
 
 from metagene_train.errors import DataError, InputError, MetageneError
 from metagene_train.evaluation.baseline import Baseline, SequenceReader, kmer_baseline
-from metagene_train.evaluation.metrics import (
+from metagene_train.labels import LabelMap
+from metagene_train.metrics import (
     Coverage,
     Metrics,
     accuracy_gain,
@@ -24,13 +25,12 @@ from metagene_train.evaluation.metrics import (
     coverage,
     prediction_metrics,
 )
-from metagene_train.labels import LabelMap
-from metagene_train.reads.data_set import distinct_files, title_of
+from metagene_train.reads.access.data_set import distinct_files, title_of
 
 if TYPE_CHECKING:
     from metagene_train.config import DatasetConfig, RunConfig
     from metagene_train.prediction.inference import ReadScorer
-    from metagene_train.reads.joined import Column
+    from metagene_train.reads.access.joined import Column
 
 BUFFER_READS = 4096
 BUFFER_BASES = 1 << 26
@@ -180,7 +180,7 @@ def _open_reads(
     named: str | Path | Sequence[str | Path], settings: DatasetConfig, labels: LabelMap
 ) -> LabelledReads:
     from metagene_train.open_reads import open_reads
-    from metagene_train.reads.bases import normalise
+    from metagene_train.reads.counts.bases import normalise
 
     index = open_reads(named, settings)
 

@@ -13,7 +13,7 @@ import numpy as np
 from metagene_train import __version__
 from metagene_train.evaluation.baseline import Baseline
 from metagene_train.evaluation.evaluate import Evaluation
-from metagene_train.evaluation.metrics import confused_pairs
+from metagene_train.metrics import confused_pairs
 from metagene_train.run_files import read_metric_lines
 
 FILES = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metagene_train.evaluation.metrics import confused_pairs
+from metagene_train.metrics import confused_pairs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -51,7 +51,7 @@ class ReadScorer:
         read alone does not fit the GPU, DataError when a read is longer than ``max_length`` tokens
         and ``tokenizer.truncation`` is off.
         """
-        from metagene_train.reads.bases import reverse_complement
+        from metagene_train.reads.counts.bases import reverse_complement
 
         tokens, cut = self._encode(sequences)
         self.reads_cut += cut

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from metagene_train.labels import LabelMap
     from metagene_train.prediction.inference import ReadScorer
-    from metagene_train.reads.opening import OpenReads
-    from metagene_train.reads.records import Read
+    from metagene_train.reads.records.opening import OpenReads
+    from metagene_train.reads.records.records import Read
 
 BUFFER_READS = 4096
 BUFFER_BASES = 1 << 26
@@ -104,9 +104,9 @@ def predict(
     Raises InputError (no such run, file or output directory), DataError (damaged file; no output is
     left behind) and RunError (out of memory or disk).
     """
-    from metagene_train.reads import open_files
-    from metagene_train.reads.data_set import distinct_files
-    from metagene_train.reads.opening import opened
+    from metagene_train.reads.access import open_files
+    from metagene_train.reads.access.data_set import distinct_files
+    from metagene_train.reads.records.opening import opened
 
     files, output = distinct_files(fasta), Path(output)
     open_files.allow(len(files), 1)
@@ -211,7 +211,7 @@ def read_table(
 
 
 def _buffers(inputs: list[OpenReads]) -> Iterator[list[Read]]:
-    from metagene_train.reads.records import reads_of
+    from metagene_train.reads.records.records import reads_of
 
     buffer: list[Read] = []
     bases = 0
@@ -226,7 +226,7 @@ def _buffers(inputs: list[OpenReads]) -> Iterator[list[Read]]:
 
 
 def _classify(buffer: list[Read], scorer: ReadScorer, threshold: float | None) -> Predictions:
-    from metagene_train.reads.bases import normalise
+    from metagene_train.reads.counts.bases import normalise
 
     sequences = [normalise(read.sequence) for read in buffer]
     filled = np.flatnonzero([bool(sequence.strip(b"N")) for sequence in sequences])

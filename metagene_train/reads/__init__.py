@@ -1,7 +1,7 @@
-"""Bytes to reads: format sniffing, integrity, the one-pass scan, headers, bases and the read index.
+"""Bytes to reads: one pass that accounts for every byte, and random access afterwards.
 
-`formats` says what a file is, `opening` opens it, also
-pipes; `source` hands out its bytes and notices damaged compression,
-`records` finds the records, `scan` counts everything in one pass (`ranges` and
-`parallel` let several processes share it), `index` gives random access.
+`sources` hands out the bytes of a file, unpacked, and notices damaged compression; `records` says what
+the format is and where records start and end; `headers` takes headers apart; `counts` adds up. `scan` is
+the one pass over a file, which `ranges` and `parallel` let several processes share, and writes the
+`index`, through which `access` gives reads by number.
 """

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from metagene_train.reads.formats import ReadFormat
 from metagene_train.reads.problems import Problem
-from metagene_train.reads.source import ByteSource
+from metagene_train.reads.records.formats import ReadFormat
 from metagene_train.reads.sources.gzip import BGZF_END, GzipSource
 from metagene_train.reads.sources.plain import PlainSource
 from metagene_train.reads.sources.raw import DiskFile
+from metagene_train.reads.sources.source import ByteSource
 
 RANGE_BYTES = 1 << 25
 

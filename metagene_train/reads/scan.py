@@ -12,25 +12,13 @@ from typing import Any
 import numpy as np
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.bases import KINDS, BaseCounts
-from metagene_train.reads.batches import CHUNK_BYTES, RecordBatch, iter_batches
-from metagene_train.reads.class_tally import ClassTally
-from metagene_train.reads.distinct import RepeatCounter
-from metagene_train.reads.formats import ReadFormat
-from metagene_train.reads.header_columns import HeaderColumns, HeaderParser, HeaderRows
-from metagene_train.reads.headers import ABSENT, HeaderPattern
-from metagene_train.reads.held import HeldColumns, HeldHashes
-from metagene_train.reads.index_writer import IndexWriter, kept_at
-from metagene_train.reads.layout import FAULTS, MIXED, SOUND
-from metagene_train.reads.letters import Letters, count_letters
-from metagene_train.reads.opening import OpenReads, opened
-from metagene_train.reads.parallel import CAN_FORK, in_order
-from metagene_train.reads.problems import Problem
-from metagene_train.reads.ranges import RANGE_BYTES, Range, open_range, split
-from metagene_train.reads.records import decode_header
-from metagene_train.reads.report import ReadScan
-from metagene_train.reads.sample import LARGEST_KEY, Sample
-from metagene_train.reads.tallies import (
+from metagene_train.reads.counts.bases import KINDS, BaseCounts
+from metagene_train.reads.counts.class_tally import ClassTally
+from metagene_train.reads.counts.distinct import RepeatCounter
+from metagene_train.reads.counts.letters import Letters, count_letters
+from metagene_train.reads.counts.report import ReadScan
+from metagene_train.reads.counts.sample import LARGEST_KEY, Sample
+from metagene_train.reads.counts.tallies import (
     Examples,
     Histogram,
     OrderTally,
@@ -39,6 +27,18 @@ from metagene_train.reads.tallies import (
     QualityTally,
     Rejections,
 )
+from metagene_train.reads.headers.columns import HeaderColumns, HeaderParser, HeaderRows
+from metagene_train.reads.headers.pattern import ABSENT, HeaderPattern
+from metagene_train.reads.index.held import HeldColumns, HeldHashes
+from metagene_train.reads.index.writer import IndexWriter, kept_at
+from metagene_train.reads.parallel import CAN_FORK, in_order
+from metagene_train.reads.problems import Problem
+from metagene_train.reads.ranges import RANGE_BYTES, Range, open_range, split
+from metagene_train.reads.records.batches import CHUNK_BYTES, RecordBatch, iter_batches
+from metagene_train.reads.records.formats import ReadFormat
+from metagene_train.reads.records.layout import FAULTS, MIXED, SOUND
+from metagene_train.reads.records.opening import OpenReads, opened
+from metagene_train.reads.records.records import decode_header
 
 __all__ = ["ReadScan", "scan"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from metagene_train.read_order import key_of, mixed, read_order
-from metagene_train.reads.chosen import ChosenColumn
-from metagene_train.reads.joined import Column
+from metagene_train.reads.access.chosen import ChosenColumn
+from metagene_train.reads.access.joined import Column
 
 WINDOW_BATCHES = 50
 """Batches per window at most: enough that the reads of a batch differ little in length."""

@@ -11,10 +11,10 @@ import numpy as np
 from metagene_train.config import RunConfig
 from metagene_train.errors import DataError
 from metagene_train.labels import LabelMap
-from metagene_train.reads.bases import normalise, reverse_complement
-from metagene_train.reads.chosen import ChosenColumn, ChosenReads
-from metagene_train.reads.index import ReadIndex
-from metagene_train.reads.joined import AnyIndex, JoinedColumn, pieces_of
+from metagene_train.reads.access.chosen import ChosenColumn, ChosenReads
+from metagene_train.reads.access.joined import AnyIndex, JoinedColumn, pieces_of
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.counts.bases import normalise, reverse_complement
 from metagene_train.tokenizer import ReadTokenizer
 
 

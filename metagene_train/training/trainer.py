@@ -187,7 +187,7 @@ def _labels(config: RunConfig) -> LabelMap:
 
 def _with_files_spelled_out(config: RunConfig) -> RunConfig:
     """The configuration that the run keeps: a pattern may match other files when the run is resumed."""
-    from metagene_train.reads.data_set import spelled_out
+    from metagene_train.reads.access.data_set import spelled_out
 
     config = config.model_copy(deep=True)
     dataset = config.dataset
@@ -216,7 +216,7 @@ def _data(
     config: RunConfig, labels: LabelMap, quiet: bool
 ) -> tuple[ReadTokenizer, ReadDataset, ReadDataset | None]:
     from metagene_train.open_reads import open_reads
-    from metagene_train.reads.data_set import distinct_files, title_of
+    from metagene_train.reads.access.data_set import distinct_files, title_of
     from metagene_train.tokenizer import load_tokenizer
     from metagene_train.training.callbacks import byte_progress
     from metagene_train.training.dataset import ReadDataset

@@ -230,7 +230,7 @@ class ReadTrainer(Trainer):
     def evaluate(self, *unused: Any, metric_key_prefix: str = "eval", **ignored: Any) -> dict[str, float]:
         """Plain cross-entropy (no weights, no smoothing: comparable between runs) and headline metrics
         over the validation reads."""
-        from metagene_train.evaluation.metrics import headline_metrics
+        from metagene_train.metrics import headline_metrics
 
         self._require_finite_loss()
         began = time.perf_counter()

@@ -93,7 +93,7 @@ def first_words_differ(facts: Facts) -> Iterator[Finding]:
 
 def _whole_words(facts: Facts, reads: ReadsFacts, example: str) -> Remedy:
     from metagene_doctor.repair.whole_words import without_blanks
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
     if without_blanks(HeaderPattern(facts.config.dataset.header_regex), example) is None:
         return Remedy(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from metagene_train.reads.headers import HEADER_REGEX
+from metagene_train.reads.headers.pattern import HEADER_REGEX
 
 HEADER_TEMPLATES = (
     (

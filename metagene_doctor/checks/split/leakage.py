@@ -13,7 +13,7 @@ from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.facts.split.leakage import Overlap
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent, verb
-from metagene_train.reads.data_set import title_of
+from metagene_train.reads.access.data_set import title_of
 
 split_finding = partial(Finding, scope="split")
 

@@ -14,8 +14,8 @@ from metagene_doctor.facts.model import encoder
 
 def collect_machine(found: Collection, request: Request, index_dir: Path) -> None:
     """Fill the sections of GPU, environment, host, disk and encoder."""
-    from metagene_train.reads.data_set import distinct_files
-    from metagene_train.reads.formats import is_stream
+    from metagene_train.reads.access.data_set import distinct_files
+    from metagene_train.reads.records.formats import is_stream
 
     config = request.run.config
     graphics = found.add("gpu", gpu.collect)

@@ -68,7 +68,7 @@ def collect(config: RunConfig, location: str, sample: Sequence[bytes]) -> TokenF
 
     Raises InputError (missing, not a tokenizer) or DataError (damaged minbpe model).
     """
-    from metagene_train.reads.bases import BaseCounts, count_bases, normalise
+    from metagene_train.reads.counts.bases import BaseCounts, count_bases, normalise
     from metagene_train.tokenizer import METAGENE_1_VOCABULARY, load_tokenizer
 
     tokenizer = load_tokenizer(config.tokenizer.model_copy(update={"name_or_path": location}))

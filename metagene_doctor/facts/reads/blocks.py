@@ -12,7 +12,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from metagene_doctor.facts.reads.places import DamagedPlaceError, NoPlacesError, Text
+from metagene_doctor.facts.reads.texts import DamagedPlaceError, NoPlacesError, Text
 from metagene_train.reads.sources.gzip import BGZF_END, inflate
 
 LARGEST_BLOCK = 1 << 16

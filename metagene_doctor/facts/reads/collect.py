@@ -13,7 +13,7 @@ from metagene_doctor.facts.reads.quick_look import look_quickly
 from metagene_train.errors import DataError
 
 if TYPE_CHECKING:
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
 READ_IN_FULL_BYTES = 200_000_000
 """Files up to this size are read in full even at the quick level: seconds."""
@@ -37,8 +37,8 @@ def collect(
     empty or cannot be opened. A pipe or standard input (``-``) is read to its end at every level,
     and has no index.
     """
-    from metagene_train.reads.formats import is_stream, name_of, sniff
     from metagene_train.reads.parallel import worthwhile_processes
+    from metagene_train.reads.records.formats import is_stream, name_of, sniff
     from metagene_train.reads.scan import scan
 
     started = time.perf_counter()

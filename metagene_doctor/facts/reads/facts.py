@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.finding import Example, Frozen
-from metagene_train.reads.data_set import title_of
+from metagene_train.reads.access.data_set import title_of
 
 if TYPE_CHECKING:
-    from metagene_train.reads.bases import BaseCounts
+    from metagene_train.reads.counts.bases import BaseCounts
     from metagene_train.reads.problems import Place
     from metagene_train.reads.scan import ReadScan
 
@@ -50,7 +50,7 @@ class Rejected(Frozen):
 
 
 class Bases(Frozen):
-    """Letters of reads by kind; see `metagene_train.reads.bases.BaseCounts`."""
+    """Letters of reads by kind; see `metagene_train.reads.counts.bases.BaseCounts`."""
 
     acgt: int = 0
     lower: int = 0

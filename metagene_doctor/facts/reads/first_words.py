@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from metagene_doctor.finding import Frozen
-from metagene_train.reads.batches import RecordBatch
-from metagene_train.reads.header_columns import HeaderColumns, HeaderRows
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.headers.columns import HeaderColumns, HeaderRows
+from metagene_train.reads.records.batches import RecordBatch
+from metagene_train.reads.records.records import decode_header
 from metagene_train.reads.words import gather_words, hash_rows
 
 CAPACITY = 1 << 21

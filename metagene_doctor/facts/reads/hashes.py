@@ -17,15 +17,15 @@ import numpy as np
 
 from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve, prefix_keys
 from metagene_train.errors import DataError
-from metagene_train.reads.bases import WHITESPACE, normalise
-from metagene_train.reads.batches import RecordBatch, iter_batches
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.header_columns import HeaderColumns, HeaderParser, HeaderRows
-from metagene_train.reads.headers import ABSENT, HeaderPattern
-from metagene_train.reads.layout import SOUND
-from metagene_train.reads.letters import count_letters
-from metagene_train.reads.records import decode_header
-from metagene_train.reads.source import open_source
+from metagene_train.reads.counts.bases import WHITESPACE, normalise
+from metagene_train.reads.counts.letters import count_letters
+from metagene_train.reads.headers.columns import HeaderColumns, HeaderParser, HeaderRows
+from metagene_train.reads.headers.pattern import ABSENT, HeaderPattern
+from metagene_train.reads.records.batches import RecordBatch, iter_batches
+from metagene_train.reads.records.formats import sniff
+from metagene_train.reads.records.layout import SOUND
+from metagene_train.reads.records.records import decode_header
+from metagene_train.reads.sources.source import open_source
 from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_reversed, gather_words, hash_rows
 
 SEGMENT = 31

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metagene_doctor.facts.reads.facts import Bases, ReadsFacts, Rejected
-from metagene_train.reads.data_set import title_of
+from metagene_train.reads.access.data_set import title_of
 
 if TYPE_CHECKING:
     from metagene_doctor.facts.reads.hashes import ReadHashes
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
 SAMPLE_READS = 10_000
 """Reads in the sample of a scan, and of several together."""
@@ -104,7 +104,7 @@ def hashes_of(
 ) -> Iterator[ReadHashes]:
     """`hashes.read_hashes` of one file or of several; record numbers count on from file to file."""
     from metagene_doctor.facts.reads.hashes import read_hashes
-    from metagene_train.reads.joined import progress_of_all
+    from metagene_train.reads.access.joined import progress_of_all
 
     members = [Member(files, 0)] if isinstance(files, Path) else list(files)
     sizes = [member.path.stat().st_size for member in members]
@@ -145,7 +145,7 @@ def _class_order(files: Sequence[ReadsFacts]) -> float | None:
 
     A file of one class is in that class's order all through.
     """
-    from metagene_train.reads.tallies import ORDER_LAG
+    from metagene_train.reads.counts.tallies import ORDER_LAG
 
     accepted = sum(file.accepted for file in files)
     alike = pairs = 0.0

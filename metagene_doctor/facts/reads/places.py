@@ -9,16 +9,17 @@ independent draws would. Places are bytes on disk; in BGZF p is a share of the c
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
+from metagene_doctor.facts.reads.blocks import BlockedFile
 from metagene_doctor.facts.reads.facts import Damage
+from metagene_doctor.facts.reads.texts import DamagedPlaceError, File, NoPlacesError, PlainFile, Text
 
 PLACES_PER_ROUND = 64
 ROUNDS = 128
@@ -63,52 +64,6 @@ class Pieces(NamedTuple):
                 return piece.offset + start
             line -= lines
         raise ValueError(f"the pieces have no line {line}")
-
-
-class NoPlacesError(Exception):
-    """The file cannot be entered where it was tried to."""
-
-
-class DamagedPlaceError(Exception):
-    """There is no text at a place."""
-
-    def __init__(self, kind: str, message: str, offset: int):
-        super().__init__(message)
-        self.damage = Damage(kind=kind, message=message, byte_offset=offset)
-
-
-class Text(Protocol):
-    """What lies in a file from a place on."""
-
-    @property
-    def offset(self) -> int:
-        """The byte on disk at which the first record of it can be looked for."""
-
-    @property
-    def starts_file(self) -> bool: ...
-
-    @property
-    def reaches_end(self) -> bool:
-        """Whether `read` has come to the end of the file."""
-
-    def read(self, length: int) -> bytes:
-        """So many bytes from the place on, fewer only at the end of the file. Raises DamagedPlaceError."""
-
-
-class File(Protocol):
-    """A file with places."""
-
-    blocked: bool
-    size: int
-
-    def text_at(self, place: int) -> Text:
-        """From a byte of the file on. Raises DamagedPlaceError or NoPlacesError."""
-
-    def text_before_end(self, length: int) -> Text:
-        """From about so many bytes before the end on. Raises DamagedPlaceError."""
-
-    def unpacked_bytes(self) -> float:
-        """Of the whole file, as far as the places tell."""
 
 
 def read_pieces(
@@ -156,42 +111,7 @@ def _pieces(file: File, kind: str, clock: Callable[[], float]) -> Pieces | None:
 
 
 def _opened(descriptor: int, blocked: bool) -> File:
-    if not blocked:
-        return _PlainFile(descriptor)
-    from metagene_doctor.facts.reads.blocks import BlockedFile
-
-    return BlockedFile(descriptor)
-
-
-class _PlainFile:
-    blocked = False
-
-    def __init__(self, descriptor: int):
-        self._descriptor = descriptor
-        self.size = os.fstat(descriptor).st_size
-
-    def text_at(self, place: int) -> Text:
-        return _PlainText(self._descriptor, self.size, place)
-
-    def text_before_end(self, length: int) -> Text:
-        return self.text_at(max(0, self.size - length))
-
-    def unpacked_bytes(self) -> float:
-        return self.size
-
-
-class _PlainText:
-    def __init__(self, descriptor: int, size: int, place: int):
-        self._descriptor = descriptor
-        self._size = size
-        self.offset = place
-        self.starts_file = place == 0
-        self.reaches_end = False
-
-    def read(self, length: int) -> bytes:
-        data = os.pread(self._descriptor, length, self.offset)
-        self.reaches_end = self.offset + len(data) >= self._size
-        return data
+    return BlockedFile(descriptor) if blocked else PlainFile(descriptor)
 
 
 def _piece_at(file: File, place: int, kind: str) -> Piece | None:

@@ -19,8 +19,8 @@ from metagene_doctor.finding import Example
 from metagene_train.errors import DataError
 
 if TYPE_CHECKING:
-    from metagene_train.reads.formats import ReadFormat
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
+    from metagene_train.reads.records.formats import ReadFormat
 
 PEEKED_READS = 100_000
 """Reads looked at from the start of a file that cannot be entered elsewhere."""
@@ -35,7 +35,7 @@ def look_quickly(
     role: Role, path: Path, header: HeaderPattern, file_format: str
 ) -> tuple[ReadsFacts, tuple[bytes, ...]]:
     """What some of the reads of a file show, and a sample of their sequences."""
-    from metagene_train.reads.formats import sniff
+    from metagene_train.reads.records.formats import sniff
 
     started = time.perf_counter()
     form = sniff(path, file_format)
@@ -101,10 +101,10 @@ def peek(
     role: Role, path: Path, header: HeaderPattern, file_format: str, limit: int = PEEKED_READS
 ) -> tuple[ReadsFacts, tuple[bytes, ...]]:
     """The first ``limit`` reads, or those of the first seconds; the sample is not one of the whole file."""
-    from metagene_train.reads.bases import BaseCounts, count_bases
-    from metagene_train.reads.formats import sniff
-    from metagene_train.reads.opening import opened
-    from metagene_train.reads.records import reads_of
+    from metagene_train.reads.counts.bases import BaseCounts, count_bases
+    from metagene_train.reads.records.formats import sniff
+    from metagene_train.reads.records.opening import opened
+    from metagene_train.reads.records.records import reads_of
 
     started = time.perf_counter()
     form = sniff(path, file_format)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from metagene_doctor.facts.reads.hashes import Look, ReadHashes
     from metagene_doctor.facts.reads.joined import Member
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.pattern import HeaderPattern
 
 CAPACITY = 1 << 22
 """Reads kept, 12 bytes each; beyond, every second sequence is dropped."""

@@ -57,7 +57,7 @@ def collect(path: Path, file_format: str = "auto") -> SecondReaderFacts:
 
 def compare(path: Path, file_format: str = "auto") -> dict[str, Any]:
     """The fields of `SecondReaderFacts`, but for the version."""
-    from metagene_train.reads.records import Read, iter_reads
+    from metagene_train.reads.records.records import Read, iter_reads
 
     records = bases = 0
     theirs = _records_of_pyfastx(path)

@@ -15,7 +15,7 @@ from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
-    from metagene_train.reads.batches import RecordBatch
+    from metagene_train.reads.records.batches import RecordBatch
 
 
 class SharedHeaders(Frozen):
@@ -30,14 +30,14 @@ class SharedHeaderTally:
     """Sees every record of every file of a side, in their order, as it streams by."""
 
     def __init__(self, side: ReadsFacts):
-        from metagene_train.reads.distinct import RepeatCounter
+        from metagene_train.reads.counts.distinct import RepeatCounter
 
         self._side = side
         self._hashes = RepeatCounter()
         self._records = 0
 
     def look(self, batch: RecordBatch) -> None:
-        from metagene_train.reads.header_columns import HeaderRows
+        from metagene_train.reads.headers.columns import HeaderRows
 
         if len(batch):
             self._hashes.add(HeaderRows.of(batch).hashes(batch))
@@ -66,10 +66,10 @@ def collect(
     side: ReadsFacts, file_format: str, progress: Callable[[int, int], None] | None = None
 ) -> SharedHeaders:
     """Count in a pass of its own over the files of a side."""
-    from metagene_train.reads.batches import iter_batches
-    from metagene_train.reads.formats import sniff
-    from metagene_train.reads.joined import progress_of_all
-    from metagene_train.reads.source import open_source
+    from metagene_train.reads.access.joined import progress_of_all
+    from metagene_train.reads.records.batches import iter_batches
+    from metagene_train.reads.records.formats import sniff
+    from metagene_train.reads.sources.source import open_source
 
     tally = SharedHeaderTally(side)
     paths = [Path(file.path) for file in side.files]

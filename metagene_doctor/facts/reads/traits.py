@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from metagene_doctor.facts.reads.hashes import chosen, split_mate
-from metagene_train.reads.batches import RecordBatch
-from metagene_train.reads.header_columns import HeaderColumns
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.headers.columns import HeaderColumns
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.batches import RecordBatch
+from metagene_train.reads.records.records import decode_header
 
 SAMPLE_READS = 50_000
 """A share of such a sample is known to half a percentage point, a correlation to 0.01."""

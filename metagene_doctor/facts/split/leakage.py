@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from metagene_doctor.facts.reads.hashes import Look, ReadHashes
     from metagene_doctor.facts.reads.joined import Member
-    from metagene_train.reads.batches import RecordBatch
-    from metagene_train.reads.header_columns import HeaderColumns
-    from metagene_train.reads.headers import HeaderPattern
+    from metagene_train.reads.headers.columns import HeaderColumns
+    from metagene_train.reads.headers.pattern import HeaderPattern
+    from metagene_train.reads.records.batches import RecordBatch
 
 
 SEGMENT_READS = 10_000

@@ -34,7 +34,7 @@ class DiskEstimate:
 
 def disk(config: RunConfig, workload: Workload, *, gpu: Gpu | None, reads: int | None) -> DiskEstimate:
     """What ``config`` will write; checkpoints hold adapters, head and optimizer state, no encoder."""
-    from metagene_train.reads.index_files import READ_BYTES
+    from metagene_train.reads.index.files import READ_BYTES
 
     template = template_of(workload.structure(), capability(gpu))
     trained = template.kept(Category.ADAPTERS, workload.dimensions)

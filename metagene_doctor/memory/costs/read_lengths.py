@@ -13,7 +13,7 @@ from metagene_doctor.memory.costs.read_survey import Survey, survey
 from metagene_train.config import RunConfig
 
 if TYPE_CHECKING:
-    from metagene_train.reads.joined import AnyIndex
+    from metagene_train.reads.access.joined import AnyIndex
 
 SAMPLE = 20_000
 """Reads that are tokenized; a file with fewer is tokenized whole."""
@@ -105,7 +105,7 @@ def measure(
     machine is replaced by an estimate from the bases, and ``origin`` says so.
     """
     from metagene_train.open_reads import open_reads
-    from metagene_train.reads.data_set import title_of
+    from metagene_train.reads.access.data_set import title_of
 
     dataset = config.dataset
     assert dataset.train_fasta is not None
@@ -148,7 +148,7 @@ def sample(found: Survey) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _token_lengths(config: RunConfig, index: AnyIndex, positions: np.ndarray) -> tuple[np.ndarray, str]:
-    from metagene_train.reads.bases import normalise
+    from metagene_train.reads.counts.bases import normalise
     from metagene_train.tokenizer import load_tokenizer
 
     if not _on_this_machine(config.tokenizer.name_or_path):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from metagene_train.reads.joined import AnyIndex
+    from metagene_train.reads.access.joined import AnyIndex
 
 TALLIED_BELOW = 1 << 16
 """Lengths and class ids below this are counted in an array, which is ten times as fast as sorting them."""
@@ -32,7 +32,7 @@ class Survey:
 
 def survey(index: AnyIndex, longest: int) -> Survey:
     """One pass over the lengths and classes of all reads; ``longest`` is how many positions to find."""
-    from metagene_train.reads.joined import pieces_of
+    from metagene_train.reads.access.joined import pieces_of
 
     lengths: Counter[int] = Counter()
     classes: set[int] = set()

@@ -64,7 +64,7 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
     loaded = load_config(question.config, question.overrides)
     config = loaded.config
     if question.fasta:
-        from metagene_train.reads.data_set import spelled_out
+        from metagene_train.reads.access.data_set import spelled_out
 
         config = config.model_copy(deep=True)
         config.dataset.train_fasta = spelled_out([str(file) for file in question.fasta])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from metagene_doctor.memory.costs.estimate import Estimate, TradeOff
+from metagene_doctor.memory.costs.measure import Measurement
 from metagene_doctor.memory.costs.throughput import DATA_PARALLEL_SHARE, Range, TimeEstimate
-from metagene_doctor.memory.measured.measure import Measurement
 from metagene_doctor.memory.profiling import MemoryProfile
 from metagene_doctor.report.quantities import duration, file_size
 

@@ -135,7 +135,7 @@ class Stream:
         return self._last[-count:]
 
     def digest(self) -> str:
-        """As `index_files.Fingerprint` has it of a file, of what was read."""
+        """As `fingerprint.Fingerprint` has it of a file, of what was read."""
         return hashlib.sha256(self._first + self._last).hexdigest()
 
     def close(self) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from metagene_train.errors import InputError
-from metagene_train.reads.formats import ReadFormat, is_stream, name_of, sniff, sniff_stream
-from metagene_train.reads.index_files import Fingerprint
-from metagene_train.reads.source import ByteSource, decompressed, open_source
+from metagene_train.reads.records.formats import ReadFormat, is_stream, name_of, sniff, sniff_stream
+from metagene_train.reads.sources.fingerprint import Fingerprint
 from metagene_train.reads.sources.raw import Stream
+from metagene_train.reads.sources.source import ByteSource, decompressed, open_source
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Columns(Protocol):
-    """What takes the columns of an index: see `index_writer.IndexWriter`."""
+    """What takes the columns of an index: see `writer.IndexWriter`."""
 
     def append(
         self, offsets: np.ndarray, spans: np.ndarray, lengths: np.ndarray, class_ids: np.ndarray

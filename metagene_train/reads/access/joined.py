@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from metagene_train.reads.data_set import title_of
-from metagene_train.reads.index import ReadIndex
-from metagene_train.reads.records import Read
+from metagene_train.reads.access.data_set import title_of
+from metagene_train.reads.access.read_index import ReadIndex
+from metagene_train.reads.records.records import Read
 
 PIECE = 1 << 20
 """Values of a column that are looked at together, 4 MB."""

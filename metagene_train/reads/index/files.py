@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from metagene_train.reads.formats import ReadFormat
-from metagene_train.reads.headers import HeaderPattern
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.records.formats import ReadFormat
+from metagene_train.reads.sources.fingerprint import Fingerprint
 
 INDEX_VERSION = 3
 COLUMNS: dict[str, type[np.number]] = {
@@ -37,35 +38,6 @@ REJECTED = "rejected"
 
 UNPACKED = "reads"
 META = "index.json"
-_END_BYTES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What identifies the content of a file without reading all of it."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    digest: str
-
-    @classmethod
-    def of(cls, path: Path) -> Fingerprint:
-        """Of a file as it is now; ``digest`` is SHA-256 over its first and last 64 KiB."""
-        real = path.resolve()
-        with real.open("rb") as file:
-            state = os.fstat(file.fileno())
-            digest = hashlib.sha256(file.read(_END_BYTES))
-            file.seek(max(0, state.st_size - _END_BYTES))
-            digest.update(file.read(_END_BYTES))
-        return cls(str(real), state.st_size, state.st_mtime_ns, digest.hexdigest())
-
-    def still_holds(self, path: Path) -> bool:
-        """Whether the file is there and is the same."""
-        try:
-            return Fingerprint.of(path) == self
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)

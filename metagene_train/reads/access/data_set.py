@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metagene_train.errors import InputError
-from metagene_train.reads.formats import is_stream, name_of
+from metagene_train.reads.records.formats import is_stream, name_of
 
 _WILDCARDS = "*?["
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metagene_train.reads.joined import JoinedColumn, pieces_of
+from metagene_train.reads.access.joined import JoinedColumn, pieces_of
 
 BLOCK = 512
 """Reads between two counts: eight bytes for 64 bytes of bits."""

@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from metagene_train.reads.bases import KINDS, BaseCounts
-from metagene_train.reads.headers import ABSENT
+from metagene_train.reads.counts.bases import KINDS, BaseCounts
+from metagene_train.reads.headers.pattern import ABSENT
 
 _DIRECT = 1 << 16
 """Class ids below this are rows of the table, larger ones get a row when they are first seen."""

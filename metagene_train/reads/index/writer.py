@@ -21,9 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from metagene_train.errors import InputError
-from metagene_train.reads.formats import ReadFormat
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index_files import (
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.index.files import (
     COLUMNS,
     INDEX_VERSION,
     META,
@@ -33,7 +32,8 @@ from metagene_train.reads.index_files import (
     IndexKey,
     load_meta,
 )
-from metagene_train.reads.source import ByteSource, open_source
+from metagene_train.reads.records.formats import ReadFormat
+from metagene_train.reads.sources.source import ByteSource, open_source
 
 _ESTIMATED_FROM_BYTES = 1 << 20
 _ABANDONED_AFTER_S = 24 * 3600

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metagene_train.errors import DataError
-from metagene_train.reads.batches import iter_batches
-from metagene_train.reads.layout import FAULTS, MIXED
-from metagene_train.reads.opening import OpenReads, opened
+from metagene_train.reads.records.batches import iter_batches
+from metagene_train.reads.records.layout import FAULTS, MIXED
+from metagene_train.reads.records.opening import OpenReads, opened
 
 _CHUNK_BYTES = 1 << 18
 

@@ -11,8 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metagene_train.reads.layout import CUT_RECORD, LENGTHS_DIFFER, MISSING_PLUS, SOUND, STRAY_TEXT, Layout
-from metagene_train.reads.window import Lines, Window
+from metagene_train.reads.records.layout import (
+    CUT_RECORD,
+    LENGTHS_DIFFER,
+    MISSING_PLUS,
+    SOUND,
+    STRAY_TEXT,
+    Layout,
+)
+from metagene_train.reads.records.window import Lines, Window
 
 _AT, _PLUS = ord("@"), ord("+")
 _LONGEST_BURST = 256

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from metagene_train.errors import DataError
-from metagene_train.reads.formats import BYTE_ORDER_MARK
-from metagene_train.reads.source import ByteSource
+from metagene_train.reads.records.formats import BYTE_ORDER_MARK
+from metagene_train.reads.sources.source import ByteSource
 from metagene_train.reads.words import SPARE
 
 LONGEST_RECORD = 1 << 30

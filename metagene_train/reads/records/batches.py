@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metagene_train.reads import fasta, fastq
-from metagene_train.reads.formats import ReadFormat
-from metagene_train.reads.layout import CUT_RECORD, Layout
-from metagene_train.reads.source import ByteSource, is_cut
-from metagene_train.reads.window import Window
+from metagene_train.reads.records import fasta, fastq
+from metagene_train.reads.records.formats import ReadFormat
+from metagene_train.reads.records.layout import CUT_RECORD, Layout
+from metagene_train.reads.records.window import Window
+from metagene_train.reads.sources.source import ByteSource, is_cut
 
 CHUNK_BYTES = 1 << 21
 """Temporaries of a chunk of this size stay in the processor's cache; 64 MiB is 1.7 times slower."""

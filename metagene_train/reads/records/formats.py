@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from metagene_train.errors import DataError, InputError
-from metagene_train.reads.source import ByteSource, decompressed, open_source
 from metagene_train.reads.sources.gzip import GZIP_MAGIC
 from metagene_train.reads.sources.raw import STANDARD_INPUT, Stream
+from metagene_train.reads.sources.source import ByteSource, decompressed, open_source
 from metagene_train.reads.sources.whole_streams import BZIP2_MAGIC, XZ_MAGIC
 from metagene_train.reads.sources.zstd import starts_frame
 

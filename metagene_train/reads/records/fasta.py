@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from metagene_train.reads.layout import Layout
-from metagene_train.reads.window import Lines, Window
+from metagene_train.reads.records.layout import Layout
+from metagene_train.reads.records.window import Lines, Window
 
 
 def find_records(window: Window, lines: Lines) -> Layout:

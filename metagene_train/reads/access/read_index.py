@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from metagene_train.errors import DataError
-from metagene_train.reads import index_files
-from metagene_train.reads.formats import sniff
-from metagene_train.reads.headers import HeaderPattern
-from metagene_train.reads.index_files import COLUMNS, IndexKey, default_index_dir
+from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_train.reads.index import files as index_files
+from metagene_train.reads.index.files import COLUMNS, IndexKey, default_index_dir
 from metagene_train.reads.parallel import worthwhile_processes
-from metagene_train.reads.records import Read, parse_record
+from metagene_train.reads.records.formats import sniff
+from metagene_train.reads.records.records import Read, parse_record
 from metagene_train.reads.scan import scan
 
 _LINE_FEED = ord("\n")

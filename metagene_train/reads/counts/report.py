@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from metagene_train.reads.bases import BaseCounts
-from metagene_train.reads.formats import ReadFormat
+from metagene_train.reads.counts.bases import BaseCounts
+from metagene_train.reads.counts.tallies import ORDER_LAG
 from metagene_train.reads.problems import Place, Problem, Rejection
-from metagene_train.reads.tallies import ORDER_LAG
+from metagene_train.reads.records.formats import ReadFormat
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from metagene_train.reads.batches import RecordBatch
-from metagene_train.reads.headers import ABSENT, HeaderPattern
-from metagene_train.reads.known_prefixes import KnownPrefixes, Prefixes
-from metagene_train.reads.records import decode_header
+from metagene_train.reads.headers.known_prefixes import KnownPrefixes, Prefixes
+from metagene_train.reads.headers.pattern import ABSENT, HeaderPattern
+from metagene_train.reads.records.batches import RecordBatch
+from metagene_train.reads.records.records import decode_header
 from metagene_train.reads.words import (
     LONGEST_ROW,
     WORD,

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metagene_train.reads.bases import KIND_OF, KINDS, BaseCounts
-from metagene_train.reads.batches import RecordBatch
-from metagene_train.reads.layout import SOUND
+from metagene_train.reads.counts.bases import KIND_OF, KINDS, BaseCounts
+from metagene_train.reads.records.batches import RecordBatch
+from metagene_train.reads.records.layout import SOUND
 from metagene_train.reads.words import gather_strings
 
 _BLOCK = 1 << 19

@@ -1,0 +1,1 @@
+"""Reads by number: of one file or several, all of them or some."""

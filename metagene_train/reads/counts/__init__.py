@@ -1,0 +1,1 @@
+"""What is counted in the pass over a file."""

@@ -1,0 +1,1 @@
+"""What headers say: class, tax id, read length, mate."""

@@ -1,0 +1,1 @@
+"""The read index on disk: its files, and writing them during the scan."""
