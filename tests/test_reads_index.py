@@ -195,6 +195,27 @@ def test_a_change_under_an_open_index_is_an_error_and_never_garbage(tmp_path: Pa
         pickle.loads(copy)
 
 
+@pytest.mark.parametrize("letter", [b"\n", b">", b"\r"])
+def test_whatever_one_byte_becomes_reads_together_are_what_each_is_alone(
+    tmp_path: Path, letter: bytes
+) -> None:
+    content = b">lbl|1|||a\nACGT\n>lbl|2|||bc\nGATT\n"
+    path = written(tmp_path / "reads.fa", content)
+    index = build(path, tmp_path / "index")
+    told = 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + letter + content[place + 1 :])
+        try:
+            together = index.sequences([1, 0])
+        except DataError:
+            told += 1
+            with pytest.raises(DataError, match="changed after it was indexed"):
+                index.read(0), index.read(1)
+            continue
+        assert together == [index.read(1).sequence, index.read(0).sequence]
+    assert told >= 2
+
+
 def test_a_copy_whose_index_is_gone_says_so(tmp_path: Path) -> None:
     copy = pickle.dumps(build(written(tmp_path / "reads.fa", fasta(READS)), tmp_path / "index"))
     shutil.rmtree(tmp_path / "index")
