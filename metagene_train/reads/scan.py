@@ -142,11 +142,12 @@ def _add_ranges(
 def _is_spotless(batch: RecordBatch, columns: HeaderColumns | None, letters: Letters) -> bool:
     """Whether it is known of FASTA that there are neither NUL bytes nor lines of FASTQ in it.
 
-    A header that was taken apart with the others has printable characters only.
+    A header that was taken apart with the others has printable characters only; NUL, @ and + among the
+    letters would be counted as other ones.
     """
     if columns is None or batch.layout.quality_start is not None or batch.layout.faults.any():
         return False
-    return not len(letters.records) and bool((columns.name_start >= 0).all())
+    return not letters.bases.other and bool((columns.name_start >= 0).all())
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,24 @@ def drop_bits(words: np.ndarray, following: np.ndarray, bits: np.ndarray | np.ui
     return dropped
 
 
+def ones_between(bits: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """How many of the bits begin..end-1 are set [N] int64. Bit 0 is the lowest one of the first word.
+
+    ``bits`` [W] uint64; begins and ends [N] int64 are of 0..64 W - 1.
+    """
+    with_word = np.cumsum(np.bitwise_count(bits), dtype=np.int64)
+
+    def before(places: np.ndarray) -> np.ndarray:
+        word = places >> 6
+        following = bits[word]
+        following >>= (places & 63).view(np.uint64)
+        counted: np.ndarray = with_word[word]
+        counted -= np.bitwise_count(following)
+        return counted
+
+    return before(ends) - before(begins)
+
+
 def hash_rows(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """64-bit hashes [N] of zero-padded rows of words; padding columns do not change them.
 
