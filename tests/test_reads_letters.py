@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from random import Random
 
 import pytest
 from reads_fixtures import written
@@ -63,3 +65,30 @@ def test_one_odd_letter_among_many_reads_is_found(tmp_path: Path) -> None:
     reads[17_003] = reads[17_003].replace(b"TACAGATT", b"TACaGATT", 1)
     found = scan(written(tmp_path / "reads.fa", b"".join(reads)), header=HeaderPattern())
     assert (found.bases.lower, found.bases.acgt) == (1, 20_000 * 42 - 1)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shortest", [90, 30])
+@pytest.mark.parametrize("share", [0.003, 0.05, 0.6])
+def test_few_and_many_unusual_reads_are_counted_alike(
+    tmp_path: Path, layout: str, shortest: int, share: float
+) -> None:
+    chance = Random(layout)
+    sequences, of_class = [], {1: Counter[str](), 2: Counter[str]()}
+    content = []
+    for number in range(2000):
+        sequence = bytes(chance.choices(b"ACGT", k=chance.randint(shortest, 90)))
+        if chance.random() < share:
+            odd = chance.choice([b"N", b"n", b"acgt", b"U", b"RYswk", b"-*", b"ACGTNacgtu"])
+            first, last = sorted(chance.choices(range(1, len(sequence) + 1), k=2))
+            sequence = sequence[:first] + bytes(chance.choices(odd, k=last - first)) + sequence[last:]
+        sequences.append(sequence)
+        class_id = 1 + number % 2
+        of_class[class_id].update(base_kind(byte) for byte in sequence)
+        content.append(LAYOUTS[layout](number, sequence).replace(b"lbl|1", b"lbl|%d" % class_id, 1))
+    found = scan(written(tmp_path / "reads", b"".join(content)), header=HeaderPattern())
+    assert found.accepted == len(sequences)
+    for class_id, expected in of_class.items():
+        counted = asdict(found.class_bases[class_id])
+        assert {kind: count for kind, count in counted.items() if count} == expected
+    assert found.bases == found.class_bases[1] + found.class_bases[2]

@@ -18,9 +18,9 @@ handed back to the system each time."""
 _WINDOW = 1 << 17
 """Bytes that are compared with one letter after another: fewer, because the answers are in the cache too."""
 
-_TOGETHER = 8
+_TOGETHER = 4
 """Strings of which it is found out together whether any has other letters: for one by one it takes
-four times as long, and they would be picked out better than is worth it."""
+three times as long, and to pick them out better is not worth that."""
 
 _MOST_PIECES = 8
 """Pieces of equal width in which sequences of different lengths are looked at."""
@@ -174,7 +174,8 @@ def _suspects(batch: RecordBatch, sound: np.ndarray | slice) -> np.ndarray:
     """Which of the sound records [N] may hold other letters than A, C, G and T.
 
     Those of ordinary length are looked at together, in pieces that overlap where they must. What is
-    much shorter or longer than the others is suspect by that alone.
+    much shorter or longer than the others is suspect by that alone. Once other letters are found in pieces
+    of sequences of different lengths, it is quicker to count in all of them than to look at more pieces.
     """
     layout = batch.layout
     starts, spans, fence = layout.sequence_start[sound], layout.length[sound], _ONE_LINE
@@ -187,7 +188,8 @@ def _suspects(batch: RecordBatch, sound: np.ndarray | slice) -> np.ndarray:
         return ~suspects
     ordinary = np.arange(len(spans))
     width, longest = int(spans.min(initial=batch.end)), int(spans.max(initial=0))
-    if width < longest:
+    even = width >= longest
+    if not even:
         mean = int(spans.sum()) // len(spans) + 1
         width = max(width, (mean + 1) // 2)
         longest = min(longest, _MOST_PIECES * width)
@@ -201,6 +203,8 @@ def _suspects(batch: RecordBatch, sound: np.ndarray | slice) -> np.ndarray:
         for first in range(0, len(ordinary), step):
             block = slice(first, first + step)
             if not fence.holds(gather_strings(batch.data, begins[block], width)):
+                if not even:
+                    return np.ones(len(suspects), dtype=bool)
                 strings = gather_strings(batch.data, begins[block], width)
                 suspects[ordinary[block]] |= fence.crossed(strings, width)
     return suspects
