@@ -5,6 +5,7 @@ Nothing has its name before everything has been written, balanced and read again
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import tempfile
@@ -152,9 +153,12 @@ def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
 
 def _refuse_inputs_inside(plan: Plan, directory: Path) -> None:
     try:
-        inside = directory.resolve()
-    except RuntimeError:
-        raise InputError(f"{directory}: is a link that leads back to itself") from None
+        directory.stat()
+    except OSError as error:
+        # Asked first, because what `resolve` makes of such a link depends on the version of Python.
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{directory}: is a link that leads back to itself") from None
+    inside = directory.resolve()
     for job in plan.jobs:
         for each in job.inputs:
             if inside in each.path.resolve().parents:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,13 +34,15 @@ class State:
     def begin(cls, directory: Path, plan: Plan) -> State:
         """A new run, or the rest of one. Raises InputError if the directory holds anything else."""
         state = cls(directory, plan)
-        with _refusing(directory):
+        with _refusing(directory), ExitStack() as undo:
+            undo.callback(state.close)
             state._refuse_foreign()
             state.work.mkdir(parents=True, exist_ok=True)
             state._lock = (state.work / _LOCK).open("wb")
             fcntl.flock(state._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not state._path.exists():
                 state._save()
+            undo.pop_all()
         return state
 
     def _refuse_foreign(self) -> None:
