@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from metagene_doctor.cli.card_options import gpu_memory_option, gpus_option
+
 GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min-memory", "max-speed"]
 
 
@@ -15,9 +17,7 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
 @click.option(
     "--gpu", metavar="NAME", help="Card the run is for, e.g. rtx4090  [default: the card of this machine]."
 )
-@click.option(
-    "--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its memory as sold, instead of its name."
-)
+@gpu_memory_option
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="cpu: tune for no GPU.")
 @click.option(
     "--fasta",
@@ -62,14 +62,7 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
     show_default=True,
     help="evidence: what the evidence supports; guide: the guide's row for the card, fitting or not.",
 )
-@click.option(
-    "--gpus",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Cards of this kind.",
-)
+@gpus_option
 @click.option(
     "--max-truncation",
     type=click.FloatRange(0, 1),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from metagene_doctor.cli.card_options import gpu_memory_option, gpus_option
+
 
 @click.command()
 @click.option(
@@ -15,9 +17,7 @@ import click
     help="Run configuration  [default: all defaults].",
 )
 @click.option("--gpu", metavar="NAME", help="Card (rtx4090, a100-80gb, ...)  [default: the one here].")
-@click.option(
-    "--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its memory as sold, instead of its name."
-)
+@gpu_memory_option
 @click.option(
     "--fasta",
     multiple=True,
@@ -25,14 +25,7 @@ import click
     metavar="FILE",
     help="Training reads: their lengths decide (repeatable).",
 )
-@click.option(
-    "--gpus",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Cards of this kind.",
-)
+@gpus_option
 @click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the verdict only.")
