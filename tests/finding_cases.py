@@ -351,6 +351,11 @@ def _split() -> Iterator[Case]:
     yield "V06", facts(train=glance(), val=only_val)
     yield "V07", facts(train=reads(), val=reads("val", class_counts={0: 12}))
     yield "V07", facts(train=large(), val=reads("val"))
+    lone = {"train": reads(class_counts={0: 998, 1: 1, 2: 1}), "val": reads("val", class_counts={0: 1000})}
+    yield "V07", facts(**lone)
+    yield "V07", facts(**lone | {"val": reads("val", class_counts={0: 999, 2: 1})})
+    some = reads(class_counts={0: 990, 1: 6, 2: 4})
+    yield "V07", facts(train=some, val=lone["val"], split=SplitFacts(lone_classes=(2,)))
     yield "V07", facts(train=reads(), val=glance("val"))
     drifts = (
         Drift(trait="class shares", effect=0.2),

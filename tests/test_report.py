@@ -205,3 +205,12 @@ def test_the_documentation_lists_every_check():
     page = (Path(__file__).parents[1] / "docs" / "checks.md").read_text()
     for check in CHECKS:
         assert f"| {check.id} | {check.title} |" in page
+
+
+def test_a_command_that_stands_above_is_named_and_not_repeated():
+    split = Remedy(text="Split anew:", commands=("metagene doctor --fasta t.fa --fix split -o repaired",))
+    first = finding("V02", "warn", "copies", remedy=split)
+    again = finding("V03", "warn", "mates", remedy=split)
+    out = text([first, again, again])
+    assert out.count("--fix split") == 1
+    assert out.count("→ Split anew: the command of V02 (above) does it too") == 2

@@ -9,7 +9,7 @@ from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged
 from metagene_doctor.checks.remedies import edit
-from metagene_doctor.checks.repairs import fix
+from metagene_doctor.checks.repairs import fix, mend
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -239,9 +239,5 @@ def held_out(facts: Facts) -> Iterator[Finding]:
             title="No validation reads",
             why="Nothing will show when it starts to memorise; early stopping and the best checkpoint need "
             "them.",
-            remedy=Remedy(
-                text="Hold some reads out, and give them with --val"
-                + (":" if (commands := fix(facts, facts.train, "split")) else "."),
-                commands=commands,
-            ),
+            remedy=mend("Hold some reads out, and give them with --val", fix(facts, facts.train, "split")),
         )

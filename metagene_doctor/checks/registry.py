@@ -76,7 +76,14 @@ CHECKS = (
         ("train", "val", "split", "audit"),
     ),
     Check("V06", "Validation classes are trained", "split", leakage.classes_trained, ("train", "val")),
-    Check("V07", "Training classes are validated", "split", leakage.classes_validated, ("train", "val")),
+    Check(
+        "V07",
+        "Training classes are validated",
+        "split",
+        leakage.classes_validated,
+        ("train", "val"),
+        ("split",),
+    ),
     Check(
         "V08",
         "Validation reads are like training reads",

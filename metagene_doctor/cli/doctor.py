@@ -15,6 +15,7 @@ from pydantic_core import PydanticSerializationError
 from metagene_doctor import ignoring
 from metagene_doctor.checks.config import autotune_command
 from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
+from metagene_doctor.checks.repairs import in_one_command
 from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.collect import Request, collect
@@ -189,8 +190,9 @@ def command(
             "it counts again",
             err=True,
         )
+    findings = ignoring.apply(ignores, run_checks(checks, facts))
     report = make_report(
-        ignoring.apply(ignores, run_checks(checks, facts)),
+        in_one_command(findings, [file.path for file in facts.files]),
         argv=argv,
         examined=Examined(
             bytes=sum(reads.bytes_examined for reads in facts.reads),

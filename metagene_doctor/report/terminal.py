@@ -38,11 +38,12 @@ def render(report: Report, *, console: Console, verbose: bool = False, heading: 
     """Print a report. Passes, examples and times appear with ``verbose`` only."""
     if heading:
         _paragraph(console, Text(heading, style="bold"))
+    shown: dict[tuple[str, ...], str] = {}
     for finding in worst_first(report.findings):
         if finding.severity in (Severity.SKIP, Severity.CRASH) or finding.ignored is not None:
             continue
         if finding.severity is not Severity.PASS or verbose:
-            _finding(console, finding, verbose)
+            _finding(console, finding, verbose, shown)
     for group in unknowns(report.findings):
         _unknown(console, group, verbose)
     for finding in report.findings:
@@ -58,7 +59,8 @@ def render(report: Report, *, console: Console, verbose: bool = False, heading: 
     console.print(Text(report.verdict, style=ready), soft_wrap=True, highlight=False)
 
 
-def _finding(console: Console, finding: Finding, verbose: bool) -> None:
+def _finding(console: Console, finding: Finding, verbose: bool, shown: dict[tuple[str, ...], str]) -> None:
+    """``shown`` are commands that stand above, and of which finding."""
     line = _symbol(console, finding.severity)
     line.append(f" {finding.id} ", style="bold")
     line.append(finding.title)
@@ -73,17 +75,24 @@ def _finding(console: Console, finding: Finding, verbose: bool) -> None:
     if detail:
         _paragraph(console, detail, indent=INDENT)
     if finding.remedy is not None:
-        _remedy(console, finding.remedy)
+        commands = finding.remedy.commands
+        _remedy(console, finding.remedy, shown.get(commands))
+        if commands:
+            shown.setdefault(commands, finding.id)
     if verbose:
         for example in finding.examples:
             _paragraph(console, Text(place(example), style="dim"), indent=INDENT)
 
 
-def _remedy(console: Console, remedy: Remedy) -> None:
+def _remedy(console: Console, remedy: Remedy, above: str | None) -> None:
     """Advice and command in one line, or else the command in a line of its own that is never broken: a
-    terminal wraps it, and what is copied from there is still one line."""
+    terminal wraps it, and what is copied from there is still one line. A command that stands ``above``,
+    with a finding of that id, is not repeated."""
     arrow = "->" if console.options.ascii_only else "→"
     advice = Text(f"{arrow} {remedy.text}")
+    if above is not None:
+        _paragraph(console, advice.append(f" the command of {above} (above) does it too"), indent=INDENT)
+        return
     command = Text("  or  ").join(Text(command, style="bold") for command in remedy.commands)
     together = advice.copy().append("  ").append_text(command)
     if not command or not console.is_terminal or INDENT + len(together) <= console.width:

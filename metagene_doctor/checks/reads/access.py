@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from shlex import quote
 
-from metagene_doctor.checks.remedies import run
-from metagene_doctor.checks.repairs import fix
+from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -100,7 +99,7 @@ def _whole_words(facts: Facts, reads: ReadsFacts, example: str) -> Remedy:
             text="For other tools, write names first and without blanks (dataset.header_regex needs these)."
         )
     advice = "For other tools, write a copy with _ for blanks in the headers"
-    return run(advice, fix(facts, reads, "whole-words"))
+    return mend(advice, fix(facts, reads, "whole-words", purpose=Purpose.COPY))
 
 
 def indexes_belong(facts: Facts) -> Iterator[Finding]:

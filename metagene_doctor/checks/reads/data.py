@@ -10,7 +10,7 @@ from shlex import quote
 from metagene_doctor.checks.reads.header_layouts import suggest_header
 from metagene_doctor.checks.reads.unseen import bound, not_judged, share_seen, unseen
 from metagene_doctor.checks.remedies import edit, run
-from metagene_doctor.checks.repairs import fix
+from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
@@ -53,9 +53,15 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         if suggestion:
             remedy = _with_regex(facts, suggestion[0], f"They look like {suggestion[1]}; set this")
         else:
-            remedy = run(
+            remedy = mend(
                 "Give a pattern with a group (?P<class_id>...) as --header-regex, or mend the headers",
-                fix(facts, reads, "headers", "drop-damaged"),
+                fix(
+                    facts,
+                    reads,
+                    "headers",
+                    "drop-damaged",
+                    purpose=Purpose.CHOICE if total == reads.records else Purpose.NEEDED,
+                ),
             )
         share = total / reads.records
         first = unmatched[0].examples[0] if unmatched[0].examples else None
@@ -108,7 +114,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                     examples=rejected.examples,
                     confidence=reads.confidence,
                     why=f"Training leaves {verb(rejected.count, 'it', 'them')} out.",
-                    remedy=run(
+                    remedy=mend(
                         "Find the step that trims reads to nothing, or write a copy without them",
                         fix(facts, reads, "drop-damaged"),
                     ),
@@ -157,7 +163,7 @@ def read_lengths(facts: Facts) -> Iterator[Finding]:
                 confidence=reads.confidence,
                 why="The reads were trimmed after they were named, or the file was cut and joined: labels "
                 "may belong to other reads.",
-                remedy=run(
+                remedy=mend(
                     "Training uses the real lengths. Write them into the headers",
                     fix(facts, reads, "headers"),
                 ),
@@ -208,7 +214,7 @@ def _repeated_within(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
                 unit="fraction of reads",
                 why="Predictions are joined to reads by name, and mates are found by name.",
                 # Of all files: numbers given to each alone would be the same ones.
-                remedy=run("Make names unique, by a running number", fix(facts, side, "headers")),
+                remedy=mend("Make names unique, by a running number", fix(facts, side, "headers")),
             )
 
 
@@ -240,7 +246,7 @@ def _repeated_across(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
             unit="headers",
             examples=tuple(examples),
             why="Predictions are joined to reads by name, and mates are found by name, across all files.",
-            remedy=run(
+            remedy=mend(
                 "Make names unique over all files, by a running number",
                 fix(facts, side, "headers"),
             ),
@@ -248,9 +254,10 @@ def _repeated_across(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
 
 
 def repeated_reads(facts: Facts) -> Iterator[Finding]:
-    """How many training reads repeat another one, as they are or as reverse complement.
+    """How many training reads repeat another one of their class, as they are or as reverse complement.
 
-    Above four million reads counted on a random choice of sequences, all copies of each.
+    They are what --fix deduplicate takes out. Above four million reads counted on a random choice of
+    sequences, all copies of each.
     """
     repeats, train = facts.repeats, facts.train
     assert repeats and train
@@ -260,14 +267,15 @@ def repeated_reads(facts: Facts) -> Iterator[Finding]:
     yield data_finding(
         id="F15",
         severity=Severity.WARN if share >= REPEATS_WARN else Severity.INFO,
-        title=f"{train.name}: {percent(share)} of the reads repeat another one (on either strand)",
+        title=f"{train.name}: {percent(share)} of the reads repeat another one of their class "
+        "(on either strand)",
         count=repeats.repeated if repeats.kept_one_in == 1 else None,
         measured=share,
         threshold=REPEATS_WARN,
         unit="fraction of reads",
         why="Every epoch spends time on the copies, and the most copied reads weigh most.",
-        remedy=run(
-            "Keep one of each in each class",
+        remedy=mend(
+            "Keep one of each",
             fix(facts, train, "deduplicate"),
         )
         if share >= REPEATS_WARN

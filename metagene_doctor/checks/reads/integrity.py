@@ -8,7 +8,7 @@ from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
 from metagene_doctor.checks.remedies import run
-from metagene_doctor.checks.repairs import fix
+from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import Damage, ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -29,26 +29,26 @@ TEST_COMMANDS = {"gzip": "gzip -tv", "zstd": "zstd -tv", "xz": "xz -tv", "bzip2"
 OTHER_DAMAGE = {
     "nul": (
         "Part of the file was overwritten or never written (a full disk?); training refuses it.",
-        "Fetch the file again, or set the damaged records aside:",
+        "Fetch the file again, or set the damaged records aside",
     ),
     "mixed": (
         "Files of two formats were joined: all reads that follow are taken for one. Training refuses it.",
-        "Give the FASTA and the FASTQ part as two files (--fasta twice); this shows where they meet:",
+        "Give the FASTA and the FASTQ part as two files (--fasta twice); this shows where they meet",
     ),
     "changed": (
         "Another program is still writing it: counts are of no one state, and training refuses it.",
-        "Wait until it is written, then run doctor again. This shows who writes:",
+        "Wait until it is written, then run doctor again. This shows who writes",
     ),
     "record_too_long": (
         "Reads are not that long: it holds something else, or lost its line ends. Training refuses it.",
-        "Give a file of reads; this shows how this one starts:",
+        "Give a file of reads; this shows how this one starts",
     ),
 }
 """Kind of damage that is neither compression nor FASTQ structure -> what it means, and what to do."""
 
 UNREADABLE = (
     "The disk or the network gave no data there; training refuses the file.",
-    "Copy or fetch the file again. The kernel's log may name the disk:",
+    "Copy or fetch the file again. The kernel's log may name the disk",
 )
 
 
@@ -110,7 +110,7 @@ def _compression_finding(check: str, facts: Facts, reads: ReadsFacts, damage: Da
         examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
         why=("" if reads.places else f"Only the {count(reads.records, 'read')} before it are counted. ")
         + "Training refuses the file; most readers just stop there.",
-        remedy=run(
+        remedy=mend(
             "Fetch the file again, or keep what can be read of it",
             fix(facts, reads, "drop-damaged", options="--salvage"),
         ),
@@ -131,7 +131,7 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                     count=damage.count,
                     examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
                     why=why,
-                    remedy=Remedy(text=what_to_do, commands=_first_step(facts, reads, damage)),
+                    remedy=_first_step(facts, reads, damage, what_to_do),
                 )
         if reads.crlf_lines:
             yield integrity_finding(
@@ -142,7 +142,10 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
                 count=reads.crlf_lines,
                 measured=reads.crlf_lines,
                 why="Windows line ends. They are read correctly here; some tools take the CR for a base.",
-                remedy=run("For other tools, write a copy", fix(facts, reads, "line-ends")),
+                remedy=mend(
+                    "For other tools, write a copy",
+                    fix(facts, reads, "line-ends", purpose=Purpose.COPY),
+                ),
                 confidence=reads.confidence,
             )
         if reads.non_ascii_headers:
@@ -159,7 +162,7 @@ def text_encoding(facts: Facts) -> Iterator[Finding]:
             yield from unseen(integrity_finding, "F05", reads, what)
 
 
-def _first_step(facts: Facts, reads: ReadsFacts, damage: Damage) -> tuple[str, ...]:
+def _first_step(facts: Facts, reads: ReadsFacts, damage: Damage, advice: str) -> Remedy:
     name = quote(reads.path)
     steps = {
         "mixed": (f"sed -n {max(1, (damage.line or 1) - 2)},{(damage.line or 1) + 2}p {name}",),
@@ -167,8 +170,8 @@ def _first_step(facts: Facts, reads: ReadsFacts, damage: Damage) -> tuple[str, .
         "record_too_long": (f"head -c 300 {name}",),
     }
     if damage.kind == "nul":
-        return fix(facts, reads, "drop-damaged")
-    return steps.get(damage.kind, ("sudo dmesg | tail",))
+        return mend(advice, fix(facts, reads, "drop-damaged"))
+    return run(advice, steps.get(damage.kind, ("sudo dmesg | tail",)))
 
 
 def fastq_structure(facts: Facts) -> Iterator[Finding]:
@@ -206,7 +209,7 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     examples=rejected.examples,
                     why="Training refuses the file; common readers return nothing, or wrong reads, without "
                     "an error.",
-                    remedy=run(
+                    remedy=mend(
                         "Fetch the file again, or leave such records out",
                         fix(facts, reads, "drop-damaged"),
                     ),
@@ -221,7 +224,7 @@ def fastq_structure(facts: Facts) -> Iterator[Finding]:
                     title=f"{reads.name}: {damage.message}",
                     examples=(Example(file=reads.path, line=damage.line, record=damage.record),),
                     why="Training refuses the file.",
-                    remedy=run(
+                    remedy=mend(
                         "Fetch the file again, or leave such records out",
                         fix(facts, reads, "drop-damaged"),
                     ),

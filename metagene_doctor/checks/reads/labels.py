@@ -9,8 +9,8 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
-from metagene_doctor.checks.remedies import edit, run
-from metagene_doctor.checks.repairs import fix
+from metagene_doctor.checks.remedies import edit
+from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -97,9 +97,9 @@ def _unknown_classes_left_out(facts: Facts, reads: ReadsFacts) -> Remedy:
     """By the config where there is one, else by a copy without these reads."""
     assert facts.mapping
     text = f"Add the classes to {facts.mapping.path}, or leave their reads out"
-    commands = fix(facts, reads, "drop-damaged")
-    if facts.run.path is None and commands:
-        return Remedy(text=f"{text}:", commands=commands)
+    repair = fix(facts, reads, "drop-damaged", purpose=Purpose.CHOICE)
+    if facts.run.path is None and repair:
+        return mend(text, repair)
     return edit(facts, text, "dataset.strict_classes", "false")
 
 
@@ -324,7 +324,9 @@ def order(facts: Facts) -> Iterator[Finding]:
             threshold=SORTED,
             why="Training shuffles the whole file, so it does no harm here; others may see one class at a "
             "time.",
-            remedy=run("For such a program, write a copy", fix(facts, train, "shuffle")),
+            remedy=mend(
+                "For such a program, write a copy", fix(facts, train, "shuffle", purpose=Purpose.COPY)
+            ),
             confidence=train.confidence,
         )
 

@@ -7,14 +7,15 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
-from metagene_doctor.checks.remedies import run
-from metagene_doctor.checks.repairs import fix
+from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent
 
 data_finding = partial(Finding, scope="data")
+
+FOR_OTHERS = "For other tools, write a copy"
 
 NOT_DNA = 0.2
 """Share of letters that are no base and no N above which a file does not hold nucleotides."""
@@ -38,7 +39,7 @@ def letter_case(facts: Facts) -> Iterator[Finding]:
                 why="Tools that do not do so turn each of them into an unknown token"
                 + _unknown_without_normalising(facts, reads)
                 + ".",
-                remedy=run("For other tools, write a copy", fix(facts, reads, "uppercase")),
+                remedy=mend(FOR_OTHERS, fix(facts, reads, "uppercase", purpose=Purpose.COPY)),
                 confidence=reads.confidence,
             )
 
@@ -65,7 +66,7 @@ def uracil(facts: Facts) -> Iterator[Finding]:
                 measured=share,
                 unit="fraction of bases",
                 why="The reads are RNA; METAGENE-1 was trained on T, and its tokenizer does not know U.",
-                remedy=run("For other tools, write a copy", fix(facts, reads, "u-to-t")),
+                remedy=mend(FOR_OTHERS, fix(facts, reads, "u-to-t", purpose=Purpose.COPY)),
                 confidence=reads.confidence,
             )
 
@@ -92,9 +93,9 @@ def other_letters(facts: Facts) -> Iterator[Finding]:
         elif share > 0.001:
             severity, remedy = (
                 Severity.WARN,
-                run(
+                mend(
                     "Masked or aligned reads? If that is meant, go on; for other tools, write a copy",
-                    fix(facts, reads, "line-ends", "iupac-to-n"),
+                    fix(facts, reads, "line-ends", "iupac-to-n", purpose=Purpose.COPY),
                 ),
             )
         else:
@@ -129,7 +130,7 @@ def unknown_bases(facts: Facts) -> Iterator[Finding]:
                 threshold=0.01,
                 unit="fraction of bases",
                 why="Each N is a token of its own: such reads take more time and say less.",
-                remedy=run(
+                remedy=mend(
                     "Write a copy without the reads that have many N",
                     fix(facts, reads, "drop-damaged", options="--max-n 0.05"),
                 ),

@@ -8,7 +8,7 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.remedies import edit, run
-from metagene_doctor.checks.repairs import split_anew
+from metagene_doctor.checks.repairs import Purpose, mend, split_anew
 from metagene_doctor.checks.sizes import evaluations, reads_seen
 from metagene_doctor.checks.split.leakage import one_file
 from metagene_doctor.facts.facts import Facts
@@ -69,10 +69,12 @@ def groups_apart(facts: Facts) -> Iterator[Finding]:
         examples=tuple(Example(text=group) for group in groups.examples),
         why=f"The score is that of new reads from known {plural(noun)}"
         + (", not of new strains or species." if groups.kind == "accession" else "."),
-        remedy=Remedy(
-            text=f"To know how new ones fare, put all reads of a {noun} on one side"
-            + (" (give each its own file)." if groups.kind == "flow cell" else ":"),
-            commands=() if groups.kind == "flow cell" else split_anew(facts, "--split-by genome"),
+        remedy=mend(
+            f"To know how new ones fare, put all reads of a {noun} on one side"
+            + (" (give each its own file)" if groups.kind == "flow cell" else ""),
+            None
+            if groups.kind == "flow cell"
+            else split_anew(facts, "--split-by genome", purpose=Purpose.CHOICE),
         )
         if telling
         else None,

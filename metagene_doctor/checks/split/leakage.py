@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from metagene_doctor.checks.remedies import run
-from metagene_doctor.checks.repairs import fix, split_anew
+from metagene_doctor.checks.repairs import Purpose, mend, split_anew
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.facts.split.leakage import Overlap
@@ -44,7 +43,7 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             if not (facts.train.parts or facts.val.parts or facts.train.path == facts.val.path)
             else f"{shared} is among both the training and the validation reads",
             why=MEMORY,
-            remedy=run(HOLD_OUT, split_anew(facts, without=facts.split.shared_files)),
+            remedy=mend(HOLD_OUT, split_anew(facts, without=facts.split.shared_files)),
         )
         return
     same_names = _same_names(facts.train, facts.val)
@@ -55,7 +54,7 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             title=f"{facts.train.name} and {facts.val.name} hold the same reads under other names",
             count=facts.split.val_reads,
             why=MEMORY,
-            remedy=run(HOLD_OUT, fix(facts, facts.train, "split")),
+            remedy=mend(HOLD_OUT, split_anew(facts, without=[file.path for file in facts.val.files])),
         )
     for ours, theirs in same_names:
         yield split_finding(
@@ -64,7 +63,7 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             title=f"{ours.name} and {theirs.name} hold reads with the same names",
             count=theirs.records,
             why=f"Copies of one file, perhaps in another order. {MEMORY}",
-            remedy=run(
+            remedy=mend(
                 HOLD_OUT,
                 split_anew(facts, without=[theirs.path]),
             ),
@@ -118,7 +117,7 @@ def copies(facts: Facts) -> Iterator[Finding]:
         unit="fraction of validation reads",
         examples=_examples(facts, split.sequence_examples),
         why="The validation score is partly the memory of these reads.",
-        remedy=run("Split anew, identical reads on the same side", split_anew(facts)),
+        remedy=mend("Split anew, identical reads on the same side", split_anew(facts)),
     )
 
 
@@ -152,7 +151,7 @@ def pairs_together(facts: Facts) -> Iterator[Finding]:
             unit="fraction of validation reads",
             examples=_examples(facts, split.pair_examples),
             why="Mates come from one piece of DNA: the score is that of nearly known reads.",
-            remedy=run("Split anew, both mates of a pair on the same side", split_anew(facts)),
+            remedy=mend("Split anew, both mates of a pair on the same side", split_anew(facts)),
         )
 
 
@@ -208,9 +207,9 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
                 else "They are from genomes seen in training, or from regions that genomes share."
             )
             + ("" if every else f" (95 %: {percent(low)} to {percent(high)})"),
-            remedy=run(
+            remedy=mend(
                 "To know how other genomes fare, hold out genomes, not reads",
-                split_anew(facts, "--split-by genome"),
+                split_anew(facts, "--split-by genome", purpose=Purpose.CHOICE),
             )
             if share >= OVERLAPS_WARN
             else None,
@@ -259,12 +258,15 @@ def classes_trained(facts: Facts) -> Iterator[Finding]:
             threshold=0,
             unit="classes",
             why="They can never be predicted, and lower every score.",
-            remedy=run("Split anew, each class on both sides", split_anew(facts)),
+            remedy=mend("Split anew, each class on both sides", split_anew(facts)),
         )
 
 
 def classes_validated(facts: Facts) -> Iterator[Finding]:
-    """Every training class has validation reads, enough of them for its score to mean something."""
+    """Every training class has validation reads, enough of them for its score to mean something.
+
+    A class of one fragment (a read, a pair, copies of them) cannot be split: what is needed are reads.
+    """
     train, val = facts.train, facts.val
     assert train and val
     if val.classes_unknown_because:
@@ -276,6 +278,7 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
         )
         return
     missing = sorted(set(train.class_counts) - set(val.class_counts))
+    lone = [class_id for class_id in missing if _is_lone(facts, class_id)]
     few = [
         class_id
         for class_id in train.class_counts
@@ -292,8 +295,11 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
             measured=len(missing),
             threshold=0,
             unit="classes",
-            why="How well they are recognised stays unknown.",
-            remedy=run("Split anew, each class on both sides", split_anew(facts)),
+            why=f"How well {verb(len(missing), 'it is', 'they are')} recognised is not seen."
+            + _cannot_be_split(len(lone), len(missing)),
+            remedy=mend("Split anew, each class on both sides", split_anew(facts))
+            if len(lone) < len(missing)
+            else Remedy(text="Add reads of them to both sides, or leave these classes out."),
         )
     if few:
         yield split_finding(
@@ -306,3 +312,17 @@ def classes_validated(facts: Facts) -> Iterator[Finding]:
             unit="reads",
             why="One read moves the recall of such a class by more than 5 points, so macro-F1 will be noisy.",
         )
+
+
+def _is_lone(facts: Facts, class_id: int) -> bool:
+    assert facts.train
+    lone = facts.split.lone_classes if facts.split else ()
+    return class_id in lone or (facts.train.class_counts[class_id] == 1 and not facts.train.partial)
+
+
+def _cannot_be_split(lone: int, missing: int) -> str:
+    """What a split will not mend, as a further sentence."""
+    if not lone:
+        return ""
+    which = "All" if lone == missing > 1 else f"{lone:,} of them" if missing > 1 else "It"
+    return f" {which} {verb(lone, 'has', 'have')} one fragment (read or pair) only, which no split divides."

@@ -30,6 +30,7 @@ class RepeatFacts(Frozen):
 
     reads: int
     distinct: int
+    """Reads that differ in class or sequence: what ``--fix deduplicate`` would leave."""
     kept_one_in: int = 1
     """1: all sequences were kept and the counts are exact."""
     shared_reads: int = 0
@@ -40,7 +41,8 @@ class RepeatFacts(Frozen):
 
     @property
     def repeated(self) -> int:
-        """Reads that repeat another one."""
+        """Reads that repeat another one of their class. The same sequence in another class is a label
+        that contradicts (``shared_reads``), which no copy can be taken out for."""
         return self.reads - self.distinct
 
 
@@ -99,7 +101,7 @@ class RepeatTally:
         shared = classes_of_sequence > 1
         return RepeatFacts(
             reads=len(hashes),
-            distinct=len(first_pair),
+            distinct=len(pairs),
             kept_one_in=1 << self._zero_bits,
             shared_reads=int(reads_of_sequence[shared].sum()),
             shared_sequences=int(shared.sum()),

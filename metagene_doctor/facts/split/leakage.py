@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from metagene_doctor.finding import Frozen
+from metagene_train.reads.headers.pattern import ABSENT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +76,9 @@ class SplitFacts(Frozen):
     """Validation reads, evenly chosen, that were looked for in parts."""
     sharing_val_reads: int = 0
     """Of those, reads that share a segment with a training read (see `SEGMENT_STEP`)."""
+    lone_classes: tuple[int, ...] = ()
+    """Classes without validation reads whose training reads are one fragment: a read, the mates of a
+    pair, or copies of them. No split can give both sides some of it."""
     names_identify: bool = True
     """False: so many validation reads share a name that names do not tell pairs apart."""
 
@@ -118,6 +122,34 @@ class _Lookup:
         return self._first[kinds, self._place]
 
 
+class _LoneClasses:
+    """Which classes without validation reads have one fragment: all their reads share the pair's name,
+    or the sequence, with the first of them."""
+
+    def __init__(self, validated: np.ndarray):
+        self._done = set(validated.tolist()) | {ABSENT}
+        self._first: dict[int, tuple[int, int | None]] = {}
+        """Class -> name and sequence of its first read; None where the sequence was not hashed."""
+
+    def see(self, batch: ReadHashes) -> None:
+        import numpy as np
+
+        for class_id in set(np.unique(batch.class_ids).tolist()) - self._done:
+            here = np.flatnonzero(batch.class_ids == class_id)
+            names, sequences, hashed = batch.names[here], batch.sequences[here], batch.hashed[here]
+            unknown = (int(names[0]), int(sequences[0]) if hashed[0] else None)
+            name, sequence = self._first.setdefault(class_id, unknown)
+            tied = names == name
+            if sequence is not None:
+                tied |= hashed & (sequences == sequence)
+            if not tied.all():
+                self._done.add(class_id)
+                del self._first[class_id]
+
+    def found(self) -> tuple[int, ...]:
+        return tuple(sorted(self._first))
+
+
 def collect(
     train: Path | Sequence[Member],
     val: Path | Sequence[Member],
@@ -158,6 +190,7 @@ def collect(
     shared = _Lookup(parts.segments, kinds=1)
     held = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
     sequences, names = _Lookup(held.sequences, kinds=2), _Lookup(held.names, kinds=3)
+    lone = _LoneClasses(held.class_ids)
     train_reads, train_digest, step = 0, 0, SEGMENT_STEP if segments else 0
     # Who watches wants the hashes of all reads.
     sieve = None if watch else PrefixSieve(held.prefixes.reshape(-1))
@@ -168,6 +201,7 @@ def collect(
         seen = np.flatnonzero(batch.hashed)
         sequences.see(batch.sequences[seen], batch.strands[seen], batch.records[seen])
         names.see(batch.names, batch.mates, batch.records)
+        lone.see(batch)
         train_reads += len(batch.records)
         if watch:
             train_digest += _digest(batch)
@@ -190,6 +224,7 @@ def collect(
         pair_examples=_examples(held.records, mate),
         segment_val_reads=parts.reads,
         sharing_val_reads=len(np.unique(parts.owners[shared.first(_one_kind(parts.owners)) > 0])),
+        lone_classes=lone.found(),
         names_identify=_distinct(named) >= 0.99 * len(named),
     )
 
