@@ -199,8 +199,52 @@ def test_only_what_cannot_fit_in_bf16_is_quantised() -> None:
         assert search.recommend(request(gpu_mem), made_up).config.model.quantization == "none"
 
 
-def test_concessions_are_told() -> None:
+def test_concessions_are_told_each_with_its_own_reason() -> None:
     assert any("8 bits" in note for note in search.recommend(request(12), made_up).notes)
+    found = search.recommend(request(6), functools.partial(made_up, more_gib=0.5))
+    assert (found.config.model.quantization, found.config.model.lora.r) == ("nf4", 8)
+    of_bits, of_rank = found.notes
+    assert of_bits.startswith("model.quantization: nf4, the frozen encoder in 4 bits")
+    assert "neither 16 nor 8 fit" in of_bits
+    assert of_rank == "model.lora.r: 8, because a higher one does not fit"
+    reasons = recommended.comments(found)
+    assert reasons["model.lora.r"].startswith("because a higher one does not fit")
+    assert "4 bits" in reasons["model.quantization"]
+
+
+def test_a_recommendation_that_fills_the_card_does_not_claim_room_to_spare() -> None:
+    seen = set()
+    for more_gib in (0, 1, 2):
+        found = search.recommend(request(24), functools.partial(made_up, more_gib=more_gib))
+        roomy = found.best.needed_gib <= 0.85 * found.request.device.usable_gib
+        assert ("room to spare" in recommended.comments(found)["training.batch_size"]) is roomy
+        seen.add(roomy)
+    assert seen == {True, False}
+
+
+def test_more_cards_than_the_effective_batch_has_reads_are_told() -> None:
+    found = search.recommend(request(80, devices=64), made_up)
+    reason = recommended.comments(found)["training.grad_accum_steps"]
+    asked = found.plan.value("effective_batch")
+    assert reason.startswith(f"1 x 1 x 64 devices = effective batch 64, as near to {asked} as they come:")
+    exact = search.recommend(request(80, devices=4), made_up)
+    assert "as near" not in recommended.comments(exact)["training.grad_accum_steps"]
+
+
+def test_reasons_say_where_the_evidence_does_not_support_the_rule() -> None:
+    found = search.recommend(request(), made_up)
+    reasons = recommended.comments(found)
+    assert "[EV-RANK-SMALL, unverified;" in reasons["model.lora.r"]
+    assert "[EV-LR;" in reasons["optimizer.lr"]
+    followed = recommended.comments(search.recommend(request(policy="guide"), made_up))
+    assert "[GM-MEM-24GB, contradicted;" in followed["training.batch_size"]
+
+
+def test_a_length_for_reads_that_are_assumed_says_so() -> None:
+    assumed = search.recommend(request(reads=reads.assumed(None)), made_up)
+    assert "assumed: 36 tokens, room for 64" in recommended.comments(assumed)["tokenizer.max_length"]
+    own = search.recommend(request(), made_up)
+    assert "(0.000% are cut)" in recommended.comments(own)["tokenizer.max_length"]
 
 
 def test_a_card_without_bf16_gets_fp16() -> None:
@@ -364,6 +408,13 @@ def test_guides_row_is_compared_on_the_same_card() -> None:
     assert row.rule == "GM-MEM-40GB"
     assert not row.taken
     assert any("does not fit" in reason for reason in row.reasons)
+    assert any("effective batch of 64 lies above 16-32" in reason for reason in row.reasons)
+    assert not any("learning rate" in reason for reason in row.reasons)
+
+    few = search.recommend(request(24, reads=statistics(36, 40, number=500)), made_up)
+    reasons = exploration.guide_row(few, made_up).reasons
+    assert any("learning rate of 5e-05 lies below 0.0001 to 0.001" in reason for reason in reasons)
+    assert not any("effective batch" in reason for reason in reasons)
 
 
 def test_recommended_file_has_a_reason_on_every_line(tmp_path: Path) -> None:

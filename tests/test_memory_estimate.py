@@ -136,17 +136,34 @@ def test_several_cards_each_hold_buckets_and_share_the_epoch(capsys):
     assert "leave --gpus out" in capsys.readouterr().err
 
 
-def test_autotune_and_estimate_give_several_cards_the_same_answer(tmp_path, capsys):
-    output = tmp_path / "recommended.yaml"
-    asked = ["--gpu", "rtx4090", "--gpus", "2", "--json"]
-    assert main(["autotune", *asked, "-o", str(output)]) == 0
+@pytest.mark.parametrize("gpus", ["1", "2"])
+@pytest.mark.parametrize("with_reads", [False, True])
+def test_autotune_and_estimate_give_the_same_answer(gpus, with_reads, tmp_path, capsys):
+    output, fasta = tmp_path / "recommended.yaml", tmp_path / "train.fa"
+    asked = ["--gpu", "rtx4090", "--gpus", gpus, "--json"]
+    of_reads = ["--fasta", str(fasta)] if with_reads else []
+    fasta.write_text("".join(f">lbl|{i % 3}|{i}|60|r{i}/1\n{'ACGT' * (5 + i % 11)}\n" for i in range(90)))
+    assert main(["autotune", *asked, *of_reads, "-o", str(output)]) == 0
     recommended = json.loads(capsys.readouterr().out)["recommended"]
     assert main(["estimate", "--config", str(output), *asked]) == 0
     estimated = json.loads(capsys.readouterr().out)
-    assert estimated["memory"]["device_gib"] == pytest.approx(recommended["memory"]["device_gib"])
-    speed = estimated["time"]
-    padding = recommended["reads_per_s"]["padded_tokens"] / speed["padded_tokens"]
-    assert padding <= speed["reads_per_s"]["expected"] / recommended["reads_per_s"]["expected"] <= 1
+    for part in ("live_gib", "reserved_gib", "device_gib", "margin_gib"):
+        assert estimated["memory"][part] == pytest.approx(recommended["memory"][part])
+    time = estimated["time"]
+    assert time["reads_per_s"]["expected"] == pytest.approx(recommended["reads_per_s"]["expected"])
+    assert time["reads_per_s"]["low"] == pytest.approx(recommended["reads_per_s"]["slow"])
+    assert estimated["assumptions"]["reads"] == (90 if with_reads else None)
+
+
+def test_reads_of_the_config_that_are_elsewhere_are_assumed_and_said_to_be(tmp_path, capsys):
+    config = tmp_path / "c.yaml"
+    for named in ("there.fa", f"{tmp_path}/*.fastq"):
+        config.write_text(f"dataset: {{train_fasta: '{named}'}}\n")
+        assert main(["estimate", "--config", str(config), "--gpu", "rtx4090", *SMALL]) == 0
+        out = capsys.readouterr().out
+        assert named in out and "150 bases assumed" in out and "assumed (--fasta takes" in out
+    assert main(["estimate", "--fasta", "there.fa", "--gpu", "rtx4090", *SMALL]) == 2
+    assert "there.fa" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -153,5 +153,6 @@ def _memory(memory: Memory) -> dict[str, Any]:
 def _reason(recommendation: Recommendation, key: str) -> dict[str, str]:
     setting = recommendation.settings.get(key)
     if setting is None or setting.why == "as given":
-        return {"why": "default or given", "rule": "", "source": ""}
-    return {"why": setting.why, "rule": setting.rule, "source": setting.source}
+        return {"why": "default or given", "rule": "", "source": "", "verdict": ""}
+    verdict = recommendation.request.book.rule(setting.rule).verdict if setting.rule else ""
+    return {"why": setting.why, "rule": setting.rule, "source": setting.source, "verdict": verdict}

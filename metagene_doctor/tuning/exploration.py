@@ -7,8 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from metagene_doctor.rulebook.schema import Band, Rule
 from metagene_doctor.tuning.plan import make
-from metagene_doctor.tuning.search import Candidate, Predict, Recommendation, configured, judge, with_values
+from metagene_doctor.tuning.search import (
+    Candidate,
+    Predict,
+    Recommendation,
+    Request,
+    configured,
+    judge,
+    with_values,
+)
 from metagene_train.config import ATTENTION_PROJECTIONS, RunConfig
 
 LENGTHS = (32, 64, 128, 256, 512)
@@ -294,12 +303,37 @@ def _against(recommendation: Recommendation, row: Candidate, best: Candidate) ->
             f"{cost:.2f} GiB more than on {_names(theirs.model.lora.target_modules)} at rank "
             f"{theirs.model.lora.r}, and are better (EV-TARGETS)"
         )
+    yield from _against_batch_and_rate(request, theirs)
     longer, shorter = theirs.training.max_epochs, ours.training.max_epochs
     if longer > shorter:
         yield (
             f"{longer:g} epochs are {longer / shorter:.1f} times as long as {shorter:g}, which METAGENE-1's "
             "authors found enough"
         )
+
+
+def _against_batch_and_rate(request: Request, theirs: RunConfig) -> Iterator[str]:
+    """Where the row leaves the spans that the evidence gives for reads per step and learning rate."""
+    reads = theirs.training.effective_batch * request.devices
+    batches = _span(request, "EV-EFFECTIVE-BATCH", "effective_batch")
+    if batches is not None and reads > batches.high:
+        yield (
+            f"its effective batch of {reads} lies above {batches.low:g}-{batches.high:g}, where LoRA learns "
+            "more from each read (EV-EFFECTIVE-BATCH)"
+        )
+    rates = _span(request, "EV-LR-SPAN", "optimizer.lr")
+    if rates is not None and theirs.optimizer.lr < rates.low:
+        yield (
+            f"its learning rate of {theirs.optimizer.lr:g} lies below {rates.low:g} to {rates.high:g}, "
+            "METAGENE-1's authors' search range (EV-LR-SPAN)"
+        )
+
+
+def _span(request: Request, rule_id: str, key: str) -> Band | None:
+    """What a rule permits for a key; None where a laboratory's own rule names a single value."""
+    rule = request.book.rule(rule_id)
+    value = rule.recommends.get(key) if isinstance(rule, Rule) else None
+    return value if isinstance(value, Band) else None
 
 
 def _names(targets: Sequence[str] | str) -> str:

@@ -40,10 +40,11 @@ class Setting:
     rule: str = ""
     source: str = ""
 
-    @property
-    def comment(self) -> str:
-        """``why [rule; source]``, for the line of the configuration."""
-        origin = "; ".join(part for part in (self.rule, self.source) if part)
+    def comment(self, doubt: str = "") -> str:
+        """``why [rule, doubt; source]``, for the line of the configuration; ``doubt`` is the rule's verdict
+        where the evidence does not support it."""
+        rule = ", ".join(part for part in (self.rule, doubt) if part)
+        origin = "; ".join(part for part in (rule, self.source) if part)
         return f"{self.why} [{origin}]" if origin else self.why
 
 
@@ -180,10 +181,15 @@ def _own_length(plan: Plan, book: Rulebook, reads: ReadStatistics, context: int)
     length = reads.shortest_length(allowed, context)
     rule = book.rule("EV-LENGTH")
     cut = reads.cut(length)
-    why = f"smallest multiple of 8 tokens that cuts at most {allowed:.3%} of the reads ({cut:.3%} are cut)"
-    if cut > allowed:
+    why, source = f"smallest multiple of 8 tokens that cuts at most {allowed:.3%} of the reads", rule.source
+    if reads.reads is None:
+        why += f" assumed: {reads.mean_tokens:.0f} tokens, room for {reads.longest}; --fasta takes your own"
+        source = "METAGENE-1's tokenizer on wastewater reads"
+    elif cut > allowed:
         why = f"the encoder's context; {cut:.2%} of the reads are longer and will be cut"
-    plan = plan.with_setting("tokenizer.max_length", Setting(length, why, rule.id, rule.source))
+    else:
+        why += f" ({cut:.3%} are cut)"
+    plan = plan.with_setting("tokenizer.max_length", Setting(length, why, rule.id, source))
     if cut > allowed:
         plan = replace(
             plan, notes=(*plan.notes, f"{cut:.2%} of the reads exceed the context of {context} tokens")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from metagene_doctor.configuration.field_docs import field_docs
 from metagene_doctor.report import quantities
+from metagene_doctor.tuning.plan import Setting
 from metagene_doctor.tuning.search import Recommendation
 from metagene_train import __version__
 from metagene_train.config import RunConfig
@@ -36,15 +37,23 @@ def comments(recommendation: Recommendation, given: frozenset[str] = frozenset()
     for key, value in values.items():
         setting = recommendation.settings.get(key)
         if setting is not None and setting.rule:
-            lines[key] = setting.comment
+            lines[key] = setting.comment(doubt(recommendation, setting))
             if key in given and flatten(recommendation.request.base)[key] != value:
                 lines[key] += f" (given as {flatten(recommendation.request.base)[key]})"
         elif setting is not None and setting.why != "as given":
-            lines[key] = setting.comment
+            lines[key] = setting.comment()
         else:
             origin = "given" if key in given or value != defaults[key] else "default"
             lines[key] = f"{origin}: {meanings[key]}" if meanings[key] else origin
     return lines
+
+
+def doubt(recommendation: Recommendation, setting: Setting) -> str:
+    """The verdict of the rule behind a setting where the evidence does not support it, otherwise nothing."""
+    if not setting.rule:
+        return ""
+    verdict = recommendation.request.book.rule(setting.rule).verdict
+    return "" if verdict == "holds" else verdict
 
 
 def header(command: str, recommendation: Recommendation) -> str:

@@ -146,7 +146,7 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
             best = _best(feasible, request)
             best = _with_evaluation_batch(request, best, predict)
             ranked = _ranked(tried, best, request.goal)
-            settings = _explained(request, relaxed, best.config, feasible)
+            settings = _explained(request, relaxed, best, feasible)
             return Recommendation(request, relaxed, best, ranked, settings, (*plan.notes, *notes))
     tightest = min(tried, key=lambda candidate: candidate.needed_gib)
     ranked = tuple(sorted(tried, key=lambda candidate: candidate.needed_gib))
@@ -220,35 +220,45 @@ def _relaxations(request: Request, plan: Plan) -> Iterator[tuple[Plan, tuple[str
         reason = book.rule(rule_id)
         plan = plan.with_setting(key, Setting(value, reason.why, reason.id, reason.source))
     yield plan, ()
+    lower_rank = "because a higher one does not fit"
     for rank in _smaller_ranks(plan.value("model.lora.r")):
-        yield _concession(plan, {"model.lora.r": rank}, f"rank {rank}, because a higher one does not fit")
-    smallest = min([plan.value("model.lora.r"), SMALLEST_RANK])
+        yield _concession(plan, {"model.lora.r": (rank, lower_rank)})
+    smallest: dict[str, tuple[Any, str]] = {}
+    if plan.value("model.lora.r") > SMALLEST_RANK:
+        smallest["model.lora.r"] = (SMALLEST_RANK, lower_rank)
     if device.kind == "cpu":
-        changes = {"training.precision": "bf16-true", "model.lora.r": smallest}
-        yield _concession(plan, changes, "bf16 weights, because fp32 does not fit; slow on many processors")
+        why = "because fp32 does not fit; slow on many processors"
+        yield _concession(plan, {"training.precision": ("bf16-true", why), **smallest})
         return
-    changes = {"optimizer.name": "adamw_8bit", "model.lora.r": smallest}
-    yield _concession(plan, changes, "optimizer state in 8 bits (extra quant), because 32 do not fit")
-    for quantization, bits in (("int8", 8), ("nf4", 4)):
-        for rank in dict.fromkeys((plan.value("model.lora.r"), smallest)):
-            yield _concession(
-                plan,
-                {"model.quantization": quantization, "model.lora.r": rank},
-                f"the frozen encoder in {bits} bits (extra quant), because 16 do not fit: every product "
-                "unpacks weights first, and quality can suffer",
-            )
+    why = "optimizer state in 8 bits (extra quant), because 32 do not fit"
+    yield _concession(plan, {"optimizer.name": ("adamw_8bit", why), **smallest})
+    for quantization, bits, because in (
+        ("int8", 8, "16 do not fit"),
+        ("nf4", 4, "neither 16 nor 8 fit"),
+    ):
+        why = (
+            f"the frozen encoder in {bits} bits (extra quant), because {because}: every product "
+            "unpacks weights first, and quality can suffer"
+        )
+        quantized = {"model.quantization": (quantization, why)}
+        yield _concession(plan, quantized)
+        if smallest:
+            yield _concession(plan, quantized | smallest)
 
 
-def _concession(plan: Plan, changes: Mapping[str, Any], why: str) -> tuple[Plan, tuple[str, ...]]:
+def _concession(plan: Plan, changes: Mapping[str, tuple[Any, str]]) -> tuple[Plan, tuple[str, ...]]:
+    """The plan with the values of ``changes`` (key -> value and why), and a note on each that is new."""
     rank_was = plan.value("model.lora.r")
-    for key, value in changes.items():
+    notes = []
+    for key, (value, why) in changes.items():
         if value != plan.value(key):
             plan = plan.with_setting(key, replace(plan.settings[key], value=value, why=why))
+            notes.append(f"{key}: {value}, {why}")
     rank = plan.value("model.lora.r")
     if rank != rank_was:
         alpha = plan.settings["model.lora.alpha"]
         plan = plan.with_setting("model.lora.alpha", replace(alpha, value=alpha.value * rank / rank_was))
-    return plan, (why,)
+    return plan, tuple(notes)
 
 
 def _smaller_ranks(rank: int) -> Iterator[int]:
@@ -266,10 +276,14 @@ def _best(feasible: Sequence[Candidate], request: Request) -> Candidate:
     if request.goal == "max-speed":
         return max(feasible, key=lambda candidate: candidate.speed.reads_per_s)
     near = [candidate for candidate in feasible if candidate.speed.reads_per_s >= AS_FAST * fastest]
-    roomy = [c for c in near if c.needed_gib <= ROOMY * request.device.usable_gib]
+    roomy = [candidate for candidate in near if _is_roomy(candidate, request)]
     if roomy:
         return max(roomy, key=lambda candidate: (candidate.reads_per_pass, -candidate.needed_gib))
     return min(near, key=lambda candidate: candidate.needed_gib)
+
+
+def _is_roomy(candidate: Candidate, request: Request) -> bool:
+    return candidate.needed_gib <= ROOMY * request.device.usable_gib
 
 
 def _ranked(tried: Sequence[Candidate], best: Candidate, goal: str) -> tuple[Candidate, ...]:
@@ -309,10 +323,10 @@ def _with_evaluation_batch(request: Request, best: Candidate, predict: Predict) 
 
 
 def _explained(
-    request: Request, plan: Plan, config: RunConfig, feasible: Sequence[Candidate]
+    request: Request, plan: Plan, best: Candidate, feasible: Sequence[Candidate]
 ) -> dict[str, Setting]:
     """The plan's settings and those of the search, each with its reason."""
-    book, training = request.book, config.training
+    book, config, training = request.book, best.config, best.config.training
     checkpointing = config.model.gradient_checkpointing
     fits_without = [c for c in feasible if not c.config.model.gradient_checkpointing]
     largest_without = max((c.reads_per_pass for c in fits_without), default=0)
@@ -330,19 +344,21 @@ def _explained(
     on_devices = f" x {request.devices} devices" if request.devices > 1 else ""
     product = f"{training.batch_size} x {training.grad_accum_steps}{on_devices}"
     total = training.effective_batch * request.devices
+    near = "" if total == effective.value else f", as near to {effective.value} as they come"
     objective = {
         "min-memory": "least memory of those that fit",
         "max-speed": "fastest that fits (estimate)",
     }.get(
         request.goal,
-        f"within {1 - AS_FAST:.0%} of the fastest that fits (estimate), with room to spare",
+        f"within {1 - AS_FAST:.0%} of the fastest that fits (estimate), "
+        + ("with room to spare" if _is_roomy(best, request) else "of those the one of least memory"),
     )
     micro = Setting(training.batch_size, f"micro-batch: {objective}", "EV-EFFECTIVE-BATCH")
     decided = {
         "training.batch_size": micro,
         "training.grad_accum_steps": Setting(
             training.grad_accum_steps,
-            f"{product} = effective batch {total}: {effective.why}",
+            f"{product} = effective batch {total}{near}: {effective.why}",
             effective.rule,
             effective.source,
         ),

@@ -24,6 +24,8 @@ FEWEST_BASES_PER_TOKEN = 3.4
 4.29 of wastewater reads; its longest encoding of 150 random bases is 43 tokens, 3.49 each."""
 MULTIPLE = 8
 """max_length is a multiple of 8 tokens, which tensor cores want (NVIDIA, mixed-precision guide)."""
+ASSUMED_CLASSES = 1000
+"""Head size when neither config, mapping nor reads tell it: 16 MB of fp32 weights for METAGENE-1."""
 
 
 @dataclass(frozen=True)
@@ -75,23 +77,24 @@ class ReadStatistics:
         return float(lengths.max(axis=1).mean())
 
 
-def assumed(classes: int | None) -> ReadStatistics:
-    """150-base reads, when no file is given: 36 tokens each on average, 64 planned for.
+def assumed(classes: int | None, because: str = "no reads given") -> ReadStatistics:
+    """150-base reads, when there is no file to look at: 36 tokens each on average, 64 planned for.
 
-    150 bases are 36 tokens on wastewater reads and at most 44 on random sequence; 64 tokens hold any
-    read up to about 215 bases, so that slightly longer reads are not cut unseen.
+    ``because`` says why they are assumed. 150 bases are 36 tokens on wastewater reads and at most 44 on
+    random sequence; 64 tokens hold any read up to about 215 bases, so that slightly longer reads are not
+    cut unseen.
     """
     counts = np.zeros(65)
     counts[36] = 0.99
     counts[64] = 0.01
     return ReadStatistics(
         reads=None,
-        classes=classes or 1000,
+        classes=classes or ASSUMED_CLASSES,
         bases=150,
         token_counts=counts,
-        origin="no reads given: reads of 150 bases assumed, 36 tokens each (METAGENE-1's tokenizer makes one "
+        origin=f"{because}: reads of 150 bases assumed, 36 tokens each (METAGENE-1's tokenizer makes one "
         "token of 4.29 bases of wastewater reads), with room for 64"
-        + (f"; {classes:,} classes" if classes else "; 1,000 classes assumed"),
+        + (f"; {classes:,} classes" if classes else f"; {ASSUMED_CLASSES:,} classes assumed"),
         tokenized=0,
     )
 

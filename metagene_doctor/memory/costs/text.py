@@ -107,8 +107,8 @@ def _time(time: TimeEstimate, answer: Estimate) -> Iterator[str]:
         f"; {answer.devices} devices at {DATA_PARALLEL_SHARE:.0%} of their sum" if several else ""
     )
     at = f"at {time.padded_tokens:.1f} tokens each"
-    if reads is None:
-        at += ", as if every read were as long (--fasta takes their own lengths)"
+    if reads is None and time.padded_tokens < answer.token_length:
+        at += ", assumed (--fasta takes the reads' own lengths)"
     yield f"  reads per second   {_range(time.reads_per_s, '{:,.1f}')}   {at}"
     yield f"  tokens per second  {_range(time.tokens_per_s, '{:,.0f}')}"
     yield (
