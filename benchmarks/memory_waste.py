@@ -161,7 +161,7 @@ def main() -> None:
     def row(habit: str, where: str, without: float, with_it: float) -> None:
         rows.append((habit, where, without, with_it))
         print(
-            f"| {habit} | {where} | {without:.2f} | {with_it:.2f} | {with_it / without - 1:+.0%} |",
+            f"| {habit} | {where} | {without:.2f} | {with_it:.2f} | {100 * (with_it / without - 1):+.0f} % |",
             flush=True,
         )
 

@@ -362,7 +362,7 @@ def test_a_length_that_no_read_has_costs_nothing_and_tells_what_full_batches_wou
     found = search.recommend(request(), made_up)
     assert found.config.tokenizer.max_length == 40
     lengths = {n.value: n for n in exploration.neighbours(found, made_up) if n.knob == "tokenizer.max_length"}
-    assert lengths[20].remark == "cuts 100.0% of the reads"
+    assert lengths[20].remark == "cuts 100 % of the reads"
     longer = lengths[80]
     assert (longer.delta_gib, longer.speed_ratio, longer.candidate.fits) == (0.0, 1.0, True)
     assert longer.candidate.config.tokenizer.max_length == 80

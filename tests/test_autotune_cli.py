@@ -50,6 +50,8 @@ def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
     assert "3 classes" in shown.out
     assert "no checkpointing, fp32;" in shown.out
     assert "Memory over length and micro-batch" in shown.out
+    assert not re.findall(r"[ \t]+$", shown.out, re.MULTILINE), "lines that end in blanks"
+    assert re.search(r"\d %", shown.out) and not re.search(r"\d%", shown.out + output.read_text())
     assert "not measured" in shown.out
     assert f"metagene train --config {output}" in shown.err
     # The parts of the memory add up to the total, within the rounding of what is shown.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metagene_doctor.report.quantities import whole_percent
+
 NOT_MEASURED = "not yet measured on a GPU"
 
 
@@ -87,6 +89,6 @@ def allocator_term(dynamic_gib: float, underestimated_gib: float = 0.0) -> Term:
         gib=0.0,
         low=-bound,
         high=max(bound, underestimated_gib),
-        source=f"{ALLOCATOR_SHARE:.0%} of what comes and goes, at least {ALLOCATOR_FLOOR_GIB} GiB"
+        source=f"{whole_percent(ALLOCATOR_SHARE)} of what comes and goes, at least {ALLOCATOR_FLOOR_GIB} GiB"
         + (", and the worst underestimate measured here" if underestimated_gib > bound else ""),
     )

@@ -17,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from metagene_doctor.report.quantities import duration, file_size
+from metagene_doctor.report.quantities import duration, file_size, whole_percent
 
 Advance = Callable[[int, int], None]
 StartStage = Callable[[str], Advance]
@@ -65,6 +65,6 @@ def _log_lines(stage: str) -> Advance:
                 click.echo(f"{stage}: {file_size(done)}", err=True)
                 return
             left = (now - started) * (total - done) / done
-            click.echo(f"{stage}: {done / total:.0%}, about {duration(left)} left", err=True)
+            click.echo(f"{stage}: {whole_percent(done / total)}, about {duration(left)} left", err=True)
 
     return advance

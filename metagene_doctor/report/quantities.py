@@ -36,6 +36,11 @@ def percent(fraction: float) -> str:
     return f"{value:.{decimals}f} %"
 
 
+def whole_percent(fraction: float, sign: str = "") -> str:
+    """A fraction without decimals, as tables have it; with ``sign`` "+" a change: ``+12 %``."""
+    return f"{100 * fraction:{sign}.0f} %"
+
+
 def at_most_percent(fraction: float) -> str:
     """An upper limit as a percentage, rounded up: 0.00146 is 0.2 %."""
     step = 0.001 if fraction >= 0.001 else 0.0001 if fraction >= 0.0001 else 0.000001

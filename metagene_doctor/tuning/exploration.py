@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from metagene_doctor.report.quantities import percent
 from metagene_doctor.rulebook.schema import Band, Rule
 from metagene_doctor.tuning.plan import make
 from metagene_doctor.tuning.search import (
@@ -148,7 +149,9 @@ def _of_own_lengths(
 def _remark(recommendation: Recommendation, knob: str, value: Any) -> str:
     reads = recommendation.request.reads
     if knob == "tokenizer.max_length" and reads.cut(value):
-        return f"cuts {reads.cut(value):.1%} of the reads" + ("" if reads.reads else " (assumed lengths)")
+        return f"cuts {percent(reads.cut(value))} of the reads" + (
+            "" if reads.reads else " (assumed lengths)"
+        )
     if knob == "model.quantization" and value != "none":
         return "needs the extra quant; quality can suffer"
     if knob == "optimizer.name" and value == "adamw_8bit":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metagene_doctor.memory.costs.read_lengths import ReadStatistics
+from metagene_doctor.report.quantities import percent
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.rulebook.schema import Band, Change, Multiple, OneOf, Policy, Recommended, Rule
 from metagene_train.config import RunConfig
@@ -181,18 +182,21 @@ def _own_length(plan: Plan, book: Rulebook, reads: ReadStatistics, context: int)
     length = reads.shortest_length(allowed, context)
     rule = book.rule("EV-LENGTH")
     cut = reads.cut(length)
-    why, source = f"smallest multiple of 8 tokens that cuts at most {allowed:.3%} of the reads", rule.source
+    why, source = (
+        f"smallest multiple of 8 tokens that cuts at most {percent(allowed)} of the reads",
+        rule.source,
+    )
     if reads.reads is None:
         why += f" assumed: {reads.mean_tokens:.0f} tokens, room for {reads.longest}; --fasta takes your own"
         source = "METAGENE-1's tokenizer on wastewater reads"
     elif cut > allowed:
-        why = f"the encoder's context; {cut:.2%} of the reads are longer and will be cut"
+        why = f"the encoder's context; {percent(cut)} of the reads are longer and will be cut"
     else:
-        why += f" ({cut:.3%} are cut)"
+        why += f" ({percent(cut)} are cut)"
     plan = plan.with_setting("tokenizer.max_length", Setting(length, why, rule.id, source))
     if cut > allowed:
         plan = replace(
-            plan, notes=(*plan.notes, f"{cut:.2%} of the reads exceed the context of {context} tokens")
+            plan, notes=(*plan.notes, f"{percent(cut)} of the reads exceed the context of {context} tokens")
         )
     return plan
 

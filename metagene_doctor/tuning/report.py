@@ -27,7 +27,7 @@ def render(result: Result, console: Console) -> None:
     for note in recommendation.notes:
         _say(console, f"Note:   {note}", "yellow")
     console.print()
-    console.print(_candidates(recommendation))
+    _print(console, _candidates(recommendation))
     console.print()
     if recommendation.fits:
         _say(console, verdict(recommendation), "bold green")
@@ -43,10 +43,10 @@ def render(result: Result, console: Console) -> None:
         if request.policy == "guide":
             _say(console, "--policy evidence searches for the best that fits.")
     console.print()
-    console.print(_neighbours(exploration.neighbours, best))
+    _print(console, _neighbours(exploration.neighbours, best))
     for heat_map in exploration.heat_maps:
         console.print()
-        console.print(_heat_map(heat_map))
+        _print(console, _heat_map(heat_map))
     if exploration.heat_maps:
         place = "on the device" if request.device.gpu else "of the process (Python with torch included)"
         _say(
@@ -164,7 +164,7 @@ def _candidates(recommendation: Recommendation) -> Table:
             weights,
             f"{candidate.memory.device_gib:.2f}",
             f"{candidate.memory.margin_gib:.2f}",
-            f"{candidate.needed_gib / usable:.0%}" + ("" if candidate.fits else " x"),
+            quantities.whole_percent(candidate.needed_gib / usable) + ("" if candidate.fits else " x"),
             f"{_rate(speed.reads_per_s)} ({_rate(speed.slow)}-{_rate(speed.fast)})",
             style="bold" if chosen else "" if candidate.fits else "dim",
         )
@@ -184,7 +184,7 @@ def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
             _value(neighbour.was),
             _value(neighbour.value),
             f"{neighbour.delta_gib:+.2f}" + ("" if neighbour.candidate.fits else " x"),
-            f"{neighbour.speed_ratio - 1:+.0%}",
+            quantities.whole_percent(neighbour.speed_ratio - 1, "+"),
             neighbour.remark,
             style="" if neighbour.candidate.fits else "dim",
         )
@@ -244,6 +244,17 @@ def _value(value: object) -> str:
 
 def _times(devices: int) -> str:
     return f"; {devices} of them" if devices > 1 else ""
+
+
+def _print(console: Console, table: Table) -> None:
+    """Without a terminal no line ends in blanks, which comparisons of files would show."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    console.print(Text("\n".join(lines)), soft_wrap=True, highlight=False)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

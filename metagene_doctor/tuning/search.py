@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from metagene_doctor.memory.costs.read_lengths import ReadStatistics
 from metagene_doctor.memory.measured.device import Device
+from metagene_doctor.report.quantities import percent, whole_percent
 from metagene_doctor.rulebook import Rulebook
 from metagene_doctor.rulebook.schema import Policy
 from metagene_doctor.tuning.plan import EFFECTIVE_BATCH, MAX_TRUNCATION, Plan, Setting, make
@@ -350,7 +351,7 @@ def _explained(
         "max-speed": "fastest that fits (estimate)",
     }.get(
         request.goal,
-        f"within {1 - AS_FAST:.0%} of the fastest that fits (estimate), "
+        f"within {whole_percent(1 - AS_FAST)} of the fastest that fits (estimate), "
         + ("with room to spare" if _is_roomy(best, request) else "of those the one of least memory"),
     )
     micro = Setting(training.batch_size, f"micro-batch: {objective}", "EV-EFFECTIVE-BATCH")
@@ -384,5 +385,5 @@ def _follow_guide(request: Request, plan: Plan, predict: Predict) -> Recommendat
         notes.append(f"{request.device.title} has no bf16 arithmetic; the guide does not mention it")
     cut = request.reads.cut(config.tokenizer.max_length)
     if cut:
-        notes.append(f"the guide's max_length cuts {cut:.2%} of the reads")
+        notes.append(f"the guide's max_length cuts {percent(cut)} of the reads")
     return Recommendation(request, plan, candidate, (candidate,), plan.settings, tuple(notes))

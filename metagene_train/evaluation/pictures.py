@@ -145,7 +145,7 @@ def _confusion_pairs(table: csr_array, names: Sequence[str]) -> Figure:
         np.arange(len(pairs)), [f"{_short(names[t])} → {_short(names[p])}" for t, p, _ in pairs], fontsize=7
     )
     for place, (true, _, reads) in enumerate(pairs):
-        share = f" {reads / support[true]:.0%} of the class"
+        share = f" {100 * reads / support[true]:.0f} % of the class"
         axes.text(reads, place, share, va="center", fontsize=7)
     axes.margins(x=0.2)
     axes.invert_yaxis()

@@ -166,8 +166,8 @@ def _coverage_section(evaluation: dict[str, Any]) -> str:
         (
             f"{row['threshold']:g}",
             f"{row['classified']:,}",
-            f"{row['fraction']:.1%}",
-            "–" if row["accuracy"] is None else f"{row['accuracy']:.1%}",
+            f"{100 * row['fraction']:.1f} %",
+            "–" if row["accuracy"] is None else f"{100 * row['accuracy']:.1f} %",
         )
         for row in evaluation["coverage"]
     ]

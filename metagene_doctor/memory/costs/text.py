@@ -8,7 +8,7 @@ from metagene_doctor.memory.costs.estimate import Estimate, TradeOff
 from metagene_doctor.memory.costs.measure import Measurement
 from metagene_doctor.memory.costs.throughput import DATA_PARALLEL_SHARE, Range, TimeEstimate
 from metagene_doctor.memory.profiling import MemoryProfile
-from metagene_doctor.report.quantities import duration, file_size
+from metagene_doctor.report.quantities import duration, file_size, whole_percent
 
 
 def text(answer: Estimate, origins: Iterable[str]) -> str:
@@ -53,7 +53,7 @@ def measured(run: Measurement, answer: Estimate) -> str:
         real, predicted = getattr(run, name), getattr(answer.memory, name)
         lines.append(
             f"  {name.removesuffix('_gib'):10} {real:8.2f} GiB   predicted {predicted:.2f} "
-            f"({predicted / real - 1:+.1%})"
+            f"({100 * (predicted / real - 1):+.1f} %)"
         )
     if run.out_of_memory is not None:
         lines.append(f"  RAN OUT OF MEMORY: {run.out_of_memory}")
@@ -104,7 +104,7 @@ def _trade_offs(trade_offs: Iterable[TradeOff]) -> Iterator[str]:
 def _time(time: TimeEstimate, answer: Estimate) -> Iterator[str]:
     reads, several = answer.reads, answer.devices > 1
     yield f"Time, {time.basis}" + (
-        f"; {answer.devices} devices at {DATA_PARALLEL_SHARE:.0%} of their sum" if several else ""
+        f"; {answer.devices} devices at {whole_percent(DATA_PARALLEL_SHARE)} of their sum" if several else ""
     )
     at = f"at {time.padded_tokens:.1f} tokens each"
     if reads is None and time.padded_tokens < answer.token_length:

@@ -211,6 +211,6 @@ def _refuse_protein(name: str, text: bytes) -> None:
     amino_acids = len(letters) - len(letters.translate(None, b"EFILPQ"))
     if len(letters) >= 20 and amino_acids > 0.1 * len(letters):
         raise DataError(
-            f"{name}: holds protein sequences ({amino_acids / len(letters):.0%} of the first letters are "
-            "amino acids that no nucleotide code has); reads have to be DNA or RNA"
+            f"{name}: holds protein sequences ({100 * amino_acids / len(letters):.0f} % of the first letters "
+            "are amino acids that no nucleotide code has); reads have to be DNA or RNA"
         )
