@@ -190,6 +190,8 @@ def _reads() -> Iterator[Case]:
         yield "F13", facts(train=reads(accepted=1_000_000, records=1_000_000, **other))
     for count in (1, 204):
         yield "F14", facts(train=reads(duplicate_headers=count))
+    own = {"dataset": {"header_regex": r"^(?P<class_id>\d+)$"}}
+    yield "F14", facts(own, train=reads(duplicate_headers=204, first_header="17"))
     yield "F14", facts(train=glance())
     joined = several(reads(), reads(path="more.fa"))
     yield "F14", facts(train=joined)

@@ -23,6 +23,7 @@ from metagene_doctor.report.verdict import make_report
 BY_A_PERSON = {
     "C05": "where reads that came through a pipe are to be saved",
     "F08": "how names are to be written that a pattern with blanks needs",
+    "F14": "where names are in headers that a pattern of one's own takes for classes alone",
     "H02": "where a machine with more memory is",
     "L02": "which classes are meant to be learnt",
     "L03": "whether a class is to go or to get reads",

@@ -188,6 +188,9 @@ def test_wrong_places_are_told_before_anything_is_read(run_dir, tmp_path):
     with pytest.raises(InputError, match="is the input"):
         predict(run_dir, fasta, link, device="cpu")
     assert fasta.read_bytes() == content
+    pattern, output = str(tmp_path / "*s*"), tmp_path / "classes.tsv"
+    link.unlink()
+    assert [predict(run_dir, pattern, output, device="cpu").reads for _ in range(2)] == [1, 1]
     with pytest.raises(InputError, match="no such run directory"):
         predict(tmp_path / "nothing", fasta, tmp_path / "out.tsv")
 

@@ -1,5 +1,6 @@
 """``metagene doctor --fix``: what is decided of all records together (copies, split, shuffle)."""
 
+import json
 import random
 
 import pytest
@@ -214,3 +215,24 @@ def test_split_and_shuffle_together_mix_classes_of_any_size(capsys, tmp_path):
     )
     ones = [i for i, (header, _) in enumerate(reads_of(tmp_path / "out" / "train.fa")) if header[4] == "1"]
     assert 600 < sum(ones) / len(ones) < 1400, "half of 2,000 records is expected"
+
+
+def test_repeated_headers_that_a_pattern_leaves_no_place_in_are_left_and_told(capsys, tmp_path):
+    """Headers of the class alone: a number would be part of it. The other repairs are made all the same."""
+    regex = r"^(?P<class_id>\d+)$"
+    path = written(tmp_path / "x.fa", fasta([(str(n % 2), s.lower()) for n, s in enumerate(sequences(20))]))
+    code, out, _ = fix(capsys, path, "--header-regex", regex, "--fix")
+    assert (
+        code == 0 and "left, repeated: the header pattern has no group (?P<name>...) for a number: 18" in out
+    )
+    manifest = fixed(capsys, path, "--header-regex", regex, "--fix", out=tmp_path / "out")
+    (left,) = counts(manifest, "headers").items()
+    assert left == ("left, repeated: the header pattern has no group (?P<name>...) for a number", 18)
+    assert reads_of(tmp_path / "out" / "x.fa") == [(header, s.upper()) for header, s in reads_of(path)]
+    main(["doctor", "--fasta", str(path), "--header-regex", regex, "--only", "F14", "--json"])
+    (found,) = [f for f in json.loads(capsys.readouterr().out)["findings"] if f["id"] == "F14"]
+    assert (
+        found["count"] == 18
+        and not found["remedy"]["commands"]
+        and "(?P<name>...)" in found["remedy"]["text"]
+    )

@@ -62,6 +62,19 @@ def test_stopped_anywhere_it_ends_with_the_same_files(reads, tmp_path, monkeypat
     assert made(out) == expected
 
 
+def test_a_pattern_does_not_take_what_is_being_written(reads, tmp_path, monkeypatch, capsys):
+    """The output lies where the pattern looks: given again, the command goes on, and then is finished."""
+    out = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "recheck", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert repair(tmp_path / "*", out) == 130
+    assert list(out.iterdir())
+    assert repair(tmp_path / "*", out) == 0
+    capsys.readouterr()
+    assert repair(tmp_path / "*", out) == 2
+    assert "holds this repair, finished" in capsys.readouterr().err
+
+
 def test_finished_stages_are_not_done_again(reads, tmp_path, monkeypatch, expected):
     out = tmp_path / "out"
 

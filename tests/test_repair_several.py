@@ -98,6 +98,28 @@ def test_copies_and_repeated_names_are_found_across_files(capsys, tmp_path):
     assert counts(manifest, "headers") == {"repeated names made unique": 2}
 
 
+def test_a_dry_run_foretells_what_is_written_of_each_file(capsys, tmp_path):
+    reads = random_reads(60, classes=2)
+    paths = [
+        written(tmp_path / "a.fa", fasta(reads[:40])),
+        written(tmp_path / "b.fa", fasta([*reads[20:50], *reads[:5]])),
+        written(tmp_path / "c.fa", fasta([("no class", "ACGT"), *reads[50:], reads[55]])),
+    ]
+    plan = ["--fix", "--fix", "deduplicate"]
+    code, out, _ = fix(capsys, paths, *plan, "--json")
+    assert code == 0
+    foretold = json.loads(out)
+    manifest = fixed(capsys, paths, *plan, out=tmp_path / "out")
+    parts = ("read", "written", "set_aside", "copies", "blanks", "balances")
+    assert [[each[part] for part in parts] for each in foretold["inputs"]] == [
+        [each[part] for part in parts] for each in manifest["inputs"]
+    ]
+    assert [each["copies"]["records"] for each in manifest["inputs"]] == [0, 25, 1]
+    assert foretold["total"] == manifest["total"]
+    _, text, _ = fix(capsys, paths, *plan)
+    assert "60 kept, 1 set aside (1.1 %), 26 copies left out (29.9 %) of 87 records" in text
+
+
 def test_a_file_of_which_nothing_is_left_gives_none(capsys, tmp_path):
     reads = random_reads(4)
     paths = [written(tmp_path / name, fasta(reads)) for name in ("a.fa", "b.fa")]

@@ -66,6 +66,8 @@ def group() -> None:
 
     Exit codes: 0 fine, 1 findings or a failed run, 2 usage, config or missing input,
     3 a check could not be finished, 130 interrupted.
+
+    NO_COLOR=1 turns colours off.
     """
 
 

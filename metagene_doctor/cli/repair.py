@@ -120,7 +120,8 @@ def _plan(options: dict[str, Any], dataset: DatasetConfig) -> Any:
     from metagene_train.reads.access.data_set import distinct_files
 
     named: dict[Role, ReadsFiles | None] = {"train": dataset.train_fasta, "val": dataset.val_fasta}
-    paths = {role: distinct_files(files) for role, files in named.items() if files is not None}
+    output = options["output_dir"]
+    paths = {role: distinct_files(files, output) for role, files in named.items() if files is not None}
     if not paths:
         raise click.UsageError("--fix needs reads: --fasta FILE")
     repairs = set(options["fix"])

@@ -42,6 +42,11 @@ class Balance:
         self.copies.add(int(np.count_nonzero(kept & ~written)), int(lengths[kept & ~written].sum()))
         self.blanks += int(draft.removed[written].sum())
 
+    def leave_out(self, copies: Amount) -> None:
+        """Count records as copies that were counted as written."""
+        self.copies.add(copies.records, copies.bases)
+        self.written.add(-copies.records, -copies.bases)
+
     def __add__(self, other: Balance) -> Balance:
         """Of both files together."""
         return Balance(

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from metagene_doctor.repair.balance import Amount
 from metagene_doctor.repair.draft import Draft
 from metagene_doctor.repair.fragments import hashes_of
 from metagene_doctor.repair.marks import COPY, Marks
 from metagene_doctor.repair.spill import Spill, mix
+
+_LENGTH = np.uint64((1 << 32) - 1)
 
 
 class Deduplicate:
@@ -24,6 +27,8 @@ class Deduplicate:
 
     def __init__(self, directory: Path):
         self._spill = Spill(directory, "sequences")
+        self.copies: list[Amount] = []
+        """Of each input, once they are decided; bases without the blanks that were taken out."""
 
     def watch(self, draft: Draft) -> None:
         places = np.flatnonzero(draft.kept & draft.sound & (draft.lengths > 0))
@@ -37,11 +42,15 @@ class Deduplicate:
         )
 
     def decide(self, marks: Marks) -> Counter[str]:
-        copies = 0
+        records, bases = np.zeros((2, len(marks.firsts)), dtype=np.int64)
         for rows in self._spill.blocks():
             rows = rows[np.lexsort((rows[:, 2], rows[:, 0]))]
             same = (rows[1:, 0] == rows[:-1, 0]) & (rows[1:, 2] == rows[:-1, 2])
-            marks.flags[rows[1:, 1][same]] |= COPY
-            copies += int(np.count_nonzero(same))
+            copies, lengths = rows[1:, 1][same], rows[1:, 2][same] & _LENGTH
+            marks.flags[copies] |= COPY
+            inputs = marks.inputs_of(copies)
+            np.add.at(records, inputs, 1)
+            np.add.at(bases, inputs, lengths.astype(np.int64))
         self._spill.remove()
-        return Counter({"copies left out": copies})
+        self.copies = [Amount(*both) for both in zip(records.tolist(), bases.tolist(), strict=True)]
+        return Counter({"copies left out": int(records.sum())})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,23 @@ class Marks:
     file); ``occurrences`` [N] uint32 is n for the n-th record of a name, 0 for the first.
     """
 
-    def __init__(self, directory: Path, records: int, flags: np.ndarray, occurrences: np.ndarray):
+    def __init__(
+        self,
+        directory: Path,
+        records: int,
+        flags: np.ndarray,
+        occurrences: np.ndarray,
+        firsts: Sequence[int] = (0,),
+    ):
         self.directory = directory
         self.records = records
         self.flags = flags
         self.occurrences = occurrences
+        self.firsts = firsts
+        """The first record of each input."""
 
     @classmethod
-    def create(cls, directory: Path, records: int) -> Marks:
+    def create(cls, directory: Path, records: int, firsts: Sequence[int] = (0,)) -> Marks:
         """Nothing decided yet. Raises OSError where the disk has no room."""
         directory.mkdir(parents=True, exist_ok=True)
         return cls(
@@ -35,6 +45,7 @@ class Marks:
             records,
             allocated(directory / _FLAGS, np.uint8, records),
             allocated(directory / _OCCURRENCES, np.uint32, records),
+            firsts,
         )
 
     @classmethod
@@ -47,6 +58,11 @@ class Marks:
             np.memmap(directory / _FLAGS, dtype=np.uint8, mode="r", shape=shape),
             np.memmap(directory / _OCCURRENCES, dtype=np.uint32, mode="r", shape=shape),
         )
+
+    def inputs_of(self, records: np.ndarray) -> np.ndarray:
+        """The input (from 0) that each of some records [N] is of; where empty inputs begin with it, the
+        last of them."""
+        return np.searchsorted(self.firsts, records, side="right") - 1
 
     def save(self) -> None:
         for column in (self.flags, self.occurrences):

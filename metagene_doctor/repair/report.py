@@ -22,7 +22,7 @@ def describe(outcome: Outcome) -> Iterator[str]:
     for number, (job, found) in enumerate(zip(outcome.plan.jobs, outcome.found, strict=True)):
         yield from _job(outcome, job, found, outcome.made[number] if outcome.made else None)
     if len(outcome.plan.jobs) > 1:
-        yield f"In all: {_sum(outcome.total, sum(map(_copies, outcome.found)))}"
+        yield f"In all: {_sum(outcome.total)}"
     directory = outcome.directory
     if directory is None:
         yield f"It would take up to {file_size(to_write(outcome.plan, outcome.found))} of disk."
@@ -61,7 +61,7 @@ def _job(outcome: Outcome, job: Job, found: Found, made: list[Written] | None) -
         if repair in outcome.plan:
             yield f"  {repair:<13} {_counts(found, repair)}"
     total = sum(found.balances.values(), Balance())
-    yield f"  = {_sum(total, _copies(found))} → {_named(job.outputs)}"
+    yield f"  = {_sum(total)} → {_named(job.outputs)}"
     if made is not None and job.apart:
         gone = [each.path for each, one in zip(job.inputs, made, strict=True) if not one.records]
         yield from _listed(f"! nothing of {path} is left: no file was made of it" for path in gone)
@@ -79,14 +79,9 @@ def _listed(lines: Iterable[str]) -> Iterator[str]:
         yield f"... and {len(every) - MOST_LINES} more files (--json lists all)"
 
 
-def _copies(found: Found) -> int:
-    """Until files are written, the balances still count copies as written."""
-    return found.tally["deduplicate"]["copies left out"] if "deduplicate" in found.tally else 0
-
-
-def _sum(total: Balance, copies: int) -> str:
-    read, aside = total.read.records, total.set_aside.records
-    parts = [f"{read - aside - copies:,} kept"]
+def _sum(total: Balance) -> str:
+    read, aside, copies = total.read.records, total.set_aside.records, total.copies.records
+    parts = [f"{total.written.records:,} kept"]
     if aside:
         parts.append(f"{aside:,} set aside ({percent(aside / read)})")
     if copies:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,9 +80,10 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
     """
     directory.mkdir(parents=True, exist_ok=True)
     names = UniqueNames(directory) if "headers" in plan else None
+    deduplicate = Deduplicate(directory) if "deduplicate" in plan else None
     watchers: list[FileRepair] = []
-    if "deduplicate" in plan:
-        watchers.append(Deduplicate(directory))
+    if deduplicate:
+        watchers.append(deduplicate)
     if names:
         watchers.append(names)
     if "split" in plan:
@@ -107,12 +109,15 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
             f"{job.title}: none of {found.records:,} records could be kept"
             + (f" ({reasons[0][1]:,}: {reasons[0][0]})" if reasons else "")
         )
-    marks = Marks.create(directory, found.records)
+    marks = Marks.create(directory, found.records, _firsts(found))
     for watcher in watchers:
         counts = +watcher.decide(marks)
         if counts:
             found.tally.setdefault(watcher.name, Counter()).update(counts)
     marks.save()
+    if deduplicate:
+        for balance, copies in zip(found.balances.values(), deduplicate.copies, strict=True):
+            balance.leave_out(copies)
     found.tag = names.tag if names else ""
     if names:
         for path, size in zip(paths, _growth(found, marks), strict=True):
@@ -122,8 +127,11 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
 
 def _growth(found: Found, marks: Marks) -> Iterator[int]:
     """Bytes by which the names that are made unique lengthen each input's records, at most."""
-    first = 0
-    for balance in found.balances.values():
-        after = first + balance.read.records
-        yield int(np.count_nonzero(marks.occurrences[first:after])) * _GROWTH
-        first = after
+    for first, balance in zip(_firsts(found), found.balances.values(), strict=True):
+        here = slice(first, first + balance.read.records)
+        yield int(np.count_nonzero(marks.occurrences[here])) * _GROWTH
+
+
+def _firsts(found: Found) -> list[int]:
+    """The first record of each input."""
+    return list(accumulate((balance.read.records for balance in found.balances.values()), initial=0))[:-1]

@@ -18,6 +18,7 @@ from metagene_doctor.repair.spill import Spill
 from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.records.records import decode_header
 
+WITHOUT_A_PLACE = "left, repeated: the header pattern has no group (?P<name>...) for a number"
 _TAGS = re.compile(rb"-cop(y+)")
 
 
@@ -25,7 +26,8 @@ class UniqueNames:
     """Part of ``headers``: looks at headers as the other repairs leave them.
 
     ``tag`` is what goes between name and number: ``-copy`` with so many y that no header holds it,
-    so that no new name can be an old one.
+    so that no new name can be an old one. Headers of a pattern of one's own that have no place for a
+    number stay as they are.
     """
 
     name = "headers"
@@ -44,14 +46,20 @@ class UniqueNames:
         for record, header in draft.headers.items():
             hashes[record] = hash_strings([header])[0]
         kept = draft.kept
-        self._spill.add(np.stack([hashes, draft.ordinals.astype(np.uint64)], axis=1)[kept])
+        fixed = np.zeros(len(draft), dtype=np.uint64)
+        if not draft.pattern.is_standard:
+            fixed[
+                [not can_be_renamed(draft.pattern, draft.header(record)) for record in range(len(draft))]
+            ] = 1
+        rows = np.stack([hashes, draft.ordinals.astype(np.uint64), fixed], axis=1)
+        self._spill.add(rows[kept])
 
     @property
     def tag(self) -> str:
         return "-cop" + "y" * (self._longest + 1)
 
     def decide(self, marks: Marks) -> Counter[str]:
-        renamed = 0
+        renamed = left = 0
         for rows in self._spill.blocks():
             rows = rows[marks.flags[rows[:, 1]] & COPY == 0]
             if not len(rows):
@@ -59,11 +67,18 @@ class UniqueNames:
             new = np.concatenate(([True], rows[1:, 0] != rows[:-1, 0]))
             first = np.flatnonzero(new)
             rank = np.arange(len(rows)) - np.repeat(first, np.diff(np.append(first, len(rows))))
-            again = rank > 0
+            fixed = rows[:, 2] > 0
+            left += int(np.count_nonzero((rank > 0) & fixed))
+            again = (rank > 0) & ~fixed
             marks.occurrences[rows[again, 1]] = rank[again] + 1
             renamed += int(np.count_nonzero(again))
         self._spill.remove()
-        return Counter({"repeated names made unique": renamed})
+        return Counter({"repeated names made unique": renamed, WITHOUT_A_PLACE: left})
+
+
+def can_be_renamed(pattern: HeaderPattern, header: bytes) -> bool:
+    """Whether the pattern leaves a place for a number."""
+    return renamed(pattern, header, "-copy2") is not None
 
 
 def renamed(pattern: HeaderPattern, header: bytes, suffix: str) -> bytes | None:

@@ -124,7 +124,7 @@ def write(
         side.finish()
     made = [side.written() for side in sides]
     _compare(job, found, tally, balances, made)
-    # The survey did not know yet which records are copies.
+    # The survey counts blanks of copies with those of the records that are written.
     found.balances = balances
     return made
 

@@ -108,7 +108,7 @@ def predict(
     from metagene_train.reads.access.data_set import distinct_files
     from metagene_train.reads.records.opening import opened
 
-    files, output = distinct_files(fasta), Path(output)
+    files, output = distinct_files(fasta, output), Path(output)
     open_files.allow(len(files), 1)
     check_table_path(output)
     if output.exists() and any(file.exists() and output.samefile(file) for file in files):

@@ -214,7 +214,7 @@ def _repeated_within(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
                 unit="fraction of reads",
                 why="Predictions are joined to reads by name, and mates are found by name.",
                 # Of all files: numbers given to each alone would be the same ones.
-                remedy=mend("Make names unique, by a running number", fix(facts, side, "headers")),
+                remedy=_numbered(facts, side, "Make names unique, by a running number"),
             )
 
 
@@ -246,11 +246,21 @@ def _repeated_across(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
             unit="headers",
             examples=tuple(examples),
             why="Predictions are joined to reads by name, and mates are found by name, across all files.",
-            remedy=mend(
-                "Make names unique over all files, by a running number",
-                fix(facts, side, "headers"),
-            ),
+            remedy=_numbered(facts, side, "Make names unique over all files, by a running number"),
         )
+
+
+def _numbered(facts: Facts, side: ReadsFacts, advice: str) -> Remedy:
+    """By the repair, unless the headers of a pattern of one's own have no place for a number."""
+    from metagene_doctor.repair.unique_names import can_be_renamed
+    from metagene_train.reads.headers.pattern import HeaderPattern
+
+    pattern = HeaderPattern(facts.config.dataset.header_regex)
+    if all(can_be_renamed(pattern, file.first_header.encode()) for file in side.files if file.first_header):
+        return mend(advice, fix(facts, side, "headers"))
+    return Remedy(
+        text="Give each read a name of its own, and the pattern a group (?P<name>...) that finds it."
+    )
 
 
 def repeated_reads(facts: Facts) -> Iterator[Finding]:

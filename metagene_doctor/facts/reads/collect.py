@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,4 +69,14 @@ def collect(
     facts = from_scan(role, found, indexed, time.perf_counter() - started)
     beside = () if stream else companions.find(path)
     file = InputFile(role=role, path=found.path, bytes=found.bytes_present, companions=beside)
-    return file, facts.model_copy(update={"stream": stream}), found.sample
+    first = "" if stream or header.is_standard else _first_header(path, file_format)
+    return file, facts.model_copy(update={"stream": stream, "first_header": first}), found.sample
+
+
+def _first_header(path: Path, file_format: str) -> str:
+    from metagene_train.reads.records.records import iter_reads
+
+    with suppress(DataError):
+        for read in iter_reads(path, file_format=file_format):
+            return read.header
+    return ""

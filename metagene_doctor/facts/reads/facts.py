@@ -113,6 +113,8 @@ class ReadsFacts(Frozen):
     """Equal for files with the same headers in any order."""
     quality_range: tuple[int, int] | None = None
     """Lowest and highest quality character (ASCII code) seen; None in FASTA."""
+    first_header: str = ""
+    """An example, told of headers of a pattern of one's own."""
     rejected_headers: tuple[str, ...] = ()
     """Headers that did not match, to find out what they look like instead."""
     seconds: float

@@ -12,14 +12,17 @@ from metagene_train.reads.records.formats import is_stream, name_of
 _WILDCARDS = "*?["
 
 
-def distinct_files(named: str | Path | Sequence[str | Path]) -> list[Path]:
+def distinct_files(named: str | Path | Sequence[str | Path], output: str | Path | None = None) -> list[Path]:
     """The files that are meant, names with ``*``, ``?`` or ``[`` replaced by the files they match, sorted.
+
+    A pattern does not match ``output``, the file or directory that is being written, nor anything in it:
+    the same command means the same files when it is given again.
 
     Raises InputError for a name that matches nothing, for a file that is named twice, also by another
     name, and for standard input named twice.
     """
     names = [named] if isinstance(named, (str, Path)) else list(named)
-    files = [file for name in names for file in _matches(name)]
+    files = [file for name in names for file in _matches(name, output)]
     seen: dict[tuple[int, int] | str, Path] = {}
     for file in files:
         identity = _identity(file)
@@ -48,12 +51,15 @@ def title_of(files: Sequence[str | Path]) -> str:
     return " and ".join(names)
 
 
-def _matches(name: str | Path) -> list[Path]:
+def _matches(name: str | Path, output: str | Path | None) -> list[Path]:
     text = str(name)
     if not any(letter in text for letter in _WILDCARDS) or _state(Path(text)) is not None:
         return [Path(text)]
     pattern = Path(text).expanduser()
     found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    if output is not None:
+        place = Path(output).resolve()
+        found = [file for file in found if not file.resolve().is_relative_to(place)]
     if not found:
         raise InputError(f"{text}: matches no file")
     return found
