@@ -14,8 +14,17 @@ from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
 
-def recheck(made: list[Written], plan: Plan, directory: Path, progress: Progress | None = None) -> list[str]:
-    """What is wrong with the files, one sentence each; none if they are what the plan promised."""
+def recheck(
+    made: list[Written],
+    plan: Plan,
+    directory: Path,
+    repeated_headers: int = 0,
+    progress: Progress | None = None,
+) -> list[str]:
+    """What is wrong with the files, one sentence each; none if they are what the plan promised.
+
+    So many ``repeated_headers`` could not be mended, and may be in any of the files.
+    """
     wrong = []
     for one in made:
         path = directory / f"{one.name}{PARTIAL}"
@@ -26,11 +35,11 @@ def recheck(made: list[Written], plan: Plan, directory: Path, progress: Progress
         except (DataError, InputError) as error:
             wrong.append(str(error))
             continue
-        wrong += [f"{one.name}: {what}" for what in _wrong(found, one, plan)]
+        wrong += [f"{one.name}: {what}" for what in _wrong(found, one, plan, repeated_headers)]
     return wrong
 
 
-def _wrong(found: ReadScan, made: Written, plan: Plan) -> list[str]:
+def _wrong(found: ReadScan, made: Written, plan: Plan, repeated_headers: int) -> list[str]:
     wrong = [problem.message for problem in found.problems]
     for what, number, expected in (
         ("records", found.records, made.records),
@@ -47,7 +56,7 @@ def _wrong(found: ReadScan, made: Written, plan: Plan) -> list[str]:
         ("u-to-t", "U", bases.u),
         ("iupac-to-n", "letters besides A, C, G, T and N", bases.iupac + bases.other),
         ("headers", "reads that are not as long as their header says", found.readlen_mismatches),
-        ("headers", "repeated headers", found.duplicate_headers),
+        ("headers", "repeated headers", max(0, found.duplicate_headers - repeated_headers)),
         ("drop-damaged", "records that training would leave out", found.records - found.accepted),
     )
     return wrong + [

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from metagene_doctor.repair.quarantine import Quarantine
 from metagene_doctor.repair.recheck import recheck
 from metagene_doctor.repair.state import MANIFEST, State, is_new
 from metagene_doctor.repair.survey import Found, survey
+from metagene_doctor.repair.unique_names import WITHOUT_A_PLACE
 from metagene_doctor.repair.write import Written, shuffle, write
 from metagene_train import __version__
 from metagene_train.errors import InputError, RunError
@@ -51,6 +53,11 @@ class Outcome:
     @property
     def set_aside(self) -> int:
         return self.total.set_aside.records
+
+    @property
+    def repeated_headers_left(self) -> int:
+        """Because the header pattern leaves no place for a number."""
+        return sum(found.tally.get("headers", Counter())[WITHOUT_A_PLACE] for found in self.found)
 
     @property
     def total(self) -> Balance:
@@ -139,7 +146,9 @@ def repair(plan: Plan, directory: Path, stage: StartStage) -> Outcome:
         outcome = Outcome(plan, _surveyed(state, plan, stage), directory)
         _write(state, outcome, stage)
         _shuffle(state, outcome)
-        outcome.wrong = recheck(outcome.files, plan, directory, stage("Reading the new files"))
+        outcome.wrong = recheck(
+            outcome.files, plan, directory, outcome.repeated_headers_left, stage("Reading the new files")
+        )
         if not outcome.wrong:
             _publish(state, outcome)
         return outcome
