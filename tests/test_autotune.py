@@ -142,6 +142,12 @@ def test_guide_plan_is_the_guides_row() -> None:
     assert made.value("model.lora.alpha") == 2 * made.value("model.lora.r")
     assert made.value("training.max_epochs") == 10
     assert made.value("optimizer.lr") == pytest.approx(2e-4)
+    # What the guide says beside its tables (sections 7 to 9).
+    assert made.value("memory_optimization.empty_cache_steps") == 10
+    assert made.value("memory_optimization.max_split_size_mb") is None
+    assert made.value("tokenizer.add_special_tokens") is False
+    assert made.value("training.num_workers") == 4
+    assert made.settings["training.num_workers"].rule == "GM-DATA-WORKERS"
 
 
 @pytest.mark.parametrize("policy", ["evidence", "guide"])

@@ -12,17 +12,21 @@ from typing import Any
 
 from metagene_doctor.configuration.field_docs import field_docs
 from metagene_doctor.rulebook import Rulebook
-from metagene_doctor.rulebook.schema import Band, Hyperparameter, MemoryTier, OneOf, Recommended, Rule
+from metagene_doctor.rulebook.schema import (
+    Band,
+    Hyperparameter,
+    MemoryTier,
+    Multiple,
+    OneOf,
+    Recommended,
+    Rule,
+)
 from metagene_train.config import RunConfig
 from metagene_train.config_file import dump_config, flatten
 from metagene_train.errors import InputError
 
 PROFILES = {"default": "the guide's standard profile", "rtx4090": "the guide's RTX 4090 (24 GB) profile"}
-PROFILE_RULES = {"default": (), "rtx4090": ("GM-4090-EMPTY-CACHE",)}
-"""Parts of a profile that are not in the guide's tables. Its max_split_size_mb is left out: it conflicts
-with expandable segments (GM-4090-ALLOCATOR), and a config that has both is warned about."""
-ALPHA_PER_RANK = 2
-"""Guide, section 2: alpha is 2 r."""
+RTX4090_GB = 24
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,8 @@ def _profile(name: str, rulebook: Rulebook) -> Preset:
         recommended = rule.standard if name == "default" else rule.rtx4090
         values[rule.key], note = _one_value(recommended)
         notes[rule.key] = _joined(note or _span(rule), rule)
-    for rule_id in PROFILE_RULES[name]:
-        extra = rulebook.rule(rule_id)
-        assert isinstance(extra, Rule)
-        for key, recommended in extra.recommends.items():
-            values[key], note = _one_value(recommended)
-            notes[key] = _joined(note, extra)
+    if name == "rtx4090":
+        _add_recipe(values, notes, rulebook, RTX4090_GB)
     return Preset(
         name,
         f"metagene config, preset {name}: {PROFILES[name]}",
@@ -101,15 +101,27 @@ def _profile(name: str, rulebook: Rulebook) -> Preset:
     )
 
 
+def _add_recipe(values: dict[str, Any], notes: dict[str, str], rulebook: Rulebook, gpu_gb: int) -> None:
+    """What the guide says of cards of this size beside its tables."""
+    for rule in rulebook.rules:
+        if rule.policy == "guide" and gpu_gb in rule.where.gpu_gb:
+            for key, recommended in rule.recommends.items():
+                values[key], note = _one_value(recommended)
+                notes[key] = _joined(note, rule)
+
+
 def _tier(tier: MemoryTier, rulebook: Rulebook) -> Preset:
     base = _profile("default", rulebook)
     values, notes = dict(base.values), dict(base.notes)
+    _add_recipe(values, notes, rulebook, tier.gpu_gb)
     for key, recommended in tier.recommends.items():
         values[key], note = _one_value(recommended)
         notes[key] = "; ".join(part for part in (note, f"rule {tier.id}") if part)
-    if "model.lora.r" in tier.recommends:
-        values["model.lora.alpha"] = ALPHA_PER_RANK * values["model.lora.r"]
-        notes["model.lora.alpha"] = f"guide: {ALPHA_PER_RANK} r"
+    for rule in rulebook.hyperparameters:
+        for advice in rule.advice:
+            if isinstance(advice.value, Multiple) and advice.value.of in tier.recommends:
+                values[rule.key] = advice.value.times * values[advice.value.of]
+                notes[rule.key] = f"guide: {advice.value.times:g} x {advice.value.of}; rule {rule.id}"
     return Preset(
         f"{tier.gpu_gb}gb",
         f"metagene config, preset {tier.gpu_gb}gb: the guide's row for {tier.gpu_gb} GB cards",

@@ -89,7 +89,7 @@ def make(
     if policy == "guide":
         plan = _guide(plan, book, reads, gpu_gb)
     else:
-        plan = _own_rate(_evidence(plan, book, reads, gpu_gb), book, hidden)
+        plan = _own_rate(_rules(plan, book, "evidence", reads, gpu_gb), book, hidden)
     target = book.goal(goal, policy)
     for change in target.changes:
         plan = _change(plan, change, f"{target.title.lower()}: {target.why}", target.id, target.source)
@@ -110,12 +110,10 @@ def make(
     return _scaled(plan, book, policy)
 
 
-def _evidence(plan: Plan, book: Rulebook, reads: ReadStatistics, gpu_gb: int | None) -> Plan:
+def _rules(plan: Plan, book: Rulebook, policy: Policy, reads: ReadStatistics, gpu_gb: int | None) -> Plan:
     """Every rule of the policy that applies, in the order of the rule book."""
     for rule in book.rules:
-        if rule.policy != "evidence" or not rule.where.holds(
-            gpu_gb=gpu_gb, reads=reads.reads, bases=reads.bases
-        ):
+        if rule.policy != policy or not rule.where.holds(gpu_gb=gpu_gb, reads=reads.reads, bases=reads.bases):
             continue
         for key, recommended in rule.recommends.items():
             if isinstance(recommended, Multiple):
@@ -139,7 +137,8 @@ def _own_rate(plan: Plan, book: Rulebook, hidden: int) -> Plan:
 
 
 def _guide(plan: Plan, book: Rulebook, reads: ReadStatistics, gpu_gb: int | None) -> Plan:
-    """The guide's defaults, its row for the card and its row for the data set."""
+    """The guide's defaults, what it says beside its tables, its row for the card and its row for the data
+    set; a later one wins."""
     small_card = gpu_gb is not None and gpu_gb <= 24
     for rule in book.hyperparameters:
         default = rule.rtx4090 if small_card else rule.standard
@@ -149,6 +148,7 @@ def _guide(plan: Plan, book: Rulebook, reads: ReadStatistics, gpu_gb: int | None
         plan = plan.with_setting(
             rule.key, Setting(_plain(default), f"the guide's {profile} profile", rule.id, rule.source)
         )
+    plan = _rules(plan, book, "guide", reads, gpu_gb)
     size = gpu_gb or 0
     rows = [row for row in book.memory_tiers if row.gpu_gb <= size] or [book.memory_tiers[0]]
     tiers: list[Rule] = [max(rows, key=lambda row: row.gpu_gb)]
