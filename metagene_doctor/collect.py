@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from metagene_doctor.facts import mapping
+from metagene_doctor.facts import mapping, previous_run
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
 from metagene_doctor.facts.comparisons import collect_comparisons, collect_second_reader
 from metagene_doctor.facts.facts import Facts, Section
@@ -23,6 +23,8 @@ from metagene_train.errors import DataError
 
 __all__ = ["Request", "collect"]
 
+NAMED_BY_CONFIG: tuple[Section, ...] = ("config file", "previous run")
+"""What only a config can tell."""
 KINDS: dict[Role, str] = {"train": "training", "val": "validation"}
 
 
@@ -34,7 +36,10 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     config, level = request.run.config, request.level
     found = Collection(request)
     if request.run.path is None:
-        found.skip("config file", "no config", "give --config FILE")
+        for section in NAMED_BY_CONFIG:
+            found.skip(section, "no config", "give --config FILE")
+    elif found.add("previous run", lambda: previous_run.collect(config)) is not None:
+        found.known["previous_run"] = found.known.pop("previous run")
     index_dir = request.index_dir or index_directory(config.dataset.index_dir)
     collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)

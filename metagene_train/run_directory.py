@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from metagene_train.config import RunConfig
 from metagene_train.config_file import dump_config, load_config
@@ -54,13 +54,12 @@ def claim(directory: Path, config: RunConfig, labels: LabelMap, *, resume: bool)
 
     Raises InputError when it holds another run, or holds this one and ``resume`` is false.
     """
-    present = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
-    if present - WRITTEN_BEFORE and CONFIG not in present:
+    state = state_of(directory)
+    if state == "other files":
         raise InputError(
             f"training.output_dir: {directory} is not empty and holds no run; choose another directory"
         )
-    # A run that stopped before its first step (unreadable reads, say) left nothing worth keeping.
-    if METRICS in present or MODEL in present or checkpoints(directory):
+    if state == "run":
         if not resume:
             raise InputError(
                 f"training.output_dir: {directory} holds a run already; continue it with --resume, "
@@ -74,15 +73,7 @@ def claim(directory: Path, config: RunConfig, labels: LabelMap, *, resume: bool)
 
 
 def _check_same_run(directory: Path, config: RunConfig, labels: LabelMap) -> None:
-    before = _flat(load_config(directory / CONFIG).config.model_dump())
-    now = _flat(config.model_dump())
-    changed = [
-        f"{key} was {before[key]}, is {now[key]}"
-        for key in now
-        if before[key] != now[key]
-        and not any(key == allowed or key.startswith(f"{allowed}.") for allowed in RESUMABLE)
-    ]
-    if changed:
+    if changed := differences(directory, config):
         raise InputError(
             f"{directory} holds a different run ({'; '.join(changed)}); restore these keys to resume it, "
             "or choose another training.output_dir"
@@ -92,6 +83,41 @@ def _check_same_run(directory: Path, config: RunConfig, labels: LabelMap) -> Non
             f"{directory} holds a run with other labels than {config.dataset.mapping_tsv}; "
             "restore the mapping to resume it, or choose another training.output_dir"
         )
+
+
+def differences(directory: Path, config: RunConfig) -> list[str]:
+    """Keys, with both values, for which the run in ``directory`` cannot be resumed with ``config``
+    (`as_kept`). Raises ConfigError when the config kept there is damaged."""
+    before = _flat(load_config(directory / CONFIG).config.model_dump())
+    now = _flat(config.model_dump())
+    return [
+        f"{key} was {before[key]}, is {now[key]}"
+        for key in now
+        if before[key] != now[key]
+        and not any(key == allowed or key.startswith(f"{allowed}.") for allowed in RESUMABLE)
+    ]
+
+
+def as_kept(config: RunConfig) -> RunConfig:
+    """The configuration that the run keeps: a pattern may match other files when the run is resumed."""
+    from metagene_train.reads.access.data_set import spelled_out
+
+    config = config.model_copy(deep=True)
+    dataset = config.dataset
+    if dataset.train_fasta is not None:
+        dataset.train_fasta = spelled_out(dataset.train_fasta)
+    if dataset.val_fasta is not None:
+        dataset.val_fasta = spelled_out(dataset.val_fasta)
+    return config
+
+
+def state_of(directory: Path) -> Literal["free", "other files", "run"]:
+    """Whether a run can start in a directory: in a free one, and in one with a run only to resume it."""
+    present = {entry.name for entry in directory.iterdir()} if directory.is_dir() else set()
+    if present - WRITTEN_BEFORE and CONFIG not in present:
+        return "other files"
+    # A run that stopped before its first step (unreadable reads, say) left nothing worth keeping.
+    return "run" if METRICS in present or MODEL in present or checkpoints(directory) else "free"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -40,6 +40,7 @@ from metagene_doctor.facts.mapping import MappingFacts
 from metagene_doctor.facts.model.encoder import WeightFile, metagene_1
 from metagene_doctor.facts.model.tokens import TokenFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
+from metagene_doctor.facts.previous_run import PreviousRun
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.facts.reads.facts import Bases, Damage, InputFile, ReadsFacts, Rejected
 from metagene_doctor.facts.reads.first_words import FirstWordFacts
@@ -409,10 +410,24 @@ def _config() -> Iterator[Case]:
         yield "C03", with_config(settings, train=reads())
     yield "C03", with_config({"training": {"batch_size": 512, "grad_accum_steps": 1}}, train=large())
     yield "C03", with_config({}, train=glance())
+    there = {"directory": "runs/first", "free_directory": "runs/first-2"}
+    changed = tuple(f"{key} was 1, is 2" for key in ("model.lora.r", "optimizer.lr", "seed"))
+    for changes in (
+        {"state": "other files"},
+        {"state": "run", "step": 1, "differences": changed[:1]},
+        {"state": "run", "step": 31_250, "differences": changed},
+        {"state": "run", "step": 31_250, "finished": True},
+        {"state": "run", "step": 31_250},
+    ):
+        yield "C04", with_config({}, previous_run=PreviousRun.model_validate(there | changes))
     for side in (reads(), large()):
         yield "C07", facts(train=side, target=target(), speed=SPEED)
     yield "C05", facts(train=reads())
     yield "C05", facts(train=reads(stream=True))
+    by_accuracy = {"dataset": {"val_fasta": "val.fa"}, "training": {"early_stopping": {"metric": "accuracy"}}}
+    for smallest in (1, 3):
+        counts = {0: 412 * smallest, 1: smallest}
+        yield "C05", with_config(by_accuracy, train=reads(class_counts=counts), val=reads("val"))
 
 
 def _encoder() -> Iterator[Case]:

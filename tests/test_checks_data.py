@@ -13,6 +13,7 @@ from metagene_doctor.facts.audit import AuditFacts
 from metagene_doctor.facts.facts import Gap, RunFacts
 from metagene_doctor.facts.model.tokens import GOLDEN_IDS, TokenFacts, expected_lengths, padding_share
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
+from metagene_doctor.facts.previous_run import PreviousRun
 from metagene_doctor.facts.reads.facts import Bases, Damage, InputFile, Rejected
 from metagene_doctor.facts.reads.repeats import RepeatFacts
 from metagene_doctor.facts.split.leakage import SplitFacts
@@ -476,11 +477,24 @@ def test_validation_reads_are_wanted():
     assert not list(config.held_out(facts({"dataset": {"val_fasta": "v.fa"}}, train=reads())))
 
 
+def test_a_metric_that_counts_reads_is_no_judge_of_rare_classes():
+    def judged(metric, smallest):
+        told = {"dataset": {"val_fasta": "v.fa"}, "training": {"early_stopping": {"metric": metric}}}
+        return list(config.held_out(facts(told, train=reads(class_counts={0: 990, 1: smallest}))))
+
+    (finding,) = judged("accuracy", 9)
+    assert finding.severity == "warn" and finding.measured == 110
+    assert finding.remedy.commands == ("training.early_stopping.metric: macro_f1",)
+    assert severities(judged("micro_f1", 9)) == ["warn"]
+    assert not judged("accuracy", 10) and not judged("macro_f1", 9) and not judged("mcc", 9)
+
+
 def test_every_check_answers_for_itself():
     """On ordinary facts no check crashes, and every finding carries the id and scope of its check."""
     known = facts(
         train=reads(), val=reads("val"), split=SplitFacts(val_reads=1000, train_reads=1000), repeats=RepeatFacts(reads=9, distinct=8), audit=AuditFacts(),
         environment=environment(),
+        previous_run=PreviousRun(directory="run", state="free", free_directory="run-2"),
         encoder=encoder(), tokens=token_facts(), target=target(), memory=memory(20),
         speed=SpeedFacts(reads_per_s=1, slowest=1, fastest=1, limit="x"), **table((0, "a", 1), (1, "b", 2)),
         gaps={name: Gap(reason="not here") for name in ("gpu", "devices", "host", "disk", "probe", "compute", "weights", "second reader", "kernel log", "gpu load", "quantized", "disk speed")},

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.reads.labels import STEEP_IMBALANCE
 from metagene_doctor.checks.reads.unseen import not_judged
 from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.repairs import fix, mend
@@ -27,6 +28,9 @@ USUAL_WARMUP = 0.03
 LARGE_BATCH = 128
 """Effective batch from which LoRA is known to learn less per read: the authors' own tasks used
 16-32 reads, where 8 beat 32 (run_GUE.sh of metagene-serve); LoRA Without Regret finds the same."""
+
+SHARE_OF_READS = ("accuracy", "micro_f1")
+"""Metrics in which a class counts as much as it has reads."""
 
 
 def config_read(facts: Facts) -> Iterator[Finding]:
@@ -231,8 +235,11 @@ def training_time(facts: Facts) -> Iterator[Finding]:
 
 
 def held_out(facts: Facts) -> Iterator[Finding]:
-    """Early stopping and the choice of the best checkpoint need validation reads."""
-    if facts.train is not None and facts.config.dataset.val_fasta is None:
+    """Early stopping and the choice of the best checkpoint need validation reads, and a metric in which
+    rare classes count."""
+    if facts.train is None:
+        return
+    if facts.config.dataset.val_fasta is None:
         yield config_finding(
             id="C05",
             severity=Severity.WARN,
@@ -240,4 +247,21 @@ def held_out(facts: Facts) -> Iterator[Finding]:
             why="Nothing will show when it starts to memorise; early stopping and the best checkpoint need "
             "them.",
             remedy=mend("Hold some reads out, and give them with --val", fix(facts, facts.train, "split")),
+        )
+        return
+    key, metric = "training.early_stopping.metric", facts.config.training.early_stopping.metric
+    counts = [number for number in facts.train.class_counts.values() if number]
+    ratio = max(counts) / min(counts) if counts else 1.0
+    if metric in SHARE_OF_READS and ratio >= STEEP_IMBALANCE:
+        yield config_finding(
+            id="C05",
+            severity=Severity.WARN,
+            title=f"{key} is {metric}, where the largest class has {ratio:,.3g} times the reads of the "
+            "smallest",
+            measured=ratio,
+            threshold=STEEP_IMBALANCE,
+            unit="largest / smallest class",
+            why="It counts reads: the best checkpoint may be one that knows only the large classes.",
+            remedy=edit(facts, "Stop on the metric in which all classes weigh the same", key, "macro_f1"),
+            confidence=facts.train.confidence,
         )

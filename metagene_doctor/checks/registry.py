@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Sequence
 
-from metagene_doctor.checks import config
+from metagene_doctor.checks import config, resuming
 from metagene_doctor.checks.machine import disk, environment, gpu, hardware, host, packages
 from metagene_doctor.checks.model import encoder, tokens
 from metagene_doctor.checks.reads import access, data, integrity, labels, letters, second_reader, shortcuts
@@ -95,8 +95,15 @@ CHECKS = (
     Check("C01", "Config is valid", "config", config.config_read),
     Check("C02", "Run fits the GPU", "config", config.fits_gpu, ("target", "memory")),
     Check("C03", "Schedule fits the data", "config", config.schedule, ("config file", "train")),
+    Check(
+        "C04",
+        "Output directory is usable",
+        "config",
+        resuming.output_directory_usable,
+        ("config file", "previous run"),
+    ),
     Check("C07", "Training time", "config", config.training_time, ("train", "target", "speed")),
-    Check("C05", "There are validation reads", "config", config.held_out, ("train",)),
+    Check("C05", "Validation can judge the run", "config", config.held_out, ("train",)),
     Check("M01", "Encoder is here", "model", encoder.encoder_present, ("encoder", "environment")),
     Check("M02", "Download was finished", "model", encoder.download_finished, ("encoder",)),
     Check("M03", "Weight files are complete", "model", encoder.weights_complete, ("encoder", "weights")),

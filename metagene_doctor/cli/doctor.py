@@ -296,7 +296,9 @@ def describe(facts: Facts) -> str:
 
 def _next_step(facts: Facts) -> str:
     if facts.run.path is not None:
-        return f"metagene train --config {quote(facts.run.path)}"
+        there = facts.previous_run
+        resume = " --resume" if there is not None and there.continues else ""
+        return f"metagene train --config {quote(facts.run.path)}{resume}"
     if facts.train is None:
         return "metagene doctor --fasta train.fa --mapping labels.tsv"
     return autotune_command(facts)

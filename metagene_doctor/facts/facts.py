@@ -16,6 +16,7 @@ from metagene_doctor.facts.mapping import ClassRow, MappingFacts
 from metagene_doctor.facts.model.encoder import EncoderFacts
 from metagene_doctor.facts.model.tokens import TokenFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
+from metagene_doctor.facts.previous_run import PreviousRun
 from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
 from metagene_doctor.facts.reads.repeats import RepeatFacts
 from metagene_doctor.facts.reads.second_reader import SecondReaderFacts
@@ -28,6 +29,7 @@ Level = Literal["quick", "standard", "deep"]
 
 Section = Literal[
     "config file",
+    "previous run",
     "environment",
     "probe",
     "compute",
@@ -87,6 +89,8 @@ class Facts(Frozen):
     argv: tuple[str, ...] = ()
     level: Level = "standard"
     run: RunFacts
+    previous_run: PreviousRun | None = None
+    """In the config's output directory."""
     environment: EnvironmentFacts | None = None
     gpu: GpuFacts | None = None
     kernel_log: KernelLogFacts | None = None

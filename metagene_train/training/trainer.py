@@ -80,7 +80,7 @@ def train(
 
     device = _device(config)
     labels = _labels(config)
-    config = _with_files_spelled_out(config)
+    config = run_directory.as_kept(config)
     _check_reporting(config)
     directory = Path(config.training.output_dir)
     checkpoint = run_directory.claim(directory, config, labels, resume=resume) if _is_main() else None
@@ -183,19 +183,6 @@ def _labels(config: RunConfig) -> LabelMap:
             ]
         )
     return labels
-
-
-def _with_files_spelled_out(config: RunConfig) -> RunConfig:
-    """The configuration that the run keeps: a pattern may match other files when the run is resumed."""
-    from metagene_train.reads.access.data_set import spelled_out
-
-    config = config.model_copy(deep=True)
-    dataset = config.dataset
-    if dataset.train_fasta is not None:
-        dataset.train_fasta = spelled_out(dataset.train_fasta)
-    if dataset.val_fasta is not None:
-        dataset.val_fasta = spelled_out(dataset.val_fasta)
-    return config
 
 
 def _check_reporting(config: RunConfig) -> None:
