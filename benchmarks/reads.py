@@ -63,6 +63,7 @@ PARALLEL = "scan, on all processors"
 SCAN_GZIP = "scan, gzip"
 BIOPYTHON, PYFASTX = "Biopython SeqIO, same job", "pyfastx.Fastx, same job"
 LEAKAGE, COMMON = "leakage, a tenth as many validation reads", "seqkit common -s"
+EVERY_COMPARISON = "doctor: scan, index and every comparison, on all processors"
 FROM_INDEX, FROM_PYFASTX = "100,000 reads at random, batches of 256", "100,000 reads at random, pyfastx fa[i]"
 
 SCANS = (
@@ -86,6 +87,7 @@ ACCESS = (
 )
 LEAKS = (
     Job(LEAKAGE, job="leakage"),
+    Job(EVERY_COMPARISON, job="every_comparison"),
     seqkit(
         COMMON, "common", "-s", "{folder}/train.fa", "{folder}/val.fa", "-o", "{folder}/common.fa", slow=True
     ),

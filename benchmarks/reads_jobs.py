@@ -260,12 +260,42 @@ def shuffled_order(folder: Path, reads: int) -> dict[str, float]:
 
 
 def leakage(folder: Path, reads: int) -> dict[str, int]:
-    """Validation reads that are training reads, on either strand, and mates."""
-    from metagene_doctor.facts.split import leakage as split
+    """Validation reads that are training reads, on either strand, and mates; without a scan."""
+    from metagene_doctor.facts.side_watch import SideWatch
+    from metagene_doctor.facts.split.leakage import Comparison, HeldReads
     from metagene_train.reads.headers.pattern import HeaderPattern
 
-    found = split.collect(folder / "train.fa", folder / "val.fa", HeaderPattern(), segments=False)
+    held = HeldReads()
+    SideWatch([held]).read(folder / "val.fa", HeaderPattern(), "auto")
+    comparison = Comparison(held)
+    SideWatch([comparison], sieve=comparison.sieve()).read(folder / "train.fa", HeaderPattern(), "auto")
+    found = comparison.result()
     return {"copies": found.same_strand + found.other_strand, "val": found.val_reads}
+
+
+def every_comparison(folder: Path, reads: int) -> dict[str, int]:
+    """What the doctor finds out about the reads of both sides at level standard, in its one pass."""
+    from metagene_doctor.collect import Request, collect
+    from metagene_doctor.facts.facts import RunFacts
+    from metagene_train.config import RunConfig
+
+    config = RunConfig.model_validate(
+        {"dataset": {"train_fasta": str(folder / "train.fa"), "val_fasta": str(folder / "val.fa")}}
+    )
+    facts = collect(
+        Request(
+            RunFacts(config=config),
+            index_dir=folder / INDEX_OF_SCAN,
+            sections=frozenset({"train", "val", "split", "repeats", "audit"}),
+        )
+    )
+    assert facts.train and facts.split and facts.repeats and facts.audit
+    return {
+        "records": facts.train.records,
+        "copies": facts.split.same_strand + facts.split.other_strand,
+        "sharing": facts.split.sharing_val_reads,
+        "repeated": facts.repeats.repeated,
+    }
 
 
 JOBS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
@@ -288,6 +318,7 @@ JOBS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
         first_batch,
         shuffled_order,
         leakage,
+        every_comparison,
     )
 }
 

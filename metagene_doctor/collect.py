@@ -6,17 +6,19 @@ import importlib.util
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from metagene_doctor.facts import mapping, previous_run
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
-from metagene_doctor.facts.comparisons import collect_comparisons, collect_second_reader
+from metagene_doctor.facts.comparisons import Comparisons, collect_second_reader
 from metagene_doctor.facts.facts import Facts, Section
 from metagene_doctor.facts.machine.collect import collect_disk_speed, collect_machine
 from metagene_doctor.facts.model import tokens
 from metagene_doctor.facts.reads import collect as reads
 from metagene_doctor.facts.reads.facts import InputFile, ReadsFacts, Role
 from metagene_doctor.facts.reads.joined import join, join_samples
+from metagene_doctor.facts.side_watch import SideWatch
 from metagene_train import __version__
 from metagene_train.config import ReadsFiles
 from metagene_train.errors import DataError
@@ -44,7 +46,6 @@ def collect(request: Request, stage: StartStage = silent) -> Facts:
     collect_machine(found, request, index_dir)
     samples = _collect_reads(found, request, index_dir, stage)
     _collect_labels(found, request)
-    collect_comparisons(found, request, stage)
     collect_second_reader(found, request, stage)
     collect_disk_speed(found, request)
     _collect_tokens(found, request, samples)
@@ -70,25 +71,36 @@ def index_directory(configured: str | None) -> Path:
 def _collect_reads(
     found: Collection, request: Request, index_dir: Path, stage: StartStage
 ) -> tuple[bytes, ...]:
-    """Scan the read files of both sides; the sample of training sequences."""
+    """Scan the read files of both sides, and compare them; the sample of training sequences.
+
+    The validation reads come first: the training reads are compared with them while they are scanned.
+    """
     from metagene_train.reads.access.data_set import distinct_files
+    from metagene_train.reads.records.formats import is_stream, sniff
 
     dataset = request.run.config.dataset
     named: tuple[tuple[Role, ReadsFiles | None, str], ...] = (
         ("train", dataset.train_fasta, "--fasta FILE"),
         ("val", dataset.val_fasta, "--val FILE"),
     )
-    files: list[InputFile] = []
-    train_sample: tuple[bytes, ...] = ()
-    for role, names, option in named:
-        if names is None:
+    paths = {role: distinct_files(names) for role, names, _ in named if names is not None}
+    for role, _, option in named:
+        if role not in paths:
             found.skip(role, f"no {KINDS[role]} reads", f"give {option}")
-            continue
-        paths = distinct_files(names)
-        scanned = found.add(role, partial(_scan, found, request, index_dir, stage, role, paths))
+    for path in chain.from_iterable(paths.values()):
+        # One that is missing is told before the others are read; what is no reads file is a finding.
+        if not is_stream(path):
+            with suppress(DataError):
+                sniff(path, dataset.file_format)
+    comparisons = Comparisons(request, paths)
+    files: dict[Role, list[InputFile]] = {}
+    train_sample: tuple[bytes, ...] = ()
+    for role in sorted(paths, key=("val", "train").index):
+        watch = comparisons.watch(role)
+        scanned = found.add(role, partial(_scan, found, request, index_dir, stage, role, paths[role], watch))
         if scanned is None:
             continue
-        files += [file for file, _, _ in scanned]
+        files[role] = [file for file, _, _ in scanned]
         refused = [file.path for file, facts, _ in scanned if facts is None]
         if refused:
             del found.known[role]
@@ -96,12 +108,15 @@ def _collect_reads(
             continue
         each = [facts for _, facts, _ in scanned]
         found.known[role] = join(each)
+        sample = join_samples(each, [sample for _, _, sample in scanned])
+        comparisons.scanned(found.known[role], sample, stage)
         if role == "train":
-            train_sample = join_samples(each, [sample for _, _, sample in scanned])
+            train_sample = sample
     if files:
-        found.known["files"] = tuple(files)
+        found.known["files"] = tuple(file for role in paths for file in files.get(role, ()))
     else:
         found.gaps["files"] = found.gaps["train"]
+    comparisons.conclude(found)
     return train_sample
 
 
@@ -112,35 +127,35 @@ def _scan(
     stage: StartStage,
     role: Role,
     paths: Sequence[Path],
+    watch: SideWatch | None,
 ) -> list[tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]]:
     """What `reads.collect` finds in each file of one side."""
     from metagene_train.reads.headers.pattern import HeaderPattern
-    from metagene_train.reads.records.formats import is_stream, sniff
 
     dataset = request.run.config.dataset
     places = found.known.get("disk")
     can_index = places is None or places.place("index directory").writable
-    for path in paths[1:]:
-        # One that is missing is told before the others are read; what is no reads file is a finding.
-        if not is_stream(path):
-            with suppress(DataError):
-                sniff(path, dataset.file_format)
-    return [
-        reads.collect(
-            role,
-            path,
-            header=HeaderPattern(dataset.header_regex),
-            file_format=dataset.file_format,
-            # Reads can be judged without writing their index; S06 says that it cannot be written.
-            index_dir=index_dir if can_index else None,
-            quick=request.level == "quick",
-            progress=stage(
-                f"Reading {KINDS[role]} reads"
-                + (f" ({number} of {len(paths)} files)" if len(paths) > 1 else "")
-            ),
+    scanned = []
+    for number, path in enumerate(paths, start=1):
+        if watch:
+            watch.begin_file()
+        scanned.append(
+            reads.collect(
+                role,
+                path,
+                header=HeaderPattern(dataset.header_regex),
+                file_format=dataset.file_format,
+                # Reads can be judged without writing their index; S06 says that it cannot be written.
+                index_dir=index_dir if can_index else None,
+                quick=request.level == "quick",
+                watcher=watch,
+                progress=stage(
+                    f"Reading {KINDS[role]} reads"
+                    + (f" ({number} of {len(paths)} files)" if len(paths) > 1 else "")
+                ),
+            )
         )
-        for number, path in enumerate(paths, start=1)
-    ]
+    return scanned
 
 
 def _collect_labels(found: Collection, request: Request) -> None:

@@ -10,6 +10,7 @@ import pyfastx
 import pytest
 from doctor_fixtures import facts, reads, sequences, write_mapping, write_reads
 from sklearn.metrics import matthews_corrcoef
+from watched_sides import watched
 
 from metagene_doctor.checks.reads import access, shortcuts
 from metagene_doctor.checks.sizes import evaluations
@@ -17,10 +18,10 @@ from metagene_doctor.checks.split import audit as split_audit
 from metagene_doctor.cli.main import main
 from metagene_doctor.facts import audit
 from metagene_doctor.facts.reads import companions, first_words
-from metagene_doctor.facts.reads import hashes as read_hashes
 from metagene_doctor.facts.reads import shortcuts as rules
 from metagene_doctor.facts.reads.collect import collect
 from metagene_doctor.facts.reads.facts import InputFile
+from metagene_doctor.facts.side_watch import SideWatch
 from metagene_doctor.facts.split import drift, name_groups
 from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_train.config import RunConfig
@@ -103,18 +104,25 @@ def test_no_alarm_from_chance_with_many_classes(tmp_path):
 
 
 def audited(train, val=None):
-    pattern = HeaderPattern()
-    sides = []
+    sides, classes = [], []
     for role, path in (("train", train), ("val", val)):
         if path is None:
             sides.append(None)
+            classes.append({})
             continue
-        _, known, _ = collect(role, path, header=pattern, file_format="auto", index_dir=None, quick=False)
-        side = audit.Audit(known, pattern)
-        for _ in read_hashes.read_hashes(path, pattern, look=side.look):
-            pass
+        side = audit.Audit(expected=None)
+        _, known, _ = collect(
+            role,
+            path,
+            header=HeaderPattern(),
+            file_format="auto",
+            index_dir=None,
+            quick=False,
+            watcher=SideWatch(audit=side),
+        )
         sides.append(side)
-    return audit.conclude(*sides)
+        classes.append(known.class_counts)
+    return audit.conclude(*sides, *classes)
 
 
 def test_the_correlation_is_the_one_scikit_learn_computes():
@@ -264,10 +272,10 @@ def test_blanks_that_lose_nothing_pass(capsys, tmp_path):
 def test_more_names_than_are_kept_give_an_unbiased_share(tmp_path):
     rows = [(f"read{number // 4} {number} class=1", "ACGT") for number in range(20_000)]
     path = write(tmp_path / "t.fa", rows)
-    tally = first_words.FirstWordTally(capacity=2000)
-    for _ in read_hashes.read_hashes(path, HeaderPattern(r"class=(?P<class_id>\d+)"), look=tally.look):
-        pass
-    counted = tally.result()
+    side = audit.Audit(expected=None)
+    side.first_words = first_words.FirstWordTally(capacity=2000)
+    watched(SideWatch(audit=side), path, header=HeaderPattern(r"class=(?P<class_id>\d+)"))
+    counted = side.first_words.result()
     assert counted.kept <= 2000 and counted.kept_one_in > 8 and counted.with_blank == 20_000
     assert counted.lost_share == pytest.approx(0.75, abs=0.03)
 

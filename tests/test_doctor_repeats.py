@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 from doctor_fixtures import opposite, sequences
+from watched_sides import watched
 
 from metagene_doctor.facts.reads import repeats
-from metagene_doctor.facts.reads.hashes import read_hashes
-from metagene_train.reads.headers.pattern import HeaderPattern
+from metagene_doctor.facts.side_watch import SideWatch
 
 
 def write(path, reads):
@@ -16,12 +16,18 @@ def write(path, reads):
     return path
 
 
+def counted(path, tally=None):
+    tally = tally or repeats.RepeatTally()
+    watched(SideWatch([tally]), path)
+    return tally.result()
+
+
 def test_counts_agree_with_strings(tmp_path):
     source = random.Random(2)
     pool = sequences(60, length=80)
     drawn = [(source.randrange(3), source.choice(pool)) for _ in range(500)]
     reads = [(label, opposite(read) if source.random() < 0.5 else read) for label, read in drawn]
-    facts = repeats.collect(write(tmp_path / "r.fa", reads), HeaderPattern())
+    facts = counted(write(tmp_path / "r.fa", reads))
     by_sequence = {}
     for label, read in drawn:
         by_sequence.setdefault(read, Counter())[label] += 1
@@ -36,10 +42,7 @@ def test_counts_agree_with_strings(tmp_path):
 def test_shares_stay_right_when_sequences_are_dropped(tmp_path):
     pool = sequences(4000, length=60)
     reads = [(0, read) for read in pool] + [(n % 2, read) for n, read in enumerate(pool[:1000])]
-    tally = repeats.RepeatTally(capacity=1500)
-    for batch in read_hashes(write(tmp_path / "r.fa", reads), HeaderPattern()):
-        tally.add(batch)
-    facts = tally.result()
+    facts = counted(write(tmp_path / "r.fa", reads), repeats.RepeatTally(capacity=1500))
     assert facts.kept_one_in == 4 and facts.reads <= 1500
     assert facts.repeated / facts.reads == pytest.approx(0.1, abs=0.03)
     assert facts.shared_reads / facts.reads == pytest.approx(0.2, abs=0.04)
@@ -48,4 +51,4 @@ def test_shares_stay_right_when_sequences_are_dropped(tmp_path):
 def test_reads_without_a_class_do_not_count(tmp_path):
     path = tmp_path / "r.fa"
     path.write_text(">other\nACGTACGT\n>other2\nACGTACGT\n>lbl|1|||a/1\nACGTACGT\n")
-    assert repeats.collect(path, HeaderPattern()).reads == 1
+    assert counted(path).reads == 1

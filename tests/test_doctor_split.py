@@ -7,19 +7,20 @@ import pytest
 from doctor_fixtures import opposite, sequences, write_reads
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from watched_sides import PATTERN, compare, watched
 
-from metagene_doctor.facts.reads.hashes import read_hashes, split_mate
-from metagene_doctor.facts.split import leakage as split
+from metagene_doctor.facts.reads.hashes import split_mate
+from metagene_doctor.facts.side_watch import SideWatch
+from metagene_doctor.facts.split.leakage import HeldReads
 from metagene_train.errors import DataError
 from metagene_train.reads.counts.bases import normalise, reverse_complement
 from metagene_train.reads.headers.pattern import HeaderPattern
 
-PATTERN = HeaderPattern()
-
 
 def hashes(path):
-    (batch,) = read_hashes(path, PATTERN)
-    return batch
+    held = HeldReads()
+    watched(SideWatch([held]), path)
+    return held.result()
 
 
 def test_counts_agree_with_sets(tmp_path):
@@ -27,7 +28,7 @@ def test_counts_agree_with_sets(tmp_path):
     pool = ["".join(source.choices("ACGTN", k=source.randint(20, 700))) for _ in range(300)]
     train = pool[:200]
     val = [*pool[200:], *train[:15], *(opposite(read) for read in train[20:31]), train[0], "ACGT" * 10]
-    facts = split.collect(
+    facts = compare(
         write_reads(tmp_path / "t.fa", [*train, "ACGT" * 10]),
         write_reads(tmp_path / "v.fa", val, name="v"),
         PATTERN,
@@ -95,11 +96,8 @@ def test_the_sieve_loses_no_copy(tmp_path_factory, train, val, copies, width, ot
         write_reads(directory / "v.fa", val, name="v"),
         PATTERN,
     )
-    watched = []
-    plainly = split.collect(*paths, segments=False, watch=watched.append)
-    # Whether the files hold the same reads is told only where all are hashed.
-    assert split.collect(*paths, segments=False) == plainly.model_copy(update={"same_reads": False})
-    assert all(batch.hashed.all() for batch in watched)
+    plainly = compare(*paths, segments=False)
+    assert compare(*paths, segments=False, sieve=True) == plainly
     known = {normalise(read.encode()) for read in train}
     assert plainly.same_strand == sum(normalise(read.encode()) in known for read in val)
 
@@ -110,7 +108,7 @@ def test_the_sieve_knows_letters_that_training_changes(tmp_path, letter):
     train = write_reads(tmp_path / "t.fa", reads)
     same = [normalise(read.encode()).decode() for read in reads]
     val = write_reads(tmp_path / "v.fa", [*same[:20], *map(opposite, same[20:])], name="v")
-    facts = split.collect(train, val, PATTERN, segments=False)
+    facts = compare(train, val, segments=False, sieve=True)
     assert (facts.same_strand, facts.other_strand) == (20, 20)
 
 
@@ -118,7 +116,7 @@ def test_all_of_a_file_is_compared_not_only_its_first_chunk(tmp_path):
     reads = sequences(30_000, length=150)
     write_reads(tmp_path / "v.fa", [reads[29_990], opposite(reads[10])], name="v")
     (tmp_path / "t.fa.gz").write_bytes(gzip.compress(write_reads(tmp_path / "t.fa", reads).read_bytes(), 1))
-    facts = split.collect(tmp_path / "t.fa.gz", tmp_path / "v.fa", PATTERN)
+    facts = compare(tmp_path / "t.fa.gz", tmp_path / "v.fa", PATTERN)
     assert (facts.same_strand, facts.other_strand) == (1, 1)
     assert [example.train_record for example in facts.sequence_examples] == [29_991, 11]
 
@@ -135,7 +133,7 @@ def test_a_mate_is_found_although_its_length_differs(tmp_path):
         tmp_path / "t.fa", "lbl|1|9|120|a/1", "lbl|1|9|120|b/1", "lbl|2|9|120|c/1", "lbl|1|9|120|d/1"
     )
     val = headers(tmp_path / "v.fa", "lbl|1|9|99|a/2", "lbl|1||98|b/1", "lbl|1|9|97|c/2", "lbl|1|9|97|e/2")
-    facts = split.collect(train, val, PATTERN)
+    facts = compare(train, val, PATTERN)
     assert facts.paired_val_reads == 4
     assert facts.split_pairs == 1, "b is the same mate, c another class, e is not in training"
     assert [(e.val_record, e.train_record) for e in facts.pair_examples] == [(1, 1)]
@@ -145,7 +143,7 @@ def test_mates_of_other_headers_are_found_too(tmp_path):
     pattern = HeaderPattern(r"class=(?P<class_id>\d+)")
     train = headers(tmp_path / "t.fa", "a/1", "b 1:N:0:AC")
     val = headers(tmp_path / "v.fa", "a/2", "b 2:N:0:AC", "c/2")
-    assert split.collect(train, val, pattern).split_pairs == 2
+    assert compare(train, val, pattern).split_pairs == 2
 
 
 @pytest.mark.parametrize(
@@ -165,20 +163,14 @@ def test_mate_numbers(header, expected):
 
 def test_repeated_names_do_not_identify_pairs(tmp_path):
     val = headers(tmp_path / "v.fa", *["lbl|1|9|120|genome/1"] * 10)
-    assert not split.collect(headers(tmp_path / "t.fa", "lbl|1|9|120|genome/2"), val, PATTERN).names_identify
-
-
-def test_two_names_of_one_file(tmp_path):
-    path = write_reads(tmp_path / "t.fa", sequences(3))
-    (tmp_path / "link.fa").symlink_to(path)
-    assert split.collect(path, tmp_path / "link.fa", PATTERN).same_file
+    assert not compare(headers(tmp_path / "t.fa", "lbl|1|9|120|genome/2"), val, PATTERN).names_identify
 
 
 def test_damage_is_not_compared(tmp_path):
     whole = gzip.compress(write_reads(tmp_path / "t.fa", sequences(2000)).read_bytes())
     (tmp_path / "cut.fa.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="cut"):
-        split.collect(tmp_path / "cut.fa.gz", write_reads(tmp_path / "v.fa", sequences(3)), PATTERN)
+        SideWatch([HeldReads()]).read(tmp_path / "cut.fa.gz", PATTERN, "auto")
 
 
 def test_overlaps_of_46_bases_are_found_on_either_strand(tmp_path):
@@ -192,7 +184,7 @@ def test_overlaps_of_46_bases_are_found_on_either_strand(tmp_path):
         left, right = ("".join(source.choices("ACGT", k=60)) for _ in range(2))
         overlapping.append(left + (opposite(shared) if len(overlapping) % 2 else shared) + right)
     unrelated = sequences(40, seed=77)
-    facts = split.collect(
+    facts = compare(
         write_reads(tmp_path / "t.fa", train),
         write_reads(tmp_path / "v.fa", overlapping + unrelated, name="v"),
         PATTERN,
@@ -205,29 +197,27 @@ def test_overlaps_of_46_bases_are_found_on_either_strand(tmp_path):
 def test_unknown_bases_and_short_reads_are_no_overlap(tmp_path):
     train = write_reads(tmp_path / "t.fa", ["N" * 100, "ACGTACGTAC", "A" * 30 + "N" * 60])
     val = write_reads(tmp_path / "v.fa", ["N" * 99, "ACGTACGTACG", "N" * 60 + "A" * 30], name="v")
-    assert split.collect(train, val, PATTERN).sharing_val_reads == 0
+    assert compare(train, val, PATTERN).sharing_val_reads == 0
 
 
-def test_the_sample_is_even_and_about_as_large_as_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(split, "SEGMENT_READS", 500)
-    reads = sequences(5000, length=40)
+def test_of_many_validation_reads_an_even_sample_is_looked_for_in_parts(tmp_path):
+    reads = sequences(16_000, length=40)
     train = write_reads(tmp_path / "t.fa", reads[::2])
-    val = write_reads(tmp_path / "v.fa", [*reads[:2500], *sequences(2500, length=40, seed=5)], name="v")
-    facts = split.collect(train, val, PATTERN)
-    assert 400 < facts.segment_val_reads < 600
-    assert facts.sharing_val_reads / facts.segment_val_reads == pytest.approx(0.25, abs=0.08)
-    assert split.collect(train, val, PATTERN, segments=False).segment_val_reads == 0
+    val = write_reads(tmp_path / "v.fa", [*reads[:8000], *sequences(8000, length=40, seed=5)], name="v")
+    facts = compare(train, val)
+    assert facts.segment_val_reads == 10_000
+    assert facts.sharing_val_reads / facts.segment_val_reads == pytest.approx(0.25, abs=0.02)
+    assert compare(train, val, segments=False).segment_val_reads == 0
 
 
-def test_long_reads_are_compared_in_bounded_memory(tmp_path, monkeypatch):
+def test_long_reads_are_compared_in_bounded_memory(tmp_path):
     """More bases than may be held: fewer reads are looked for in parts, but never none."""
-    monkeypatch.setattr(split, "SEGMENT_BASES", 5000)
     genome = sequences(40, length=1000)
     train = write_reads(tmp_path / "t.fa", [read[100:400] for read in genome])
-    facts = split.collect(train, write_reads(tmp_path / "v.fa", genome, name="v"), PATTERN)
+    facts = compare(train, write_reads(tmp_path / "v.fa", genome, name="v"), most_bases=5000)
     assert 0 < facts.segment_val_reads < 20
     assert facts.sharing_val_reads == facts.segment_val_reads
-    one = split.collect(train, write_reads(tmp_path / "o.fa", ["".join(genome)], name="o"), PATTERN)
+    one = compare(train, write_reads(tmp_path / "o.fa", ["".join(genome)], name="o"), most_bases=5000)
     assert (one.segment_val_reads, one.sharing_val_reads) == (1, 1)
 
 
@@ -235,6 +225,6 @@ def test_mates_are_found_whichever_way_their_headers_are_parsed(tmp_path):
     """A tax id of nine digits is not parsed together with the rest; names must hash alike all the same."""
     train = headers(tmp_path / "t.fa", "lbl|1|9|120|a/1", "lbl|1|123456789|120|b/1", "lbl|1|9|120|c/3")
     val = headers(tmp_path / "v.fa", "lbl|1|123456789|99|a/2", "lbl|1|9|99|b/2", "lbl|1|9|99|c/2")
-    facts = split.collect(train, val, PATTERN)
+    facts = compare(train, val, PATTERN)
     assert [(e.val_record, e.train_record) for e in facts.pair_examples] == [(1, 1), (2, 2)]
     assert facts.split_pairs == 2, "c/3 is no mate of c/2"

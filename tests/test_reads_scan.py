@@ -196,9 +196,9 @@ def test_the_sample_is_uniform_and_does_not_depend_on_chunks_or_ranges() -> None
         offer(first, 0, 300)
         offer(rest, 300, 1000)
         first.merge(rest)
-        assert chunked.sequences == at_once.sequences == first.sequences
-        assert len(set(at_once.sequences)) == 100
-        hits[[int(sequence) for sequence in at_once.sequences]] += 1
+        assert chunked.items == at_once.items == first.items
+        assert len(set(at_once.items)) == 100
+        hits[[int(sequence) for sequence in at_once.items]] += 1
     # Each of ten parts of the stream is expected to hold 4,000 of the 40,000 draws (sd about 57).
     assert np.abs(hits.reshape(10, 100).sum(axis=1) - 4000).max() < 5 * 60
     # And each read 40 of 400 (sd 6).

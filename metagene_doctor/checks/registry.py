@@ -204,8 +204,6 @@ def sections(checks: Sequence[Check]) -> frozenset[Section]:
     needed = {section for check in checks for section in (*check.needs, *check.also)}
     if needed & {"memory", "speed"}:
         needed |= {"tokens", "train", "classes"}
-    if "audit" in needed:
-        needed.add("repeats")  # whose pass over the training reads is the audit's
     return frozenset(needed | ALWAYS)
 
 

@@ -1,10 +1,10 @@
-"""What reads show besides their sequence, collected while others stream them: shortcuts, drift, groups."""
+"""What reads show besides their sequence: shortcuts, drift, groups, cut names."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.facts.reads.first_words import FirstWordFacts
 from metagene_doctor.facts.reads.shortcuts import Shortcut
 from metagene_doctor.facts.split.drift import Drift
@@ -12,14 +12,10 @@ from metagene_doctor.facts.split.name_groups import GroupFacts
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from metagene_doctor.facts.reads.first_words import FirstWordTally
-    from metagene_doctor.facts.reads.shared_headers import SharedHeaderTally
-    from metagene_doctor.facts.reads.traits import TraitSample
-    from metagene_train.reads.headers.columns import HeaderColumns
-    from metagene_train.reads.headers.pattern import HeaderPattern
-    from metagene_train.reads.records.batches import RecordBatch
+    from metagene_doctor.facts.reads.first_words import BlankHeaders, FirstWordTally
+    from metagene_doctor.facts.reads.traits import Row, TraitSample
+    from metagene_train.reads.counts.sample import Picked
+    from metagene_train.reads.watching import Watched
 
 
 class AuditFacts(Frozen):
@@ -33,28 +29,38 @@ class AuditFacts(Frozen):
     first_words: dict[Literal["train", "val"], FirstWordFacts] = {}
 
 
-class Audit:
-    """Looks at the reads of one side as they stream by (see `reads.hashes.Look`)."""
+class SeenInBatch(NamedTuple):
+    traits: Picked[Row]
+    first_words: BlankHeaders | None
 
-    def __init__(self, reads: ReadsFacts, header: HeaderPattern):
+
+class Audit:
+    """Of the reads of one side, batch by batch (see `metagene_train.reads.watching.Watcher`)."""
+
+    def __init__(self, expected: int | None):
+        """Of about so many ``expected`` reads; None if that is not known."""
         from metagene_doctor.facts.reads.first_words import FirstWordTally
-        from metagene_doctor.facts.reads.shared_headers import SharedHeaderTally
         from metagene_doctor.facts.reads.traits import TraitSample
 
-        self.reads = reads
-        self.traits: TraitSample = TraitSample(header, reads.records)
+        self.traits: TraitSample = TraitSample(expected)
         self.first_words: FirstWordTally = FirstWordTally()
-        self.headers: SharedHeaderTally | None = SharedHeaderTally(reads) if reads.parts else None
 
-    def look(self, batch: RecordBatch, kept: np.ndarray, columns: HeaderColumns) -> None:
-        self.traits.look(batch, kept, columns)
-        self.first_words.look(batch, kept, columns)
-        if self.headers:
-            self.headers.look(batch)
+    def begin_file(self) -> None:
+        self.traits.begin_file()
+
+    def see(self, watched: Watched) -> SeenInBatch:
+        return SeenInBatch(self.traits.see(watched), self.first_words.see(watched))
+
+    def take(self, seen: SeenInBatch) -> None:
+        self.traits.take(seen.traits)
+        self.first_words.take(seen.first_words)
 
 
-def conclude(train: Audit, val: Audit | None) -> AuditFacts:
-    """What was seen; ``val`` None when no validation reads were compared."""
+def conclude(
+    train: Audit, val: Audit | None, train_classes: Mapping[int, int], val_classes: Mapping[int, int]
+) -> AuditFacts:
+    """What was seen, and how many reads each class has; ``val`` None when no validation reads were
+    compared."""
     from metagene_doctor.facts.reads import shortcuts
     from metagene_doctor.facts.split import drift, name_groups
 
@@ -70,7 +76,7 @@ def conclude(train: Audit, val: Audit | None) -> AuditFacts:
     return facts.model_copy(
         update={
             "val_reads": len(theirs.class_ids),
-            "drift": drift.measure(ours, theirs, train.reads.class_counts, val.reads.class_counts),
+            "drift": drift.measure(ours, theirs, train_classes, val_classes),
             "groups": name_groups.find(ours.names, ours.class_ids.tolist(), theirs.names),
             "first_words": facts.first_words | {"val": val.first_words.result()},
         }

@@ -1,109 +1,169 @@
-"""Training reads against validation reads and among each other, in one pass over each file."""
+"""Training reads against validation reads and among each other, in the pass that scans them.
+
+The validation reads are scanned first and held as hashes; the training reads are compared with them as
+they are scanned.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from metagene_doctor.facts import audit
 from metagene_doctor.facts.collection import ONLY_DEEP, Collection, Request, StartStage
 from metagene_doctor.facts.facts import Gap, Section
 from metagene_doctor.facts.reads import repeats, second_reader, shared_headers
+from metagene_doctor.facts.reads.collect import is_large
+from metagene_doctor.facts.reads.expected import expected_reads
 from metagene_doctor.facts.reads.facts import ReadsFacts, Role
-from metagene_doctor.facts.reads.joined import Member
+from metagene_doctor.facts.side_watch import HashUser, SideWatch
 from metagene_doctor.facts.split import leakage
+
+User = TypeVar("User")
+
 
 SECTIONS: tuple[Section, ...] = ("split", "repeats", "audit")
 
-
-def collect_comparisons(found: Collection, request: Request, stage: StartStage) -> None:
-    """Fill the sections `SECTIONS` and ``shared headers``. Everything that looks at all training reads
-    looks at the same pass."""
-    watched = _compare(found, request, stage)
-    _collect_shared_headers(found, request, stage, watched)
+NOT_NEEDED = "no chosen check needs it"
 
 
-def _compare(found: Collection, request: Request, stage: StartStage) -> list[audit.Audit]:
-    """All but the last section; those who have watched the reads of a side."""
-    from metagene_train.reads.headers.pattern import HeaderPattern
+class Comparisons:
+    """Watches both sides while they are scanned, validation first, and fills the sections ``split``,
+    ``repeats``, ``audit`` and ``shared headers``."""
 
-    dataset = request.run.config.dataset
-    header, tally = HeaderPattern(dataset.header_regex), repeats.RepeatTally()
-    train, val = found.known.get("train"), found.known.get("val")
-    if train is None or train.stream or not train.whole:
-        reason = _not_comparable(train) if train is not None else found.gaps["train"]
-        found.gaps.update(dict.fromkeys(SECTIONS, reason))
-        return []
-    if val is None:
-        found.gaps["split"] = found.gaps["val"]
-    elif not val.stream and (shared := _shared(train, val)):
-        found.known["split"] = leakage.SplitFacts(same_file=True, shared_files=shared)
-    elif val.stream or not val.whole:
-        found.gaps["split"] = _not_comparable(val)
-    elif request.wants("split"):
-        advance = stage("Comparing training and validation reads")
-        ours, theirs = audit.Audit(train, header), audit.Audit(val, header)
-        compared = found.add(
-            "split",
-            lambda: leakage.collect(
-                _members(train),
-                _members(val),
-                header,
-                dataset.file_format,
-                segments=request.level == "deep" or train.records <= leakage.SEGMENTS_AT_STANDARD,
-                watch=tally.add,
-                look=ours.look,
-                look_at_val=theirs.look,
-                progress=advance,
-            ),
-        )
-        if compared is not None:
-            found.known["repeats"] = tally.result()
-            found.add("audit", lambda: audit.conclude(ours, theirs))
-            return [ours, theirs]
-    else:
-        found.skip("split", "no chosen check needs it")
-    if request.wants("repeats"):
-        advance = stage("Looking for repeated reads")
-        alone = audit.Audit(train, header)
-        counted = found.add(
-            "repeats",
-            lambda: repeats.collect(_members(train), header, dataset.file_format, alone.look, advance),
-        )
-        if counted is not None:
-            found.add("audit", lambda: audit.conclude(alone, None))
-            return [alone]
-        found.gaps["audit"] = found.gaps["repeats"]
-    else:
-        for section in SECTIONS[1:]:
-            found.skip(section, "no chosen check needs it")
-    return []
+    def __init__(self, request: Request, files: Mapping[Role, Sequence[Path]]):
+        from metagene_train.reads.access.data_set import shared_files
 
+        self._request = request
+        self._files = files
+        train, val = files.get("train", ()), files.get("val", ())
+        self._shared = shared_files(train, val)
+        self._compares = bool(train and val) and not self._shared and request.wants("split")
+        self._watches: dict[Role, SideWatch] = {}
+        self._headers: dict[Role, shared_headers.SharedHeaderTally] = {}
+        self._val_sample: tuple[bytes, ...] = ()
 
-def _collect_shared_headers(
-    found: Collection, request: Request, stage: StartStage, watched: list[audit.Audit]
-) -> None:
-    """Headers that several files share, of sides that have several; the section ``shared headers``."""
-    tallies = {each.reads.role: each.headers for each in watched}
-    known: dict[Role, shared_headers.SharedHeaders] = {}
-    file_format = request.run.config.dataset.file_format
+    def watch(self, role: Role) -> SideWatch | None:
+        """Who is to see the reads of a side, if anybody."""
+        sides = self._files.values() if self._compares and role == "val" else [self._files[role]]
+        if self._request.level == "quick" and any(is_large(path) for side in sides for path in side):
+            return None
+        watch = self._new_watch(role)
+        if watch is not None:
+            self._watches[role] = watch
+        return watch
 
-    def counted(side: ReadsFacts) -> shared_headers.SharedHeaders:
-        tally = tallies.get(side.role)
-        if tally is not None and tally.complete:
-            return tally.result()
-        return shared_headers.collect(side, file_format, stage("Comparing headers"))
+    def _new_watch(self, role: Role) -> SideWatch | None:
+        files, wants = self._files[role], self._request.wants
+        expected = expected_reads(files, self._request.run.config.dataset.file_format)
+        headers = None
+        if len(files) > 1 and wants("shared headers"):
+            headers = shared_headers.SharedHeaderTally()
+        users: list[HashUser] = []
+        step, sieve = 0, None
+        if role == "val" and self._compares:
+            users = [leakage.HeldReads()]
+        if role == "train" and (held := self._held()):
+            segments = None
+            if self._request.level == "deep" or (expected or 0) <= leakage.SEGMENTS_AT_STANDARD:
+                segments = leakage.ValSegments.of(self._val_sample)
+            comparison = leakage.Comparison(held, segments)
+            users, step = [comparison], comparison.segment_step
+            # For repeats every read has to be hashed.
+            sieve = None if wants("repeats") else comparison.sieve()
+        if role == "train" and wants("repeats"):
+            users.append(repeats.RepeatTally())
+        looks = self._compares if role == "val" else wants("audit")
+        if not (users or looks or headers):
+            return None
+        look = audit.Audit(expected) if looks else None
+        return SideWatch(users, look, headers, segment_step=step, sieve=sieve)
 
-    for role in ("train", "val"):
-        side = found.known.get(role)
-        if side is None or not side.parts or side.partial or side.stream:
-            continue
-        result = found.add("shared headers", partial(counted, side))
-        if result is None:
+    def _held(self) -> leakage.HeldReads | None:
+        return self._user("val", leakage.HeldReads)
+
+    def _user(self, role: Role, kind: type[User]) -> User | None:
+        """What a side's watch has of this kind, if it has it."""
+        watch = self._watches.get(role)
+        users = watch.hash_users if watch else ()
+        return next((user for user in users if isinstance(user, kind)), None)
+
+    def scanned(self, side: ReadsFacts, sample: tuple[bytes, ...], stage: StartStage) -> None:
+        """A side was scanned, and these are some of its sequences."""
+        watch = self._watches.get(side.role)
+        if watch is None:
             return
-        known[side.role] = result
-    found.known.pop("shared headers", None)
-    found.known["shared_headers"] = known
+        if side.role == "val":
+            self._val_sample = sample
+        if watch.spoilt and side.whole:
+            watch = self._watches[side.role] = self._watched_again(side.role, watch, stage)
+        if watch.headers and not watch.spoilt:
+            self._headers[side.role] = watch.headers
+        if not side.whole:
+            del self._watches[side.role]
+
+    def _watched_again(self, role: Role, spoilt: SideWatch, stage: StartStage) -> SideWatch:
+        from metagene_train.reads.headers.pattern import HeaderPattern
+
+        dataset = self._request.run.config.dataset
+        again = self._new_watch(role) or spoilt
+        header = HeaderPattern(dataset.header_regex)
+        for path in self._files[role]:
+            again.read(path, header, dataset.file_format, stage("Comparing reads"))
+        return again
+
+    def conclude(self, found: Collection) -> None:
+        """Fill the sections, or say why they cannot be."""
+        train, val = found.known.get("train"), found.known.get("val")
+        watch = self._watches.get("train")
+        if train is None or watch is None:
+            gap = found.gaps["train"] if train is None else _why_not(train)
+            for section in SECTIONS:
+                if self._request.wants(section):
+                    found.gaps[section] = gap
+                else:
+                    found.skip(section, NOT_NEEDED)
+        else:
+            self._conclude_split(found, val)
+            tally = self._user("train", repeats.RepeatTally)
+            if tally:
+                found.add("repeats", tally.result)
+            else:
+                found.skip("repeats", NOT_NEEDED)
+            if ours := watch.audit:
+                theirs = self._watches["val"].audit if val and "val" in self._watches else None
+                classes = [side.class_counts if side else {} for side in (train, val)]
+                found.add("audit", lambda: audit.conclude(ours, theirs, *classes))
+            else:
+                found.skip("audit", NOT_NEEDED)
+        self._conclude_headers(found)
+
+    def _conclude_split(self, found: Collection, val: ReadsFacts | None) -> None:
+        comparison = self._user("train", leakage.Comparison)
+        if val is None:
+            found.gaps["split"] = found.gaps["val"]
+        elif self._shared:
+            shared = tuple(str(path) for path in self._shared)
+            found.known["split"] = leakage.SplitFacts(same_file=True, shared_files=shared)
+        elif not self._request.wants("split"):
+            found.skip("split", NOT_NEEDED)
+        elif comparison is None:
+            found.gaps["split"] = _why_not(val)
+        else:
+            found.add("split", comparison.result)
+
+    def _conclude_headers(self, found: Collection) -> None:
+        """Headers that several files share, of sides that have several."""
+        known: dict[Role, shared_headers.SharedHeaders] = {}
+        for role, tally in self._headers.items():
+            result = found.add("shared headers", partial(tally.result, found.known[role]))
+            if result is None:
+                return
+            known[role] = result
+        found.known.pop("shared headers", None)
+        found.known["shared_headers"] = known
 
 
 def collect_second_reader(found: Collection, request: Request, stage: StartStage) -> None:
@@ -128,28 +188,8 @@ def collect_second_reader(found: Collection, request: Request, stage: StartStage
         found.known["second_reader"] = found.known.pop("second reader")
 
 
-def _members(side: ReadsFacts) -> list[Member]:
-    return [Member(Path(file.path), file.records) for file in side.files]
-
-
-def _shared(train: ReadsFacts, val: ReadsFacts) -> tuple[str, ...]:
-    """Validation files that are training files too, whatever they are called."""
-    states = [[Path(file.path).stat() for file in side.files] for side in (train, val)]
-    ours = {(state.st_dev, state.st_ino) for state in states[0]}
-    return tuple(
-        file.path
-        for file, state in zip(val.files, states[1], strict=True)
-        if (state.st_dev, state.st_ino) in ours
-    )
-
-
-def _not_comparable(side: ReadsFacts) -> Gap:
-    file = next((file for file in side.files if file.damage or file.stream), side)
+def _why_not(side: ReadsFacts) -> Gap:
+    file = next((file for file in side.files if file.damage), side)
     if file.damage:
         return Gap(reason=f"{file.name} is damaged; what could not be read cannot be compared")
-    if file.stream:
-        return Gap(
-            reason=f"{file.name} can be read only once, and comparing reads takes a second pass",
-            enable="save the reads to a file",
-        )
     return Gap(reason="large files are not compared at this level", enable="use --level standard")

@@ -18,6 +18,7 @@ from metagene_train.reads.records.batches import RecordBatch
 from metagene_train.reads.records.formats import Kind
 from metagene_train.reads.records.layout import FAULTS, MIXED, SOUND
 from metagene_train.reads.records.records import decode_header
+from metagene_train.reads.watching import Watched
 
 _LINE_FEED, _CARRIAGE_RETURN = 10, 13
 BLANK, LOWER, URACIL, UNKNOWN, CODE = 1, 2, 4, 8, 16
@@ -66,8 +67,7 @@ class Draft:
         self.pattern = pattern
         self.first = first
         self.rows = HeaderRows.of(batch)
-        self._parser = HeaderParser(pattern, learns=False)
-        self.columns = self._parser.parse(batch, self.rows)
+        self.columns = HeaderParser(pattern, learns=False).parse(batch, self.rows)
         count = len(batch)
         self.headers: dict[int, bytes] = {}
         self.matched = self.columns.matched.copy()
@@ -154,7 +154,7 @@ class Draft:
     def hashed(self) -> tuple[np.ndarray, ReadHashes]:
         """Records [M] that are sound and have bases, and their hashes as they stand in the input."""
         places = np.flatnonzero(self.sound & (self.batch.layout.length > 0))
-        return places, hash_batch(self.batch, places, self._parser)
+        return places, hash_batch(Watched(self.batch, places, self.rows, self.columns, self.pattern))
 
     # What repairs do to them
 

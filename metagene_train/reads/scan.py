@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -39,11 +38,9 @@ from metagene_train.reads.records.formats import ReadFormat
 from metagene_train.reads.records.layout import FAULTS, MIXED, SOUND
 from metagene_train.reads.records.opening import OpenReads, opened
 from metagene_train.reads.records.records import decode_header
+from metagene_train.reads.watching import Progress, Watched, Watcher
 
 __all__ = ["ReadScan", "scan"]
-
-Progress = Callable[[int, int], None]
-"""Called after each chunk with the bytes of the file done and in all, 0 where that is not known."""
 
 
 def scan(
@@ -52,6 +49,7 @@ def scan(
     header: HeaderPattern | None,
     file_format: str = "auto",
     index_dir: Path | None = None,
+    watcher: Watcher | None = None,
     progress: Progress | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     processes: int = 1,
@@ -68,6 +66,8 @@ def scan(
     With several ``processes`` ranges of a large plain or BGZF file are read at the same time. What is
     found is the same in every detail: where that is not certain (damage, a FASTQ file in which it
     cannot be told where a record starts) the file is read again by this process alone.
+
+    A ``watcher`` is told of every batch, if there is a ``header``. It adds what it takes and holds.
     """
     with opened(path, file_format) as reads:
         if index_dir and reads.stream:
@@ -85,16 +85,23 @@ def scan(
                     kept = writer.unpacked if writer else None
                     limit = RawValue("Q", LARGEST_KEY)
                     parser = HeaderParser(header) if header else None
-                    work = _RangeWork(Path(path), reads.form, header, parser, chunk_bytes, kept, limit)
+                    work = _RangeWork(
+                        Path(path), reads.form, header, parser, chunk_bytes, kept, limit, watcher
+                    )
                     if _add_ranges(tally, work, ranges, processes, reads, progress):
                         return _finished(tally, reads, reads.source.size, writer)
+                if watcher:
+                    watcher.spoil()
+                    watcher = None
         with begin() as writer:
             tally = _Tally(reads.form, header, writer, RepeatCounter(index_dir))
             source = writer.tap(reads.source) if writer else reads.source
             try:
                 parser = HeaderParser(header) if header else None
                 for batch in iter_batches(source, reads.form, chunk_bytes):
-                    tally.add(batch, parser)
+                    watched = tally.add(batch, parser)
+                    if watcher and watched:
+                        watcher.take(watcher.see(watched))
                     if progress:
                         progress(source.position, 0 if reads.stream else source.size)
             except DataError as error:
@@ -130,9 +137,12 @@ def _add_ranges(
     with closing(in_order(work, ranges, processes)) as parts:
         for part, found in zip(ranges, parts, strict=True):
             # A record that was cut may go on in the next range, whose start was a guess then.
-            if found is None or not (found.ends_with_a_sound_record or part is ranges[-1]):
+            if found is None or not (found.tally.ends_with_a_sound_record or part is ranges[-1]):
                 return False
-            tally.merge(found)
+            tally.merge(found.tally)
+            if work.watcher:
+                for seen in found.seen:
+                    work.watcher.take(seen)
             work.sample_limit.value = tally.sample.largest
             if progress:
                 progress(part.disk_end, reads.source.size)
@@ -151,6 +161,13 @@ def _is_spotless(batch: RecordBatch, columns: HeaderColumns | None, letters: Let
 
 
 @dataclass(frozen=True)
+class _FoundInRange:
+    tally: _Tally
+    seen: list[Any]
+    """By the watcher, of each batch."""
+
+
+@dataclass(frozen=True)
 class _RangeWork:
     """Counting one range of a file, in a process of its own."""
 
@@ -164,24 +181,28 @@ class _RangeWork:
     """Where the unpacked bytes are kept, each range at its own place."""
     sample_limit: Any
     """Shared with the other processes: see `Sample.limit`."""
+    watcher: Watcher | None
 
-    def __call__(self, part: Range) -> _Tally | None:
+    def __call__(self, part: Range) -> _FoundInRange | None:
         """None where anything is wrong with the bytes."""
         tally = _Tally(self.form, self.header, HeldColumns(), HeldHashes())
         tally.sample.limit(self.sample_limit.value)
+        seen = []
         with ExitStack() as stack:
             source = stack.enter_context(closing(open_range(self.path, part)))
             if self.unpacked:
                 source = stack.enter_context(kept_at(source, self.unpacked, part.start))
             try:
                 for batch in iter_batches(source, self.form, self.chunk_bytes, part.start):
-                    tally.add(batch, self.parser)
+                    watched = tally.add(batch, self.parser)
+                    if self.watcher and watched:
+                        seen.append(self.watcher.see(watched))
             except DataError:
                 return None
         if source.problems:
             return None
         tally.sample.prune()
-        return tally
+        return _FoundInRange(tally, seen)
 
 
 class _Tally:
@@ -207,17 +228,20 @@ class _Tally:
         self._mates = Histogram()
         self._order = OrderTally()
         self._readlen = Examples()
-        self.sample = Sample()
+        self.sample: Sample[bytes] = Sample()
         self.ends_with_a_sound_record = True
         self._records = self._accepted = self._lines = self._crlf_lines = 0
         self._total_bases = self._longest = self._non_ascii = self._header_sum = 0
 
-    def add(self, batch: RecordBatch, parser: HeaderParser | None) -> None:
-        """Count one batch, the headers of which the parser of the file takes apart."""
+    def add(self, batch: RecordBatch, parser: HeaderParser | None) -> Watched | None:
+        """Count one batch, the headers of which the parser of the file takes apart.
+
+        Returns what others may want to know of it; None without records or without a parser.
+        """
         self._lines += batch.lines
         self._crlf_lines += batch.crlf_lines
         if not len(batch):
-            return
+            return None
         layout = batch.layout
         sound = layout.faults == SOUND
         accepted = usable = sound & (layout.length > 0)
@@ -228,7 +252,8 @@ class _Tally:
         offsets = batch.offsets()
 
         self._count_headers(batch, rows)
-        letters = self._count_sequences(batch, offsets, sound, usable)
+        places = np.arange(len(batch)) if usable.all() else np.flatnonzero(usable)
+        letters = self._count_sequences(batch, offsets, sound, places)
         self._count_damage(batch, _is_spotless(batch, columns, letters))
         if columns:
             self._count_classes(batch, columns, letters, accepted)
@@ -243,6 +268,9 @@ class _Tally:
         self.ends_with_a_sound_record = bool(sound[-1])
         self._records += len(batch)
         self._accepted += int(np.count_nonzero(accepted))
+        if not columns or not self._header:
+            return None
+        return Watched(batch, places, rows, columns, self._header, letters)
 
     def _count_damage(self, batch: RecordBatch, spotless: bool) -> None:
         damaged = []
@@ -263,9 +291,9 @@ class _Tally:
         self._non_ascii += rows.non_ascii(batch)
 
     def _count_sequences(
-        self, batch: RecordBatch, offsets: np.ndarray, sound: np.ndarray, usable: np.ndarray
+        self, batch: RecordBatch, offsets: np.ndarray, sound: np.ndarray, places: np.ndarray
     ) -> Letters:
-        """Returns the letters."""
+        """Returns the letters. The records at ``places`` are sound and have bases."""
         letters = count_letters(batch)
         if len(letters.records):
             self._unusual += letters.kinds.sum(axis=0)
@@ -273,8 +301,8 @@ class _Tally:
         self._lengths.add(lengths)
         self._total_bases += letters.total
         self._longest = max(self._longest, int(lengths.max(initial=0)))
-        places = np.arange(len(batch)) if usable.all() else np.flatnonzero(usable)
-        offsets = _chosen(offsets, usable)
+        if len(places) < len(batch):
+            offsets = offsets[places]
         self.sample.offer(offsets, lambda wanted: batch.sequences(places[wanted]))
         if batch.layout.quality_start is not None:
             self._quality.add(offsets, lambda wanted: batch.quality(places[wanted]) or b"")
@@ -370,7 +398,7 @@ class _Tally:
             duplicate_examples=tuple((first + 1, again + 1) for first, again in repeats.examples),
             non_ascii_headers=self._non_ascii,
             headers_digest=f"{self._header_sum:016x}",
-            sample=self.sample.sequences,
+            sample=self.sample.items,
         )
 
 

@@ -227,7 +227,7 @@ def _repeated_across(facts: Facts, side: ReadsFacts) -> Iterator[Finding]:
             severity=Severity.SKIP,
             title="Headers are unique",
             why=f"the headers of {side.name} were not compared with each other"
-            + (f": {gap.reason}" if gap else ", which takes a second pass"),
+            + (f": {gap.reason}" if gap else ""),
         )
     elif shared.headers:
         examples = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +14,17 @@ from metagene_train.errors import DataError
 
 if TYPE_CHECKING:
     from metagene_train.reads.headers.pattern import HeaderPattern
+    from metagene_train.reads.watching import Progress, Watcher
 
 READ_IN_FULL_BYTES = 200_000_000
 """Files up to this size are read in full even at the quick level: seconds."""
 
-Progress = Callable[[int, int], None]
+
+def is_large(path: Path) -> bool:
+    """Whether it is not read in full at the quick level. Streams always are."""
+    from metagene_train.reads.records.formats import is_stream
+
+    return not is_stream(path) and path.is_file() and path.stat().st_size > READ_IN_FULL_BYTES
 
 
 def collect(
@@ -30,13 +35,14 @@ def collect(
     file_format: str,
     index_dir: Path | None,
     quick: bool,
+    watcher: Watcher | None = None,
     progress: Progress | None = None,
 ) -> tuple[InputFile, ReadsFacts | None, tuple[bytes, ...]]:
     """The file, what is in it, and an unbiased sample of its sequences.
 
     A file that is not FASTA or FASTQ is a fact (``refused``). Raises InputError when it is missing,
     empty or cannot be opened. A pipe or standard input (``-``) is read to its end at every level,
-    and has no index.
+    and has no index. A ``watcher`` sees the reads of a file that is read in full.
     """
     from metagene_train.reads.parallel import worthwhile_processes
     from metagene_train.reads.records.formats import is_stream, name_of, sniff
@@ -47,7 +53,7 @@ def collect(
     try:
         if not stream:
             sniff(path, file_format)
-            if quick and path.stat().st_size > READ_IN_FULL_BYTES:
+            if quick and is_large(path):
                 facts, sample = look_quickly(role, path, header, file_format)
                 file = InputFile(
                     role=role, path=str(path), bytes=facts.bytes, companions=companions.find(path)
@@ -59,6 +65,7 @@ def collect(
             header=header,
             file_format=file_format,
             index_dir=kept_in,
+            watcher=watcher,
             progress=progress,
             processes=worthwhile_processes(path),
         )

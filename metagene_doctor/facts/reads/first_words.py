@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from metagene_doctor.finding import Frozen
-from metagene_train.reads.headers.columns import HeaderColumns, HeaderRows
-from metagene_train.reads.records.batches import RecordBatch
 from metagene_train.reads.records.records import decode_header
+from metagene_train.reads.watching import Watched
 from metagene_train.reads.words import gather_words, hash_rows
 
 CAPACITY = 1 << 21
@@ -34,8 +35,19 @@ class FirstWordFacts(Frozen):
         return (self.distinct - self.distinct_first_words) / self.kept if self.kept else 0.0
 
 
+class BlankHeaders(NamedTuple):
+    """Headers of one batch with a blank."""
+
+    headers: int
+    example: str
+    first: np.ndarray
+    """uint64 [M]: hashes of the first words of those that may be kept."""
+    full: np.ndarray
+    """uint64 [M]: hashes of these headers."""
+
+
 class FirstWordTally:
-    """Compares headers with their first words as they stream by; costs nothing where no header has blanks."""
+    """Compares headers with their first words; costs nothing where no header has blanks."""
 
     def __init__(self, capacity: int = CAPACITY):
         self._capacity = capacity
@@ -44,28 +56,33 @@ class FirstWordTally:
         self._full = [np.zeros(0, dtype=np.uint64)]
         self._example = ""
 
-    def look(self, batch: RecordBatch, kept: np.ndarray, columns: HeaderColumns) -> None:
-        """See `read_hashes.Look`."""
+    def see(self, watched: Watched) -> BlankHeaders | None:
+        """None if no header has a blank behind its first word."""
+        batch, kept, rows = watched.batch, watched.places, watched.rows
         if all(batch.raw.find(blank, batch.begin, batch.end) < 0 for blank in (b" ", b"\t")):
-            return
-        rows = HeaderRows.of(batch)
+            return None
         letters = rows.bytes[kept]
         blanks = (letters == _BLANK) | (letters == _TAB)
         ends = blanks.argmax(axis=1)
         cut = np.flatnonzero(blanks.any(axis=1) & (ends > 0))
         if not len(cut):
-            return
-        self._with_blank += len(cut)
-        self._example = self._example or decode_header(batch.header(int(kept[cut[0]])))[:80]
+            return None
         starts, lengths = batch.layout.header_start[kept[cut]], ends[cut]
         first = hash_rows(gather_words(batch.data, starts, lengths), lengths)
         full = hash_rows(rows.words[kept[cut]], rows.lengths[kept[cut]])
-        self._keep(first, full)
-
-    def _keep(self, first: np.ndarray, full: np.ndarray) -> None:
         wanted = self._chosen(first)
-        self._first.append(first[wanted])
-        self._full.append(full[wanted])
+        example = decode_header(batch.header(int(kept[cut[0]])))[:80]
+        return BlankHeaders(len(cut), example, first[wanted], full[wanted])
+
+    def take(self, seen: BlankHeaders | None) -> None:
+        if seen is None:
+            return
+        self._with_blank += seen.headers
+        self._example = self._example or seen.example
+        # By now fewer may be kept than when they were picked.
+        wanted = self._chosen(seen.first)
+        self._first.append(seen.first[wanted])
+        self._full.append(seen.full[wanted])
         self._kept += int(wanted.sum())
         while self._kept > self._capacity:
             self._zero_bits += 1

@@ -8,24 +8,17 @@ is normalised as training does it, so hashes are equal where training would see 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve, prefix_keys
-from metagene_train.errors import DataError
 from metagene_train.reads.counts.bases import WHITESPACE, normalise
 from metagene_train.reads.counts.letters import count_letters
-from metagene_train.reads.headers.columns import HeaderColumns, HeaderParser, HeaderRows
 from metagene_train.reads.headers.pattern import ABSENT, HeaderPattern
-from metagene_train.reads.records.batches import RecordBatch, iter_batches
-from metagene_train.reads.records.formats import sniff
-from metagene_train.reads.records.layout import SOUND
 from metagene_train.reads.records.records import decode_header
-from metagene_train.reads.sources.source import open_source
+from metagene_train.reads.watching import Watched
 from metagene_train.reads.words import LONGEST_ROW, SPARE, gather_reversed, gather_words, hash_rows
 
 SEGMENT = 31
@@ -47,15 +40,11 @@ _COMMENT_MATE = re.compile(r"^(\S+) ([12]):[YN]:")
 _CLASS_WEIGHT = np.uint64(0x9E3779B97F4A7C15)
 
 
-Look = Callable[[RecordBatch, np.ndarray, HeaderColumns], None]
-"""Shown a batch, the records of it that count [N], and the fields of all its headers."""
-
-
 class ReadHashes(NamedTuple):
     """Reads of one batch that have bases, in order."""
 
-    records: np.ndarray
-    """int64 [N]: record number, from 1."""
+    places: np.ndarray
+    """int64 [N]: which records of the batch these are, from 0."""
     hashed: np.ndarray
     """bool [N]: whether the sequence was hashed; where not, a sieve has turned it away."""
     sequences: np.ndarray
@@ -74,6 +63,14 @@ class ReadHashes(NamedTuple):
     """int64 [M]: the read (0..N-1) that each segment is of."""
     prefixes: np.ndarray
     """uint32 [N, 2]: `prefix_keys` of the sequence and of its reverse complement."""
+
+    @classmethod
+    def none(cls) -> ReadHashes:
+        """Of no reads."""
+        nothing = np.zeros(0, dtype=np.int64)
+        words, kinds = nothing.view(np.uint64), nothing.astype(np.int8)
+        class_ids, prefixes = nothing.astype(np.int32), np.zeros((0, 2), dtype=np.uint32)
+        return cls(nothing, kinds.view(bool), words, kinds, words, kinds, class_ids, words, nothing, prefixes)
 
 
 class Strands(NamedTuple):
@@ -110,65 +107,20 @@ def _complement(letters: np.ndarray) -> np.ndarray:
     return padded[: len(letters)]
 
 
-def read_hashes(
-    path: Path,
-    header: HeaderPattern,
-    file_format: str = "auto",
-    *,
-    segment_step: int = 0,
-    one_in: int = 1,
-    sieve: PrefixSieve | None = None,
-    look: Look | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Iterator[ReadHashes]:
-    """Every read of a file, or ``one_in`` so many, chosen evenly and at random by record number.
+def hash_batch(watched: Watched, segment_step: int = 0, sieve: PrefixSieve | None = None) -> ReadHashes:
+    """Hashes of the reads of a batch that are sound and have bases.
 
     Segments are taken every ``segment_step`` bases, none for 0; without them the sequences that a
-    ``sieve`` turns away are not hashed. ``look`` is shown every batch, and which reads of it these are.
-    Raises DataError where the file is damaged.
+    ``sieve`` turns away are not hashed.
     """
-    form = sniff(path, file_format)
-    parser = HeaderParser(header)
-    with closing(open_source(path, form.compression)) as source:
-        for batch in iter_batches(source, form):
-            wanted = (batch.layout.faults == SOUND) & (batch.layout.length > 0)
-            if one_in > 1:
-                numbers = (batch.first_record + np.arange(len(batch))).astype(np.uint64)
-                wanted &= chosen(numbers, one_in)
-            places = np.flatnonzero(wanted)
-            if len(places):
-                yield hash_batch(batch, places, parser, segment_step, sieve, look)
-            elif look:
-                look(batch, places, parser.parse(batch, HeaderRows.of(batch)))
-            if progress:
-                progress(source.position, source.size)
-        if source.problems:
-            raise DataError(f"{path}: {source.problems[0].message}")
-
-
-def chosen(numbers: np.ndarray, one_in: int) -> np.ndarray:
-    """Which record numbers [N] uint64 belong to an even, pseudo-random choice of one in so many."""
-    picked: np.ndarray = (numbers * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(32)) % one_in == 0
-    return picked
-
-
-def hash_batch(
-    batch: RecordBatch,
-    kept: np.ndarray,
-    parser: HeaderParser,
-    segment_step: int = 0,
-    sieve: PrefixSieve | None = None,
-    look: Look | None = None,
-) -> ReadHashes:
-    """Hashes of the records of a batch at ``kept``, which are sound and have bases."""
+    batch, kept = watched.batch, watched.places
     forward, backward = np.zeros((2, len(batch)), dtype=np.uint64)
     prefixes = np.zeros((len(batch), 2), dtype=np.uint32)
     segments, owners = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
-    rows = HeaderRows.of(batch)
     hashed = np.ones(len(kept), dtype=bool)
     if sieve and not segment_step:
         hashed = sieve.may_hold(batch.data, batch.layout.sequence_start[kept])
-    for strands in _strands(batch, kept[hashed]):
+    for strands in _strands(watched, kept[hashed]):
         if not len(strands.places):
             continue
         forward[strands.places], backward[strands.places], prefixes[strands.places] = _sequence_hashes(
@@ -178,12 +130,10 @@ def hash_batch(
             hashes, reads = _segment_hashes(strands, segment_step)
             segments.append(hashes)
             owners.append(np.searchsorted(kept, strands.places[reads]))
-    columns = parser.parse(batch, rows)
-    names, mates = _names(batch, parser.pattern, rows, columns)
-    if look:
-        look(batch, kept, columns)
+    columns = watched.columns
+    names, mates = _names(watched)
     return ReadHashes(
-        batch.first_record + kept,
+        kept,
         hashed,
         np.minimum(forward, backward)[kept],
         (backward < forward)[kept].astype(np.int8),
@@ -196,9 +146,16 @@ def hash_batch(
     )
 
 
-def _strands(batch: RecordBatch, wanted: np.ndarray) -> list[Strands]:
+def segments_of(sequences: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Strand-neutral hashes [M] uint64 of all segments of sequences, and of which each is [M] int64."""
+    if not sequences:
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+    return _segment_hashes(_laid_out([normalise(sequence) for sequence in sequences]), 1)
+
+
+def _strands(watched: Watched, wanted: np.ndarray) -> list[Strands]:
     """Reads on one line as they lie in the batch, and the others copied out of it."""
-    layout = batch.layout
+    batch, layout = watched.batch, watched.batch.layout
     starts, lengths = layout.sequence_start[wanted], layout.length[wanted]
     spans = layout.sequence_end[wanted] - starts
     letters = batch.data
@@ -206,7 +163,7 @@ def _strands(batch: RecordBatch, wanted: np.ndarray) -> list[Strands]:
         letters, starts = _copied(letters, starts, spans)
         normal = not bytes(letters).translate(None, _NORMAL_LETTERS)
     else:
-        bases = count_letters(batch).bases
+        bases = (watched.letters or count_letters(batch)).bases
         normal = bases.acgt + bases.n == bases.total
     special = lengths > LONGEST_ROW
     if normal and not batch.crlf_lines:
@@ -218,12 +175,16 @@ def _strands(batch: RecordBatch, wanted: np.ndarray) -> list[Strands]:
     if not special.any():
         return [Strands.of(letters, starts, lengths, wanted)]
     ordinary = Strands.of(letters, starts[~special], lengths[~special], wanted[~special])
-    sequences = [normalise(batch.sequence(place)) for place in wanted[special].tolist()]
-    copied = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    others = _laid_out([normalise(batch.sequence(place)) for place in wanted[special].tolist()])
+    return [ordinary, others._replace(places=wanted[special])]
+
+
+def _laid_out(sequences: Sequence[bytes]) -> Strands:
+    """Normalised sequences in a buffer of their own."""
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
     margin = bytes(SPARE)
-    begins = SPARE + np.cumsum(copied) - copied
     joined = np.frombuffer(margin + b"".join(sequences) + margin, np.uint8)
-    return [ordinary, Strands.of(joined, begins, copied, wanted[special])]
+    return Strands.of(joined, SPARE + np.cumsum(lengths) - lengths, lengths, np.arange(len(lengths)))
 
 
 def _copied(data: np.ndarray, starts: np.ndarray, spans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -277,10 +238,9 @@ def hash_strings(strings: Sequence[bytes]) -> np.ndarray:
     return hash_rows(np.frombuffer(joined, "<u8").reshape(len(strings), width // 8), lengths)
 
 
-def _names(
-    batch: RecordBatch, header: HeaderPattern, rows: HeaderRows, columns: HeaderColumns
-) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of the pairs' names [N] and mate numbers [N]."""
+def _names(watched: Watched) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of the pairs' names [N] and mate numbers [N] of all records."""
+    batch, rows, columns, header = watched.batch, watched.rows, watched.columns, watched.header
     mates = np.where((columns.mate == 1) | (columns.mate == 2), columns.mate, 0).astype(np.int8)
     names = np.empty(len(batch), dtype=np.uint64)
     if header.is_standard:

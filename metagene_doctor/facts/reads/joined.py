@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from metagene_doctor.facts.reads.facts import Bases, ReadsFacts, Rejected
 from metagene_train.reads.access.data_set import title_of
-
-if TYPE_CHECKING:
-    from metagene_doctor.facts.reads.hashes import ReadHashes
-    from metagene_train.reads.headers.pattern import HeaderPattern
 
 SAMPLE_READS = 10_000
 """Reads in the sample of a scan, and of several together."""
@@ -85,35 +79,6 @@ def join_samples(files: Sequence[ReadsFacts], samples: Sequence[tuple[bytes, ...
         # Evenly: the sample is in the order of the file.
         chosen += [sample[number * len(sample) // wanted] for number in range(wanted)]
     return tuple(chosen)
-
-
-class Member(NamedTuple):
-    """A file of a set, and its records, accepted or not."""
-
-    path: Path
-    records: int
-
-
-def hashes_of(
-    files: Path | Sequence[Member],
-    header: HeaderPattern,
-    file_format: str = "auto",
-    *,
-    progress: Callable[[int, int], None] | None = None,
-    **settings: Any,
-) -> Iterator[ReadHashes]:
-    """`hashes.read_hashes` of one file or of several; record numbers count on from file to file."""
-    from metagene_doctor.facts.reads.hashes import read_hashes
-    from metagene_train.reads.access.joined import progress_of_all
-
-    members = [Member(files, 0)] if isinstance(files, Path) else list(files)
-    sizes = [member.path.stat().st_size for member in members]
-    advances = progress_of_all(sizes, progress) if progress else [None] * len(members)
-    before = 0
-    for member, advance in zip(members, advances, strict=True):
-        for batch in read_hashes(member.path, header, file_format, progress=advance, **settings):
-            yield batch._replace(records=batch.records + before) if before else batch
-        before += member.records
 
 
 def _all_bases(parts: Iterable[Bases]) -> Bases:

@@ -7,19 +7,14 @@ and so leaves the shares unbiased.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     import numpy as np
 
-    from metagene_doctor.facts.reads.hashes import Look, ReadHashes
-    from metagene_doctor.facts.reads.joined import Member
-    from metagene_train.reads.headers.pattern import HeaderPattern
+    from metagene_doctor.facts.reads.hashes import ReadHashes
 
 CAPACITY = 1 << 22
 """Reads kept, 12 bytes each; beyond, every second sequence is dropped."""
@@ -46,6 +41,15 @@ class RepeatFacts(Frozen):
         return self.reads - self.distinct
 
 
+class ClassedHashes(NamedTuple):
+    """Reads [M] that have a class."""
+
+    sequences: np.ndarray
+    """uint64 [M]: strand-neutral hashes."""
+    class_ids: np.ndarray
+    """int32 [M]"""
+
+
 class RepeatTally:
     """Counts repeats in a stream of reads."""
 
@@ -58,11 +62,16 @@ class RepeatTally:
         self._classes = [np.zeros(0, dtype=np.int32)]
         self._kept = 0
 
-    def add(self, batch: ReadHashes) -> None:
-        """Count the reads of a batch that have a class."""
-        wanted = (batch.class_ids >= 0) & self._chosen(batch.sequences)
-        self._hashes.append(batch.sequences[wanted])
-        self._classes.append(batch.class_ids[wanted])
+    def find(self, hashes: ReadHashes) -> ClassedHashes:
+        """The reads of a batch that have a class and may be kept; changes nothing."""
+        wanted = (hashes.class_ids >= 0) & self._chosen(hashes.sequences)
+        return ClassedHashes(hashes.sequences[wanted], hashes.class_ids[wanted])
+
+    def note(self, found: ClassedHashes, before: int = 0) -> None:
+        """Count them, as far as they are still to be kept, wherever in the files they stand."""
+        wanted = self._chosen(found.sequences)
+        self._hashes.append(found.sequences[wanted])
+        self._classes.append(found.class_ids[wanted])
         self._kept += int(wanted.sum())
         while self._kept > self._capacity:
             self._thin_out()
@@ -107,19 +116,3 @@ class RepeatTally:
             shared_sequences=int(shared.sum()),
             best_correct=int(np.maximum.reduceat(reads_of_pair, first_pair).sum()),
         )
-
-
-def collect(
-    files: Path | Sequence[Member],
-    header: HeaderPattern,
-    file_format: str = "auto",
-    look: Look | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> RepeatFacts:
-    """Count the repeats in and among files in a pass of its own. Raises DataError where one is damaged."""
-    from metagene_doctor.facts.reads.joined import hashes_of
-
-    tally = RepeatTally()
-    for batch in hashes_of(files, header, file_format, look=look, progress=progress):
-        tally.add(batch)
-    return tally.result()

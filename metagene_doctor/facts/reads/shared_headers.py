@@ -1,21 +1,19 @@
 """Which headers of several files are also in an earlier one of them, exactly.
 
-What repeats within a file the scan of that file has counted; this counts over all files of a side, in
-a pass that others make anyway, or in one of its own.
+What repeats within a file the scan of that file has counted; this counts over all files of a side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
-    from metagene_train.reads.records.batches import RecordBatch
+    import numpy as np
+
+    from metagene_train.reads.watching import Watched
 
 
 class SharedHeaders(Frozen):
@@ -27,58 +25,30 @@ class SharedHeaders(Frozen):
 
 
 class SharedHeaderTally:
-    """Sees every record of every file of a side, in their order, as it streams by."""
+    """The hashes of all headers of every file of a side, in their order."""
 
-    def __init__(self, side: ReadsFacts):
+    def __init__(self) -> None:
         from metagene_train.reads.counts.distinct import RepeatCounter
 
-        self._side = side
         self._hashes = RepeatCounter()
-        self._records = 0
 
-    def look(self, batch: RecordBatch) -> None:
-        from metagene_train.reads.headers.columns import HeaderRows
+    def see(self, watched: Watched) -> np.ndarray:
+        """Hashes [N] uint64 of all records, sound or not."""
+        return watched.rows.hashes(watched.batch)
 
-        if len(batch):
-            self._hashes.add(HeaderRows.of(batch).hashes(batch))
-            self._records += len(batch)
+    def take(self, hashes: np.ndarray) -> None:
+        self._hashes.add(hashes)
 
-    @property
-    def complete(self) -> bool:
-        """Whether every record was seen."""
-        return self._records == self._side.records
-
-    def result(self) -> SharedHeaders:
-        """The counts of all records. Ends the collection."""
+    def result(self, side: ReadsFacts) -> SharedHeaders:
+        """The counts of all records of a side. Ends the collection."""
         repeats = self._hashes.repeats()
-        within = sum(file.duplicate_headers for file in self._side.files)
+        within = sum(file.duplicate_headers for file in side.files)
         pairs = ((first + 1, again + 1) for first, again in repeats.examples)
         return SharedHeaders(
             headers=repeats.count - within,
-            examples=tuple(pair for pair in pairs if self._in_two_files(*pair)),
+            examples=tuple(pair for pair in pairs if _in_two_files(side, *pair)),
         )
 
-    def _in_two_files(self, first: int, again: int) -> bool:
-        return self._side.locate(first)[0] is not self._side.locate(again)[0]
 
-
-def collect(
-    side: ReadsFacts, file_format: str, progress: Callable[[int, int], None] | None = None
-) -> SharedHeaders:
-    """Count in a pass of its own over the files of a side."""
-    from metagene_train.reads.access.joined import progress_of_all
-    from metagene_train.reads.records.batches import iter_batches
-    from metagene_train.reads.records.formats import sniff
-    from metagene_train.reads.sources.source import open_source
-
-    tally = SharedHeaderTally(side)
-    paths = [Path(file.path) for file in side.files]
-    advances = progress_of_all([path.stat().st_size for path in paths], progress) if progress else ()
-    for number, path in enumerate(paths):
-        form = sniff(path, file_format)
-        with closing(open_source(path, form.compression)) as source:
-            for batch in iter_batches(source, form):
-                tally.look(batch)
-                if advances:
-                    advances[number](source.position, source.size)
-    return tally.result()
+def _in_two_files(side: ReadsFacts, first: int, again: int) -> bool:
+    return side.locate(first)[0] is not side.locate(again)[0]

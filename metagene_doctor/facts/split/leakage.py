@@ -8,32 +8,25 @@ are expected to add 0.0014 matches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from metagene_doctor.facts.split.lone_classes import LoneClasses, Undecided
 from metagene_doctor.finding import Frozen
-from metagene_train.reads.headers.pattern import ABSENT
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from metagene_doctor.facts.reads.hashes import Look, ReadHashes
-    from metagene_doctor.facts.reads.joined import Member
-    from metagene_train.reads.headers.columns import HeaderColumns
-    from metagene_train.reads.headers.pattern import HeaderPattern
-    from metagene_train.reads.records.batches import RecordBatch
+    from metagene_doctor.facts.reads.hashes import ReadHashes
+    from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve
 
-
-SEGMENT_READS = 10_000
-"""About so many validation reads are looked for in parts: the share is then known to 0.01."""
 
 SEGMENT_BASES = 20_000_000
-"""Bases of those reads at most, 16 bytes each in memory: 10,000 reads of up to 2,000 bases."""
+"""Bases of the validation reads that are looked for in parts, 16 bytes each in memory: 10,000 reads, the
+sample of a scan, of up to 2,000 bases. With so many the share is known to 0.01."""
 
 SEGMENTS_AT_STANDARD = 20_000_000
-"""Training reads up to which the standard level compares segments (1.8 s of processor time a million
-reads, 1.0 s without)."""
+"""Training reads up to which the standard level compares segments, by an estimate of their number."""
 
 SEGMENT_STEP = 16
 """All segments of a validation read are known, of a training read every sixteenth: every shared
@@ -61,7 +54,7 @@ class SplitFacts(Frozen):
     train_reads: int = 0
     same_reads: bool = False
     """Both sides hold the same sequences, as often, as written, in whatever order and under whatever
-    names; told only where somebody watches, because only then every read is hashed."""
+    names."""
     same_strand: int = 0
     """Validation reads whose sequence is also a training read's."""
     other_strand: int = 0
@@ -83,6 +76,17 @@ class SplitFacts(Frozen):
     """False: so many validation reads share a name that names do not tell pairs apart."""
 
 
+class _Seen(NamedTuple):
+    """Held hashes that were met among others."""
+
+    kinds: np.ndarray
+    """intp [M]"""
+    columns: np.ndarray
+    """intp [M]: which of the different held hashes."""
+    places: np.ndarray
+    """int64 [M]: which of the others."""
+
+
 class _Lookup:
     """Which of some held hashes have been seen elsewhere, apart by kind (strand or mate number).
 
@@ -102,134 +106,145 @@ class _Lookup:
         self._leading[self._ordered >> self._shift] = True
         self._trailing[self._ordered & self._low] = True
 
-    def see(self, hashes: np.ndarray, kinds: np.ndarray, records: np.ndarray) -> None:
-        """Note reads of another file by their record number; the first per hash and kind is kept."""
+    def find(self, hashes: np.ndarray, kinds: np.ndarray, places: np.ndarray) -> _Seen:
+        """Those of other reads that are held; changes nothing."""
         import numpy as np
 
         maybe = np.flatnonzero(self._leading[hashes >> self._shift])
         maybe = maybe[self._trailing[hashes[maybe] & self._low]]
         if not len(maybe):
+            return _Seen(*np.zeros((3, 0), dtype=np.intp))
+        column = np.minimum(np.searchsorted(self._ordered, hashes[maybe]), len(self._ordered) - 1)
+        found = self._ordered[column] == hashes[maybe]
+        return _Seen(kinds[maybe[found]].astype(np.intp), column[found], places[maybe[found]])
+
+    def note(self, seen: _Seen, before: int) -> None:
+        """Keep the first record seen per hash and kind. So many records came before those."""
+        if not len(seen.places):
             return
-        place = np.minimum(np.searchsorted(self._ordered, hashes[maybe]), len(self._ordered) - 1)
-        found = self._ordered[place] == hashes[maybe]
-        rows, columns, records = kinds[maybe[found]], place[found], records[maybe[found]]
-        unseen = self._first[rows, columns] == 0
+        unseen = self._first[seen.kinds, seen.columns] == 0
+        kinds, columns, places = (values[unseen] for values in seen)
         # Later assignments win, so the batch goes in backwards to keep its first read.
-        self._first[rows[unseen][::-1], columns[unseen][::-1]] = records[unseen][::-1]
+        self._first[kinds[::-1], columns[::-1]] = before + 1 + places[::-1]
 
     def first(self, kinds: np.ndarray) -> np.ndarray:
         """uint32 [N]: for each held hash, the first record seen with it and that kind, 0 for none."""
         return self._first[kinds, self._place]
 
 
-class _LoneClasses:
-    """Which classes without validation reads have one fragment: all their reads share the pair's name,
-    or the sequence, with the first of them."""
+class HeldReads:
+    """The hashes of all reads of the validation side, as they come in."""
 
-    def __init__(self, validated: np.ndarray):
-        self._done = set(validated.tolist()) | {ABSENT}
-        self._first: dict[int, tuple[int, int | None]] = {}
-        """Class -> name and sequence of its first read; None where the sequence was not hashed."""
+    def __init__(self) -> None:
+        self._batches: list[ReadHashes] = []
 
-    def see(self, batch: ReadHashes) -> None:
+    def find(self, hashes: ReadHashes) -> ReadHashes:
+        """All of a batch."""
+        return hashes
+
+    def note(self, hashes: ReadHashes, before: int) -> None:
+        """Those of a batch, of a side with so many records before it."""
+        self._batches.append(hashes._replace(places=before + 1 + hashes.places))
+
+    def result(self) -> ReadHashes:
+        """The hashes of all reads, in order; ``places`` are their record numbers, from 1."""
         import numpy as np
 
-        for class_id in set(np.unique(batch.class_ids).tolist()) - self._done:
-            here = np.flatnonzero(batch.class_ids == class_id)
-            names, sequences, hashed = batch.names[here], batch.sequences[here], batch.hashed[here]
-            unknown = (int(names[0]), int(sequences[0]) if hashed[0] else None)
-            name, sequence = self._first.setdefault(class_id, unknown)
-            tied = names == name
-            if sequence is not None:
-                tied |= hashed & (sequences == sequence)
-            if not tied.all():
-                self._done.add(class_id)
-                del self._first[class_id]
+        from metagene_doctor.facts.reads.hashes import ReadHashes
 
-    def found(self) -> tuple[int, ...]:
-        return tuple(sorted(self._first))
+        batches = self._batches or [ReadHashes.none()]
+        together = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
+        self._batches = [together]
+        return together
 
 
-def collect(
-    train: Path | Sequence[Member],
-    val: Path | Sequence[Member],
-    header: HeaderPattern,
-    file_format: str = "auto",
-    *,
-    segments: bool = True,
-    watch: Callable[[ReadHashes], None] | None = None,
-    look: Look | None = None,
-    look_at_val: Look | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SplitFacts:
-    """Compare the read files of two sides; ``segments`` also in parts. ``watch`` is shown every training
-    batch, ``look`` and ``look_at_val`` the reads themselves.
+class SeenInTraining(NamedTuple):
+    """What a batch of training reads has in common with the validation reads."""
 
-    Raises DataError where one of them is damaged.
-    """
-    import numpy as np
-
-    from metagene_doctor.facts.reads.hashes import ReadHashes
-    from metagene_doctor.facts.reads.joined import hashes_of
-    from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve
-
-    if isinstance(train, Path) and isinstance(val, Path) and train.samefile(val):
-        return SplitFacts(same_file=True)
-    val_bases = 0
-
-    def look_and_count(batch: RecordBatch, kept: np.ndarray, columns: HeaderColumns) -> None:
-        nonlocal val_bases
-        val_bases += int(batch.layout.length[kept].sum())
-        if look_at_val:
-            look_at_val(batch, kept, columns)
-
-    batches = list(hashes_of(val, header, file_format, look=look_and_count))
-    val_reads = sum(len(batch.records) for batch in batches)
-    one_in = max(1, round(val_reads / SEGMENT_READS), -(-val_bases // SEGMENT_BASES))
-    parts = _val_segments(val, header, file_format, one_in) if segments else _ValSegments.none()
-    shared = _Lookup(parts.segments, kinds=1)
-    held = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
-    sequences, names = _Lookup(held.sequences, kinds=2), _Lookup(held.names, kinds=3)
-    lone = _LoneClasses(held.class_ids)
-    train_reads, train_digest, step = 0, 0, SEGMENT_STEP if segments else 0
-    # Who watches wants the hashes of all reads.
-    sieve = None if watch else PrefixSieve(held.prefixes.reshape(-1))
-    for batch in hashes_of(
-        train, header, file_format, segment_step=step, sieve=sieve, look=look, progress=progress
-    ):
-        shared.see(batch.segments, _one_kind(batch.owners), batch.records[batch.owners])
-        seen = np.flatnonzero(batch.hashed)
-        sequences.see(batch.sequences[seen], batch.strands[seen], batch.records[seen])
-        names.see(batch.names, batch.mates, batch.records)
-        lone.see(batch)
-        train_reads += len(batch.records)
-        if watch:
-            train_digest += _digest(batch)
-            watch(batch)
-    copy, turned = sequences.first(held.strands), sequences.first(1 - held.strands)
-    mated = held.mates > 0
-    mate = np.where(mated, names.first(np.where(mated, 3 - held.mates, 0)), 0)
-    named = held.names ^ held.mates.astype(np.uint64)
-    return SplitFacts(
-        val_reads=len(held.records),
-        train_reads=train_reads,
-        same_reads=bool(watch)
-        and train_reads == len(held.records) > 0
-        and (train_digest - _digest(held)) % (1 << 64) == 0,
-        same_strand=int((copy > 0).sum()),
-        other_strand=int(((turned > 0) & (copy == 0)).sum()),
-        sequence_examples=_examples(held.records, np.where(copy > 0, copy, turned)),
-        paired_val_reads=int(mated.sum()),
-        split_pairs=int((mate > 0).sum()),
-        pair_examples=_examples(held.records, mate),
-        segment_val_reads=parts.reads,
-        sharing_val_reads=len(np.unique(parts.owners[shared.first(_one_kind(parts.owners)) > 0])),
-        lone_classes=lone.found(),
-        names_identify=_distinct(named) >= 0.99 * len(named),
-    )
+    segments: _Seen
+    sequences: _Seen
+    names: _Seen
+    lone: Undecided | None
+    reads: int
+    turned_away: int
+    """Reads that a sieve has told from all validation reads."""
+    digest: int
 
 
-class _ValSegments(NamedTuple):
+class Comparison:
+    """Training reads against held validation reads; with ``segments`` of some of them, shared stretches
+    are looked for too."""
+
+    def __init__(self, val: HeldReads, segments: ValSegments | None = None):
+        self._held = val.result()
+        self._parts = segments or ValSegments.none()
+        self.segment_step = SEGMENT_STEP if segments else 0
+        self._segments = _Lookup(self._parts.segments, kinds=1)
+        self._sequences = _Lookup(self._held.sequences, kinds=2)
+        self._names = _Lookup(self._held.names, kinds=3)
+        self._lone = LoneClasses(self._held.class_ids)
+        self._train_reads = self._turned_away = self._train_digest = 0
+
+    def sieve(self) -> PrefixSieve:
+        """Turns most other reads away, which then need not be hashed."""
+        from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve
+
+        return PrefixSieve(self._held.prefixes.reshape(-1))
+
+    def find(self, train: ReadHashes) -> SeenInTraining:
+        """What a batch shares with the validation reads; changes nothing."""
+        import numpy as np
+
+        hashed = np.flatnonzero(train.hashed)
+        return SeenInTraining(
+            self._segments.find(train.segments, _one_kind(train.owners), train.places[train.owners]),
+            self._sequences.find(train.sequences[hashed], train.strands[hashed], train.places[hashed]),
+            self._names.find(train.names, train.mates, train.places),
+            self._lone.find(train),
+            len(train.places),
+            len(train.places) - len(hashed),
+            _digest(train),
+        )
+
+    def note(self, seen: SeenInTraining, before: int) -> None:
+        """What was found in a batch, of a side with so many records before it."""
+        self._segments.note(seen.segments, before)
+        self._sequences.note(seen.sequences, before)
+        self._names.note(seen.names, before)
+        self._lone.note(seen.lone)
+        self._train_reads += seen.reads
+        self._turned_away += seen.turned_away
+        self._train_digest += seen.digest
+
+    def result(self) -> SplitFacts:
+        """What all batches so far have in common with the validation reads."""
+        import numpy as np
+
+        held, parts = self._held, self._parts
+        copy, turned = self._sequences.first(held.strands), self._sequences.first(1 - held.strands)
+        mated = held.mates > 0
+        mate = np.where(mated, self._names.first(np.where(mated, 3 - held.mates, 0)), 0)
+        named = held.names ^ held.mates.astype(np.uint64)
+        return SplitFacts(
+            val_reads=len(held.places),
+            train_reads=self._train_reads,
+            same_reads=not self._turned_away
+            and self._train_reads == len(held.places) > 0
+            and (self._train_digest - _digest(held)) % (1 << 64) == 0,
+            same_strand=int((copy > 0).sum()),
+            other_strand=int(((turned > 0) & (copy == 0)).sum()),
+            sequence_examples=_examples(held.places, np.where(copy > 0, copy, turned)),
+            paired_val_reads=int(mated.sum()),
+            split_pairs=int((mate > 0).sum()),
+            pair_examples=_examples(held.places, mate),
+            segment_val_reads=parts.reads,
+            sharing_val_reads=len(np.unique(parts.owners[self._segments.first(_one_kind(parts.owners)) > 0])),
+            lone_classes=self._lone.result(),
+            names_identify=_distinct(named) >= 0.99 * len(named),
+        )
+
+
+class ValSegments(NamedTuple):
     segments: np.ndarray
     """uint64 [M]: every segment of the chosen validation reads."""
     owners: np.ndarray
@@ -237,29 +252,17 @@ class _ValSegments(NamedTuple):
     reads: int
 
     @classmethod
-    def none(cls) -> _ValSegments:
-        import numpy as np
+    def none(cls) -> ValSegments:
+        return cls.of((), 0)
 
-        return cls(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), 0)
+    @classmethod
+    def of(cls, sample: Sequence[bytes], most_bases: int = SEGMENT_BASES) -> ValSegments:
+        """Of an even sample of the validation reads; of every so-manieth if they have too many bases."""
+        from metagene_doctor.facts.reads.hashes import segments_of
 
-
-def _val_segments(
-    val: Path | Sequence[Member], header: HeaderPattern, file_format: str, one_in: int
-) -> _ValSegments:
-    """Segments of one in so many validation reads, at least of one."""
-    import numpy as np
-
-    from metagene_doctor.facts.reads.joined import hashes_of
-
-    parts = [_ValSegments.none()]
-    looked_at = 0
-    for batch in hashes_of(val, header, file_format, segment_step=1, one_in=one_in):
-        parts.append(_ValSegments(batch.segments, batch.owners + looked_at, 0))
-        looked_at += len(batch.records)
-    if not looked_at and one_in > 1:
-        return _val_segments(val, header, file_format, one_in // 2)
-    segments, owners, _ = zip(*parts, strict=True)
-    return _ValSegments(np.concatenate(segments), np.concatenate(owners), looked_at)
+        every = max(1, -(-sum(map(len, sample)) // most_bases)) if sample else 1
+        chosen = sample[::every]
+        return cls(*segments_of(chosen), len(chosen))
 
 
 def _digest(reads: ReadHashes) -> int:

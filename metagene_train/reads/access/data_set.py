@@ -43,6 +43,12 @@ def spelled_out(named: str | Sequence[str]) -> str | list[str]:
     return files[0] if len(files) == 1 else files
 
 
+def shared_files(first: Sequence[Path], second: Sequence[Path]) -> list[Path]:
+    """Files of the second list that are also in the first, whatever they are called."""
+    known = {_identity(file) for file in first}
+    return [file for file in second if _identity(file) in known]
+
+
 def title_of(files: Sequence[str | Path]) -> str:
     """A name for all of them in a sentence: ``a.fa``, ``a.fa and b.fa``, ``a.fa and 11 more files``."""
     names = [name_of(Path(file)) for file in files]

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 SAMPLE_SIZE = 10_000
 LARGEST_KEY = 2**64 - 1
 
+Item = TypeVar("Item")
 
-class Sample:
-    """A uniform sample of at most ``size`` sequences: those with the smallest keys.
 
-    The key of a read is a hash of where it starts in the unpacked file, so the same file always
-    gives the same sample, however it was cut into chunks or ranges. Sequences that are not taken
-    are never fetched.
+class Picked(NamedTuple, Generic[Item]):
+    """Reads that may belong to a sample, and what is kept of each."""
+
+    keys: np.ndarray
+    """uint64 [M]"""
+    positions: np.ndarray
+    """int64 [M]"""
+    items: list[Item]
+
+
+class Sample(Generic[Item]):
+    """A uniform sample of at most ``size`` reads: those with the smallest keys.
+
+    The key of a read is a hash of its position, such as where it starts in the unpacked file, so the
+    same file always gives the same sample, however it was cut into chunks or ranges. What is kept of
+    reads that are not taken is never fetched.
     """
 
     def __init__(self, size: int = SAMPLE_SIZE, seed: int = 0):
         self._size = size
         self._seed = np.uint64(seed)
-        self._keys = np.zeros(0, dtype=np.uint64)
-        self._offsets = np.zeros(0, dtype=np.int64)
-        self._sequences: list[bytes] = []
+        self._kept: Picked[Item] = Picked(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64), [])
         self.largest = LARGEST_KEY
         """Reads with larger keys are not in the sample."""
 
@@ -31,39 +42,53 @@ class Sample:
         """Leave out reads with larger keys than another sample of the same data will ever take."""
         self.largest = largest
 
-    def offer(self, offsets: np.ndarray, sequences: Callable[[np.ndarray], list[bytes]]) -> None:
-        """Reads by where they start [N] int64; ``sequences`` fetches those at the given places of N."""
-        keys = mixed(offsets.astype(np.uint64) ^ (self._seed << np.uint64(48)))
+    def expect(self, reads: int) -> None:
+        """Leave out at once what a sample of about so many reads will hardly take. If there are fewer
+        than four fifths as many, the sample is smaller than it could be, and as even."""
+        self.largest = min(LARGEST_KEY, LARGEST_KEY * 5 * self._size // (4 * max(reads, 1)))
+
+    def offer(self, positions: np.ndarray, fetch: Callable[[np.ndarray], list[Item]]) -> None:
+        """Reads by position [N] int64; ``fetch`` gives what is kept of those at some places of N."""
+        self.keep(self.pick(positions, fetch))
+
+    def pick(self, positions: np.ndarray, fetch: Callable[[np.ndarray], list[Item]]) -> Picked[Item]:
+        """What `offer` would keep for now. Changes nothing."""
+        keys = mixed(positions.astype(np.uint64) ^ (self._seed << np.uint64(48)))
         wanted = np.flatnonzero(keys <= np.uint64(self.largest))
-        if len(wanted):
-            self._take(keys[wanted], offsets[wanted], sequences(wanted))
+        return Picked(keys[wanted], positions[wanted], fetch(wanted) if len(wanted) else [])
 
-    def merge(self, other: Sample) -> None:
-        """Take what another sample of other reads of the same data was offered."""
-        self._take(other._keys, other._offsets, other._sequences)
-
-    def _take(self, keys: np.ndarray, offsets: np.ndarray, sequences: list[bytes]) -> None:
-        self._keys = np.concatenate((self._keys, keys))
-        self._offsets = np.concatenate((self._offsets, offsets))
-        self._sequences += sequences
+    def keep(self, picked: Picked[Item]) -> None:
+        """Take what was picked, of reads that were not kept before."""
+        if not picked.items:
+            return
+        keys, positions, items = self._kept
+        items.extend(picked.items)
+        self._kept = Picked(
+            np.concatenate((keys, picked.keys)), np.concatenate((positions, picked.positions)), items
+        )
         # Not every time, because it costs as much for one read as for half of the sample.
-        if len(self._keys) >= self._size + self._size // 2:
+        if len(self._kept.keys) >= self._size + self._size // 2:
             self.prune()
+
+    def merge(self, other: Sample[Item]) -> None:
+        """Take what another sample of other reads of the same data was offered."""
+        self.keep(other._kept)
 
     def prune(self) -> None:
         """Keep no more than the size of the sample."""
-        if len(self._keys) < self._size:
+        keys, positions, items = self._kept
+        if len(keys) < self._size:
             return
-        kept = np.argpartition(self._keys, self._size - 1)[: self._size]
-        self._keys, self._offsets = self._keys[kept], self._offsets[kept]
-        self._sequences = [self._sequences[place] for place in kept.tolist()]
-        self.largest = int(self._keys.max())
+        kept = np.argpartition(keys, self._size - 1)[: self._size]
+        self._kept = Picked(keys[kept], positions[kept], [items[place] for place in kept.tolist()])
+        self.largest = int(self._kept.keys.max())
 
     @property
-    def sequences(self) -> tuple[bytes, ...]:
-        """The sampled sequences, in file order."""
+    def items(self) -> tuple[Item, ...]:
+        """What is kept of the sampled reads, in the order of their positions."""
         self.prune()
-        return tuple(self._sequences[place] for place in np.argsort(self._offsets, kind="stable").tolist())
+        order = np.argsort(self._kept.positions, kind="stable").tolist()
+        return tuple(self._kept.items[place] for place in order)
 
 
 def mixed(values: np.ndarray) -> np.ndarray:
