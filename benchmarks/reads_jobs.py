@@ -261,14 +261,15 @@ def shuffled_order(folder: Path, reads: int) -> dict[str, float]:
 
 def leakage(folder: Path, reads: int) -> dict[str, int]:
     """Validation reads that are training reads, on either strand, and mates; without a scan."""
-    from metagene_doctor.facts.side_watch import SideWatch
+    from metagene_doctor.facts.side_watch import Hashing, SideWatch
     from metagene_doctor.facts.split.leakage import Comparison, HeldReads
     from metagene_train.reads.headers.pattern import HeaderPattern
 
     held = HeldReads()
     SideWatch([held]).read(folder / "val.fa", HeaderPattern(), "auto")
     comparison = Comparison(held)
-    SideWatch([comparison], sieve=comparison.sieve()).read(folder / "train.fa", HeaderPattern(), "auto")
+    watch = SideWatch([comparison], hashing=Hashing(sieve=comparison.sieve()))
+    watch.read(folder / "train.fa", HeaderPattern(), "auto")
     found = comparison.result()
     return {"copies": found.same_strand + found.other_strand, "val": found.val_reads}
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metagene_doctor.facts.side_watch import SideWatch
+from metagene_doctor.facts.side_watch import Hashing, SideWatch
 from metagene_doctor.facts.split.leakage import Comparison, HeldReads, SplitFacts, ValSegments
 from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
@@ -33,11 +33,8 @@ def compare(
     held = HeldReads()
     sample = watched(SideWatch([held]), val, header=header, **settings)
     comparison = Comparison(held, ValSegments.of(sample, most_bases) if segments else None)
-    watch = SideWatch(
-        [comparison],
-        segment_step=comparison.segment_step,
-        sieve=comparison.sieve() if sieve else None,
-    )
+    hashing = Hashing(comparison.segment_step, comparison.sieve() if sieve else None)
+    watch = SideWatch([comparison], hashing=hashing)
     watched(watch, train, header=header, **settings)
     assert not watch.spoilt
     return comparison.result()

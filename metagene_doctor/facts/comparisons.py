@@ -18,7 +18,7 @@ from metagene_doctor.facts.reads import repeats, second_reader, shared_headers
 from metagene_doctor.facts.reads.collect import is_large
 from metagene_doctor.facts.reads.expected import expected_reads
 from metagene_doctor.facts.reads.facts import ReadsFacts, Role
-from metagene_doctor.facts.side_watch import HashUser, SideWatch
+from metagene_doctor.facts.side_watch import WHOLE, Hashing, HashUser, SideWatch
 from metagene_doctor.facts.split import leakage
 
 User = TypeVar("User")
@@ -61,28 +61,29 @@ class Comparisons:
         headers = None
         if len(files) > 1 and wants("shared headers"):
             headers = shared_headers.SharedHeaderTally()
-        users: list[HashUser] = []
-        step, sieve = 0, None
-        if role == "val" and self._compares:
-            users = [leakage.HeldReads()]
-        if role == "train" and (held := self._held()):
-            segments = None
-            if self._request.level == "deep" or (expected or 0) <= leakage.SEGMENTS_AT_STANDARD:
-                segments = leakage.ValSegments.of(self._val_sample)
-            comparison = leakage.Comparison(held, segments)
-            users, step = [comparison], comparison.segment_step
-            # For repeats every read has to be hashed.
-            sieve = None if wants("repeats") else comparison.sieve()
-        if role == "train" and wants("repeats"):
-            users.append(repeats.RepeatTally())
-        looks = self._compares if role == "val" else wants("audit")
+        if role == "val":
+            users: list[HashUser] = [leakage.HeldReads()] if self._compares else []
+            hashing, looks = WHOLE, self._compares
+        else:
+            users, hashing = self._users_in_training(expected)
+            looks = wants("audit")
         if not (users or looks or headers):
             return None
-        look = audit.Audit(expected) if looks else None
-        return SideWatch(users, look, headers, segment_step=step, sieve=sieve)
+        return SideWatch(users, audit.Audit(expected) if looks else None, headers, hashing=hashing)
 
-    def _held(self) -> leakage.HeldReads | None:
-        return self._user("val", leakage.HeldReads)
+    def _users_in_training(self, expected: int | None) -> tuple[list[HashUser], Hashing]:
+        """Who wants the hashes of about so many training reads, and which."""
+        tally = [repeats.RepeatTally()] if self._request.wants("repeats") else []
+        held = self._user("val", leakage.HeldReads)
+        if held is None:
+            return [*tally], WHOLE
+        segments = None
+        if self._request.level == "deep" or (expected or 0) <= leakage.SEGMENTS_AT_STANDARD:
+            segments = leakage.ValSegments.of(self._val_sample)
+        comparison = leakage.Comparison(held, segments)
+        # For repeats every read has to be hashed.
+        sieve = None if tally else comparison.sieve()
+        return [comparison, *tally], Hashing(comparison.segment_step, sieve)
 
     def _user(self, role: Role, kind: type[User]) -> User | None:
         """What a side's watch has of this kind, if it has it."""

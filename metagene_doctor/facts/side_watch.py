@@ -27,6 +27,17 @@ class HashUser(Protocol):
         """What was found in a batch, of a side with so many records before it."""
 
 
+class Hashing(NamedTuple):
+    """How reads are to be hashed: see `reads.hashes.hash_batch`."""
+
+    segment_step: int = 0
+    sieve: PrefixSieve | None = None
+
+
+WHOLE = Hashing()
+"""Every read, and no segments."""
+
+
 class SeenOfSide(NamedTuple):
     records: int
     by_hash: list[Any]
@@ -43,15 +54,12 @@ class SideWatch:
         audit: Audit | None = None,
         headers: SharedHeaderTally | None = None,
         *,
-        segment_step: int = 0,
-        sieve: PrefixSieve | None = None,
+        hashing: Hashing = WHOLE,
     ):
-        """Segments and sieve as in `reads.hashes.hash_batch`."""
         self.hash_users = hash_users
         self.audit = audit
         self.headers = headers
-        self._segment_step = segment_step
-        self._sieve = sieve
+        self._hashing = hashing
         self._records = 0
         self.spoilt = False
         """A file was not watched to its end: what was seen is to be thrown away."""
@@ -66,7 +74,7 @@ class SideWatch:
 
         by_hash = []
         if self.hash_users:
-            hashes = hash_batch(watched, self._segment_step, self._sieve)
+            hashes = hash_batch(watched, *self._hashing)
             by_hash = [user.find(hashes) for user in self.hash_users]
         return SeenOfSide(
             len(watched.batch),
