@@ -37,6 +37,31 @@ def test_the_doctor_has_no_threads_when_it_forks():
     assert done.stdout.splitlines()[-1] == "1"
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_of_the_output_will_do(tmp_path, encoding):
+    """Our own letters get look-alikes, and a file keeps the name by which a shell finds it."""
+    path = tmp_path / "läse β.fa"
+    bits = (f"{n:04b}".translate({48: "A", 49: "C"}) for n in range(9))
+    path.write_text("".join(f">lbl|{n % 2}|1|40|r{n}/1\n{'ACGT' * 9}{end}\n" for n, end in enumerate(bits)))
+    code = "from metagene_doctor.cli.main import entry_point; entry_point()"
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "METAGENE_CACHE": str(tmp_path / "cache")}
+
+    def run(*arguments):
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, check=False, env=environment)
+        assert b"internal error" not in done.stderr and done.returncode == 0, done.stderr
+        return done.stdout
+
+    report = run("doctor", "--fasta", path, "--only", "C05")
+    arrow = "→" if encoding == "utf-8" else "->"
+    advice = [line for line in report.split(b"\n") if b"--fix split" in line]
+    assert advice and all(line.strip().startswith(arrow.encode()) for line in advice)
+    named = path.name.encode() if encoding != "latin-1" else b"l\xe4se \xce\xb2.fa"
+    assert all(named in line for line in advice)
+    for arguments in (("config", "diff", "rtx4090", "24gb"), ("doctor", "--fasta", path, "--fix")):
+        assert run(*arguments)
+
+
 def test_an_unknown_command_is_a_usage_error(capsys):
     assert main(["docter"]) == 2
     assert "No such command" in capsys.readouterr().err

@@ -70,7 +70,6 @@ def command(
     Exit codes: 0 nothing at or above --fail-on, 1 the run failed, ran out of memory or has a loss that
     is not a number (other symptoms are warnings), 2 usage, config or missing input.
     """
-    from rich.console import Console
 
     from metagene_doctor import rulebook
     from metagene_doctor.advice.advise import advise, card, collect, rewritten
@@ -101,7 +100,7 @@ def command(
     elif quiet:
         click.echo(advice.verdict)
     else:
-        terminal.render(report, console=Console(), verbose=verbose, heading=evidence.source)
+        terminal.render(report, console=terminal.ReportConsole(), verbose=verbose, heading=evidence.source)
     if output is not None and not quiet:
         click.echo(f"wrote {output}; next: metagene doctor --config {output}", err=True)
     return exit_code(advice.findings, Severity(fail_on))

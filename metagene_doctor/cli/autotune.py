@@ -112,10 +112,9 @@ def command(
         raise click.UsageError("give --gpu or --gpu-mem, not both")
     if device == "cpu" and (options["gpu"] or options["gpu_mem"]):
         raise click.UsageError("--device cpu leaves no place for --gpu or --gpu-mem")
-    from rich.console import Console
-
     from metagene_doctor.cli.progress import progress_bar
     from metagene_doctor.configuration.views import write_new
+    from metagene_doctor.report.terminal import ReportConsole
     from metagene_doctor.tuning import as_json as json_document
     from metagene_doctor.tuning import autotune, picture, recommended, report
     from metagene_doctor.tuning.request import Wishes, build
@@ -129,17 +128,19 @@ def command(
         click.echo(f"warning: {warning}", err=True)
     result = autotune.run(asked.request, around=not quiet or as_json or plot is not None)
     recommendation = result.recommendation
+    # What is printed may go to a program that reads the first lines only (head): files come first.
+    if plot is not None:
+        picture.save(result.exploration.heat_maps, plot, report.verdict(recommendation))
+    written = output if recommendation.fits or wishes.policy == "guide" else None
+    if written is not None:
+        write_new(written, recommended.to_yaml(recommendation, asked.given), force=force)
     if as_json:
         click.echo(json_document.text(result, click.get_current_context().obj[1:]))
     elif quiet:
         click.echo(report.verdict(recommendation))
     else:
-        report.render(result, Console(width=None if sys.stdout.isatty() else 120))
-    if plot is not None:
-        picture.save(result.exploration.heat_maps, plot, report.verdict(recommendation))
-    if output is not None and (recommendation.fits or wishes.policy == "guide"):
-        write_new(output, recommended.to_yaml(recommendation, asked.given), force=force)
-        if not quiet:
-            launcher = f"torchrun --nproc-per-node {gpus} --no-python " if gpus > 1 else ""
-            click.echo(f"wrote {output}; next: {launcher}metagene train --config {output}", err=True)
+        report.render(result, ReportConsole(width=None if sys.stdout.isatty() else 120))
+    if written is not None and not quiet:
+        launcher = f"torchrun --nproc-per-node {gpus} --no-python " if gpus > 1 else ""
+        click.echo(f"wrote {written}; next: {launcher}metagene train --config {written}", err=True)
     return 0 if recommendation.fits else 1

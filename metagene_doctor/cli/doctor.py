@@ -19,6 +19,7 @@ from metagene_doctor.checks.repairs import in_one_command
 from metagene_doctor.checks.runner import run_checks
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.collect import Request, collect
+from metagene_doctor.configuration.own_encoder import tokenizer_beside
 from metagene_doctor.facts.facts import Facts, Level, RunFacts
 from metagene_doctor.finding import Examined, Report, Severity, exit_code
 from metagene_doctor.report import html, kept, markdown, sarif, terminal
@@ -224,6 +225,9 @@ def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
         raise click.UsageError("standard input can be read only once: give --fasta - or --val -, not both")
     loaded = load_config(config_path)
     config, given = loaded.config, set(loaded.lines)
+    own = None
+    if overrides["encoder"] is not None:
+        own = tokenizer_beside(overrides["encoder"], config, given)
     for option, dotted in OVERRIDES.items():
         value = overrides[option]
         if isinstance(value, tuple):
@@ -236,10 +240,8 @@ def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise click.UsageError(f"--{option.replace('_', '-')} {reason}") from None
-        given.add(dotted)
-    own = Path(config.model.encoder_path).expanduser() / "tokenizer.json"
-    if overrides["encoder"] is not None and "tokenizer.name_or_path" not in given and own.is_file():
-        config.tokenizer.name_or_path = config.model.encoder_path
+    if own is not None and overrides["tokenizer"] is None:
+        config.tokenizer.name_or_path = own
     return RunFacts(config=config, path=config_path, warnings=loaded.warnings)
 
 

@@ -62,13 +62,20 @@ def command(
 
 
 def _print_table(record: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from metagene_doctor.report.quantities import count
+    from metagene_doctor.report.terminal import ReportConsole, print_table
     from metagene_train.evaluation.run_report import METRIC_NAMES, headline_notes, headline_rows, quality_line
 
     table = Table(
-        title=f"{record['fasta']}: {record['reads']:,} reads, {record['classes_with_reads']:,} classes"
+        title=f"{record['fasta']}: {count(record['reads'], 'read')}, "
+        f"{count(record['classes_with_reads'], 'class')}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
     )
     table.add_column("")
     for title in METRIC_NAMES.values():
@@ -77,7 +84,7 @@ def _print_table(record: dict[str, Any]) -> None:
         sign = "+" if who.startswith("model −") else ""
         style = "bold" if who == "this model" else None
         table.add_row(who, *(f"{values[name]:{sign}.3f}" for name in METRIC_NAMES), style=style)
-    console = Console()
-    console.print(table)
+    console = ReportConsole()
+    print_table(console, table)
     for note in [quality_line(record), *headline_notes(record)]:
-        console.print(note, highlight=False)
+        console.print(Text(note), soft_wrap=not console.is_terminal, highlight=False)

@@ -6,10 +6,10 @@ import difflib
 import importlib
 import os
 import sys
-from io import TextIOWrapper
 
 import click
 
+from metagene_doctor.cli.encodings import take_any_letter
 from metagene_train import __version__
 from metagene_train.errors import MetageneError
 
@@ -118,7 +118,5 @@ def _is_file_without_its_option(error: click.ClickException) -> bool:
 
 
 def entry_point() -> None:
-    if isinstance(sys.stdout, TextIOWrapper):
-        # A file name that is no UTF-8 is printed as the bytes it is.
-        sys.stdout.reconfigure(errors="surrogateescape")
+    take_any_letter()
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""A progress bar of reads on stderr, when somebody can see it."""
+"""Progress in reads on stderr: a bar on a terminal, one line a minute in a log."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ ReadProgress = Callable[[int, int | None], None]
 
 @contextmanager
 def progress_bar(what: str, *, quiet: bool) -> Iterator[ReadProgress | None]:
-    """Yield a function that moves the bar; None with ``quiet`` or when stderr is not a terminal."""
-    if quiet or not sys.stderr.isatty():
+    """Yield a function to tell; None with ``quiet``."""
+    if quiet:
         yield None
+        return
+    if not sys.stderr.isatty():
+        from metagene_doctor.report.progress import log_lines
+        from metagene_doctor.report.quantities import count
+
+        yield log_lines(what, lambda done: count(done, "read"))
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

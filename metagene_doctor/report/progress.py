@@ -32,7 +32,7 @@ def progress_on_stderr(quiet: bool = False) -> Iterator[StartStage]:
     if quiet:
         yield lambda stage: lambda done, total: None
     elif not console.is_terminal:
-        yield _log_lines
+        yield lambda stage: log_lines(stage, file_size)
     else:
         columns = (
             TextColumn("{task.description}"),
@@ -52,17 +52,19 @@ def progress_on_stderr(quiet: bool = False) -> Iterator[StartStage]:
             yield start
 
 
-def _log_lines(stage: str) -> Advance:
+def log_lines(stage: str, amount: Callable[[int], str]) -> Callable[[int, int | None], None]:
+    """What to tell (done, in all or nothing); a line now and then says how far it is, and how much longer
+    it takes or, where that is not known, what ``amount`` makes of what is done."""
     started = time.monotonic()
     last = started
 
-    def advance(done: int, total: int) -> None:
+    def advance(done: int, total: int | None) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= LOG_INTERVAL_S and done:
             last = now
             if not total:
-                click.echo(f"{stage}: {file_size(done)}", err=True)
+                click.echo(f"{stage}: {amount(done)}", err=True)
                 return
             left = (now - started) * (total - done) / done
             click.echo(f"{stage}: {whole_percent(done / total)}, about {duration(left)} left", err=True)

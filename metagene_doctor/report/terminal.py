@@ -7,6 +7,7 @@ output can be searched and compared.
 from __future__ import annotations
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from metagene_doctor.finding import Example, Finding, Remedy, Report, Severity
@@ -32,6 +33,17 @@ class ReportConsole(Console):
     def on_broken_pipe(self) -> None:
         """rich would end the process here; `metagene_doctor.cli.main` knows what to do instead."""
         raise BrokenPipeError
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Without a terminal no line ends in blanks, which comparisons of files would show."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    console.print(Text("\n".join(lines)), soft_wrap=True, highlight=False)
 
 
 def render(report: Report, *, console: Console, verbose: bool = False, heading: str = "") -> None:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metagene_doctor.report import quantities
+from metagene_doctor.report.terminal import print_table
 from metagene_doctor.tuning.autotune import Result
 from metagene_doctor.tuning.exploration import GuideRow, HeatMap, Neighbour
 from metagene_doctor.tuning.recommended import duration_of
@@ -27,7 +28,7 @@ def render(result: Result, console: Console) -> None:
     for note in recommendation.notes:
         _say(console, f"Note:   {note}", "yellow")
     console.print()
-    _print(console, _candidates(recommendation))
+    print_table(console, _candidates(recommendation))
     console.print()
     if recommendation.fits:
         _say(console, verdict(recommendation), "bold green")
@@ -43,10 +44,10 @@ def render(result: Result, console: Console) -> None:
         if request.policy == "guide":
             _say(console, "--policy evidence searches for the best that fits.")
     console.print()
-    _print(console, _neighbours(exploration.neighbours, best))
+    print_table(console, _neighbours(exploration.neighbours, best))
     for heat_map in exploration.heat_maps:
         console.print()
-        _print(console, _heat_map(heat_map))
+        print_table(console, _heat_map(heat_map))
     if exploration.heat_maps:
         place = "on the device" if request.device.gpu else "of the process (Python with torch included)"
         _say(
@@ -244,17 +245,6 @@ def _value(value: object) -> str:
 
 def _times(devices: int) -> str:
     return f"; {devices} of them" if devices > 1 else ""
-
-
-def _print(console: Console, table: Table) -> None:
-    """Without a terminal no line ends in blanks, which comparisons of files would show."""
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    lines = (line.rstrip() for line in captured.get().splitlines())
-    console.print(Text("\n".join(lines)), soft_wrap=True, highlight=False)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from metagene_doctor import rulebook
+from metagene_doctor.configuration.own_encoder import tokenizer_beside
 from metagene_doctor.memory.costs import read_lengths
 from metagene_doctor.memory.measured import device
 from metagene_doctor.rulebook.schema import Policy
@@ -113,10 +114,10 @@ def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str 
             raise InputError(
                 f"--encoder {wishes.encoder}: not a directory with an encoder's config.json, nor {METAGENE_1}"
             )
-        is_local = directory.is_dir()
-        values["model.encoder_path"] = str(directory.absolute()) if is_local else wishes.encoder
-        if is_local and "tokenizer.name_or_path" not in given and (directory / "tokenizer.json").is_file():
-            values["tokenizer.name_or_path"] = values["model.encoder_path"]
+        encoder = str(directory.absolute()) if directory.is_dir() else wishes.encoder
+        values["model.encoder_path"] = encoder
+        if (own := tokenizer_beside(encoder, config, given)) is not None:
+            values["tokenizer.name_or_path"] = own
     if wishes.tokenizer is not None:
         local = Path(wishes.tokenizer).expanduser()
         values["tokenizer.name_or_path"] = str(local.absolute()) if local.exists() else wishes.tokenizer
