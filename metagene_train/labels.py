@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
 _DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon"}
 _NO_TAX_ID = frozenset({"", "NA", "-"})
 _FORMAT_VERSION = 1
+_GUESSED_FROM = 1000
+"""Rows of a table without the columns that are looked at to say which of its columns are meant."""
+
+
+class MissingColumnsError(DataError):
+    """A mapping table does not have the columns of class ids and names. ``likely`` are its columns that
+    may hold them, where there are such."""
+
+    def __init__(self, message: str, likely: tuple[str, str] | None):
+        super().__init__(message)
+        self.likely = likely
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,12 @@ def read_mapping(
     numbered = _numbered_rows(path, text, delimiter)
     header_number, header = next(numbered)
     columns = [name.strip() for name in header]
-    _check_columns(path, header_number, columns, delimiter, (class_column, label_column), tax_column)
+    if (class_column not in columns) or (label_column not in columns):
+        body = [cells for _, cells in islice(numbered, _GUESSED_FROM)]
+        raise _missing(path, header_number, columns, delimiter, (class_column, label_column), body)
+    for name in (class_column, label_column, tax_column):
+        if columns.count(name) > 1:
+            raise DataError(f"{path}:{header_number}: column {name} occurs {columns.count(name)} times")
 
     problems: list[tuple[int, str]] = []
     rows: list[MappingRow] = []
@@ -144,19 +161,48 @@ def _numbered_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int,
         line = reader.line_num + 1
 
 
-def _check_columns(
-    path: Path, line: int, columns: list[str], delimiter: str, required: tuple[str, ...], tax_column: str
-) -> None:
-    missing = [name for name in required if name not in columns]
-    if missing:
-        raise DataError(
-            f"{path}:{line}: no column {' and no column '.join(missing)}; found: {', '.join(columns)} "
-            f"(separator: {_DELIMITERS[delimiter]}). Rename the columns, or set dataset.class_column "
-            "and dataset.label_column"
-        )
-    for name in (*required, tax_column):
-        if columns.count(name) > 1:
-            raise DataError(f"{path}:{line}: column {name} occurs {columns.count(name)} times")
+def _missing(
+    path: Path,
+    line: int,
+    columns: list[str],
+    delimiter: str,
+    required: tuple[str, str],
+    body: list[list[str]],
+) -> MissingColumnsError:
+    likely = _likely_columns(columns, body)
+    names = [f": {_as_yaml(name)}" for name in likely] if likely else ["", ""]
+    lacking = " and no column ".join(name for name in required if name not in columns)
+    return MissingColumnsError(
+        f"{path}:{line}: no column {lacking}; found: {', '.join(columns)} "
+        f"(separator: {_DELIMITERS[delimiter]}). Rename the columns, or set dataset.class_column{names[0]} "
+        f"and dataset.label_column{names[1]}",
+        likely,
+    )
+
+
+def _likely_columns(columns: list[str], body: list[list[str]]) -> tuple[str, str] | None:
+    """The columns of class ids (whole numbers) and of names (other text), each without repetitions;
+    of several the one whose name says so, else the first."""
+    rows = [cells for cells in body if len(cells) == len(columns)]
+    ids: list[str] = []
+    names: list[str] = []
+    for number, name in enumerate(columns):
+        values = [cells[number].strip() for cells in rows]
+        if not name or columns.count(name) > 1 or not all(values) or len(set(values)) < len(values):
+            continue
+        kind = ids if all(_whole_number(value) is not None for value in values) else names
+        kind.append(name)
+    if not (rows and ids and names):
+        return None
+
+    def telling(words: tuple[str, ...]) -> Callable[[str], bool]:
+        return lambda name: not any(word in name.casefold() for word in words)
+
+    return min(ids, key=telling(("class", "label"))), min(names, key=telling(("name", "label")))
+
+
+def _as_yaml(name: str) -> str:
+    return name if name.replace("_", "").isalnum() and not name[0].isdigit() else json.dumps(name)
 
 
 def _whole_number(text: str) -> int | None:

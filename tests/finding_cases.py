@@ -277,6 +277,12 @@ def _labels() -> Iterator[Case]:
     one = "labels.tsv:207: class_id 118 is also in line 119"
     for problems in ((one,), (one,) * 41):
         yield "L01", facts(mapping=MappingFacts(path="labels.tsv", problems=problems))
+    other = MappingFacts(
+        path="labels.tsv", problems=("labels.tsv:1: no column class_id",), likely_columns=("Class ID", "Name")
+    )
+    named = {"dataset": {"train_fasta": "my reads.fa", "mapping_tsv": "labels.tsv"}}
+    yield "L01", facts(named, mapping=other)
+    yield "L01", with_config(named, mapping=other)
     for strict in (True, False):
         config = {"dataset": {"strict_classes": strict}}
         yield "L02", facts(config, train=reads(class_counts={0: 999, 7: 1}), **known)
@@ -335,7 +341,15 @@ def _split() -> Iterator[Case]:
     for sharing in (100, 1_000, 9_880):
         split = SplitFacts(val_reads=50_000_000, segment_val_reads=10_000, sharing_val_reads=sharing)
         yield "V04", facts(**sides, split=split)
-    yield "V04", facts(**sides, split=SplitFacts(val_reads=10, segment_val_reads=10, sharing_val_reads=9))
+    overlapping = SplitFacts(val_reads=10, segment_val_reads=10, sharing_val_reads=9)
+    yield "V04", facts(**sides, split=overlapping)
+    yield "V04", facts(**sides, split=overlapping, audit=AuditFacts())
+    for per_class in (1.0, 4.0):
+        told = GroupFacts(
+            kind="accession", train_groups=8, val_groups=8, shared_groups=8, val_reads=10, shared_val_reads=9,
+            classes_per_group=1.0, groups_per_class=per_class,
+        )  # fmt: skip
+        yield "V04", facts(**sides, split=overlapping, audit=AuditFacts(groups=told))
     yield "V04", facts(**sides, split=SplitFacts(val_reads=10))
     for check in ("V02", "V03", "V04", "V05", "V08"):
         one_file = SplitFacts(same_file=True, shared_files=("val.fa",))

@@ -154,7 +154,7 @@ def test_a_run_directory_that_is_none_is_exit_2(tmp_path, capsys, command):
     [
         (["traim"], "Did you mean train?"),
         (["frobnicate"], "No such command 'frobnicate'."),
-        (["doctor", "train.fa"], "Reads are given with --fasta."),
+        (["doctor", "train.fa"], "Reads are given with --fasta, a pattern in quotes"),
         (["rules", "list", "train.fa"], "unexpected extra argument (train.fa)"),
     ],
 )

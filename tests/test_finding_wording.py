@@ -33,6 +33,7 @@ BY_A_PERSON = {
     "L09": "which classes are to be merged",
     "M03": "where an encoder of one's own came from",
     "V01": "on which side a file belongs that was named with others",
+    "V04": "where names hold the genome, and where reads of other genomes are",
     "V05": "which files are of one flow cell",
     "V07": "where more reads of a class are that has one fragment",
     "V08": "which of the two sides is like the reads to be classified",

@@ -86,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         if _is_file_without_its_option(error):
-            click.echo("Reads are given with --fasta.", err=True)
+            click.echo("Reads are given with --fasta, a pattern in quotes: --fasta 'reads/*.fa'.", err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("metagene: interrupted", err=True)

@@ -18,6 +18,8 @@ class MappingFacts(Frozen):
     path: str
     problems: tuple[str, ...] = ()
     """One sentence each, with file and line."""
+    likely_columns: tuple[str, str] | None = None
+    """Of class ids and of names, where the table lacks the configured ones and others may be meant."""
 
 
 def collect(path: str, dataset: DatasetConfig) -> tuple[MappingFacts, tuple[ClassRow, ...]]:
@@ -25,7 +27,7 @@ def collect(path: str, dataset: DatasetConfig) -> tuple[MappingFacts, tuple[Clas
 
     Raises InputError when it is missing.
     """
-    from metagene_train.labels import read_mapping
+    from metagene_train.labels import MissingColumnsError, read_mapping
 
     try:
         mapping = read_mapping(
@@ -35,7 +37,8 @@ def collect(path: str, dataset: DatasetConfig) -> tuple[MappingFacts, tuple[Clas
             tax_column=dataset.tax_column,
         )
     except DataError as error:
-        return MappingFacts(path=path, problems=tuple(str(error).splitlines())), ()
+        likely = error.likely if isinstance(error, MissingColumnsError) else None
+        return MappingFacts(path=path, problems=tuple(str(error).splitlines()), likely_columns=likely), ()
     return MappingFacts(path=path), tuple(
         ClassRow(class_id=row.class_id, label_name=row.label_name, tax_id=row.tax_id, line=row.line)
         for row in mapping.rows

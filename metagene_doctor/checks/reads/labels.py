@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -15,6 +18,7 @@ from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, percent, verb
+from metagene_train.config import HEADER_REGEX
 
 label_finding = partial(Finding, scope="labels")
 
@@ -47,11 +51,36 @@ def mapping_usable(facts: Facts) -> Iterator[Finding]:
         count=len(mapping.problems),
         examples=tuple(_example(mapping.path, problem) for problem in mapping.problems[:LISTED]),
         why="Reads get their labels from this table; training refuses it.",
-        remedy=Remedy(
+        remedy=_columns_in_a_config(facts, mapping.likely_columns)
+        if mapping.likely_columns and facts.run.path is None
+        else Remedy(
             text="Mend it (one row per class, with class_id and label_name), then see what is left:",
             commands=(f"metagene doctor --mapping {quote(mapping.path)} --only L01 -v",),
         ),
     )
+
+
+def _columns_in_a_config(facts: Facts, columns: tuple[str, str]) -> Remedy:
+    """A new config with all that was named on the command line, which doctor and autotune then take."""
+    dataset = facts.config.dataset
+    values = {
+        "dataset.train_fasta": dataset.train_fasta,
+        "dataset.val_fasta": dataset.val_fasta,
+        "dataset.mapping_tsv": dataset.mapping_tsv,
+        "dataset.header_regex": dataset.header_regex if dataset.header_regex != HEADER_REGEX else None,
+        "dataset.class_column": columns[0],
+        "dataset.label_column": columns[1],
+    }
+    words = [f"{key}={_as_yaml(value)}" for key, value in values.items() if value is not None]
+    return Remedy(
+        text="Rename its columns, or say in a config which they are, and go on with --config run.yaml:",
+        commands=(shlex.join(["metagene", "config", "init", "-o", "run.yaml", *words]),),
+    )
+
+
+def _as_yaml(value: str | list[str]) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/][\w./-]*", value)
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _example(path: str, problem: str) -> Example:

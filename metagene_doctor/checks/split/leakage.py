@@ -27,6 +27,9 @@ OVERLAPS_WARN, OVERLAPS_MOST = 0.05, 0.25
 MEMORY = "The score would tell how well training reads are remembered."
 HOLD_OUT = "Hold a tenth of the reads out (or of the genomes: --split-by genome)"
 
+MORE_THAN_ONE = 1.5
+"""Genomes per class, in the mean, from which a class has some to hold out; a choice."""
+
 FEW_VALIDATION_READS = 20
 """Per class: below it one read moves the class's recall by more than 5 points."""
 
@@ -207,14 +210,25 @@ def overlaps(facts: Facts) -> Iterator[Finding]:
                 else "They are from genomes seen in training, or from regions that genomes share."
             )
             + ("" if every else f" (95 %: {percent(low)} to {percent(high)})"),
-            remedy=mend(
-                "To know how other genomes fare, hold out genomes, not reads",
-                split_anew(facts, "--split-by genome", purpose=Purpose.CHOICE),
-            )
-            if share >= OVERLAPS_WARN
-            else None,
+            remedy=_genomes_held_out(facts) if share >= OVERLAPS_WARN else None,
             confidence="exact" if every else "sampled",
         )
+
+
+def _genomes_held_out(facts: Facts) -> Remedy:
+    """By the repair where names may tell genomes: not where doctor looked and found that they do not."""
+    groups = facts.audit.groups if facts.audit else None
+    if facts.audit and (groups is None or groups.kind == "flow cell"):
+        return Remedy(
+            text="To know how other genomes fare, hold out genomes: --fix split --split-by genome, with "
+            "--genome-regex to say where names hold them (here they do not seem to)."
+        )
+    if groups is not None and groups.groups_per_class < MORE_THAN_ONE:
+        return Remedy(text="To know how other genomes fare, validate on reads of other genomes.")
+    return mend(
+        "To know how other genomes fare, hold out genomes, not reads",
+        split_anew(facts, "--split-by genome", purpose=Purpose.CHOICE),
+    )
 
 
 def interval(found: int, among: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from metagene_doctor.memory.costs.read_survey import Survey, survey
 from metagene_train.config import RunConfig
+from metagene_train.errors import InputError
 
 if TYPE_CHECKING:
     from metagene_train.reads.access.joined import AnyIndex
@@ -134,8 +135,12 @@ def _on_this_machine(tokenizer: str) -> bool:
     if Path(tokenizer).expanduser().exists():
         return True
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return isinstance(try_to_load_from_cache(tokenizer, "tokenizer.json"), str)
+    try:
+        return isinstance(try_to_load_from_cache(tokenizer, "tokenizer.json"), str)
+    except HFValidationError:
+        raise InputError(f"tokenizer.name_or_path: {tokenizer}: no such file or directory") from None
 
 
 def sample(found: Survey) -> tuple[np.ndarray, np.ndarray]:

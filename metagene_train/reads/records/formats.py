@@ -138,7 +138,10 @@ def _must_be(name: str, found: ReadFormat, file_format: str, gzip: Literal["auto
 def _read_head(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise InputError(f"{path}: is a directory, not a reads file")
+            raise InputError(
+                f"{path}: is a directory, not a reads file; name its files, also by a pattern in quotes "
+                f"('{path}/*.fa')"
+            )
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except FileNotFoundError:
