@@ -92,6 +92,19 @@ def as_peft_has_it(model: Any) -> None:
     cast_inputs(model)
 
 
+def keep_inputs(model: Any) -> None:
+    """8-bit products hold their inputs, as bitsandbytes does for a weight that might be trained."""
+    from metagene_doctor.memory.tracing.quantized import QuantizedLinear
+
+    def hold(_: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        if output.grad_fn is not None:
+            output.grad_fn.input = inputs[0].detach()
+
+    for module in model.modules():
+        if isinstance(module, QuantizedLinear):
+            module.register_forward_hook(hold)
+
+
 def keep_cache(model: Any) -> None:
     model.encoder.base_model.model.config.use_cache = True
 
@@ -198,6 +211,14 @@ def main() -> None:
         peak(rank),
         peak(rank, None, foreach),
     )
+    for work in (checkpointed, replace(long, checkpointing=True)):
+        packed = replace(work, quantization="int8")
+        row(
+            "8-bit products keep their inputs",
+            f"{work.micro_batch} x {work.length}, int8, checkpointing",
+            peak(packed),
+            peak(packed, keep_inputs),
+        )
     row("padding 36-token reads to 128", "16 reads", peak(replace(plain, length=36)), base[plain])
     rising, falling = (100, 207, 333, 481, 512), (512, 100, 333, 207, 481)
     for expandable in (False, True):

@@ -86,7 +86,7 @@ class ModelConfig(Section):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them."""
     quantization: Literal["none", "int8", "nf4"] = "none"
-    """Hold the frozen encoder in 8 or 4 bits (needs the extra ``quant`` and a CUDA device)."""
+    """Hold the frozen encoder in 8 or 4 bits (needs the extra ``quant``; much slower on a CPU)."""
     lora: LoraConfig = LoraConfig()
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import torch
 
-from metagene_train.config import METAGENE_1, ModelConfig, RunConfig
-from metagene_train.errors import ConfigError, InputError
+from metagene_train.config import METAGENE_1, RunConfig
+from metagene_train.errors import InputError
 from metagene_train.precision import WEIGHT_DTYPES
+from metagene_train.quantized import packing, prepare, quantization_config
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -60,8 +61,9 @@ def load_encoder(
 
     _register_attention()
     settings = config.model
+    quantization = quantization_config(config)
     try:
-        with _quiet_transformers():
+        with _quiet_transformers(), packing(config, device) if quantization else nullcontext():
             encoder, loading = AutoModel.from_pretrained(
                 settings.encoder_path,
                 revision=settings.revision,
@@ -69,7 +71,7 @@ def load_encoder(
                 # Named, because the hub file of METAGENE-1 is fp32: 26 GB where 13 GB do.
                 dtype=WEIGHT_DTYPES[config.training.precision],
                 attn_implementation=CAUSAL_ATTENTION,
-                quantization_config=_quantization(settings, config, device),
+                quantization_config=quantization,
                 device_map={"": device},
                 output_loading_info=True,
             )
@@ -84,6 +86,8 @@ def load_encoder(
             f"model.encoder_path: {settings.encoder_path!r} lacks {len(loading['missing_keys'])} weights of "
             f"its architecture, such as {min(loading['missing_keys'])}; the download is incomplete"
         )
+    if quantization:
+        prepare(encoder)
     return encoder
 
 
@@ -101,37 +105,6 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-
-
-def _quantization(settings: ModelConfig, config: RunConfig, device: torch.device) -> object | None:
-    if settings.quantization == "none":
-        return None
-    from importlib.util import find_spec
-
-    from transformers import BitsAndBytesConfig
-
-    if find_spec("bitsandbytes") is None:
-        raise ConfigError(
-            [
-                f"model.quantization: {settings.quantization} needs bitsandbytes: "
-                "pip install bitsandbytes, or set it to none"
-            ]
-        )
-    if device.type != "cuda":
-        raise ConfigError(
-            [
-                f"model.quantization: {settings.quantization} needs a CUDA device, this run is on "
-                f"{device.type}; set it to none"
-            ]
-        )
-    if settings.quantization == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=WEIGHT_DTYPES[config.training.precision],
-    )
 
 
 def _register_attention() -> None:

@@ -65,10 +65,10 @@ def build_model(
 
     ``weights=False`` builds it on ``torch.device("meta")`` from the architecture alone, every
     parameter in the dtype it would train in, and needs neither weights nor network; quantization
-    is then not applied (the packed weights exist on CUDA only). Otherwise the encoder is loaded
+    is then not applied (there is nothing to pack). Otherwise the encoder is loaded
     straight to ``device``. ``encoder_config`` overrides the architecture found at
     ``model.encoder_path``. Raises InputError (no such encoder), ConfigError (quantization without
-    its package or a CUDA device, an architecture or target module that does not fit).
+    its package, an architecture or target module that does not fit).
     """
     settings = config.model
     if encoder_config is None:

@@ -1,6 +1,7 @@
 """Desktop, kernel log, clocks under load, lanes, several GPUs, quantisation, temporary and slow disks, LoRA."""
 
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
@@ -151,8 +152,31 @@ def test_quantisation_that_does_not_work():
     assert (
         finding.severity == "error" and "bitsandbytes 0.45" in finding.title and "no binary" in finding.title
     )
-    working = environment(quantized=QuantizedProbe(finite=True))
-    assert not list(packages.quantization_works(facts(config, environment=working)))
+    for error, fires in ((0.1, False), (0.9, True), (float("nan"), True)):
+        tried = environment(quantized=QuantizedProbe(relative_error=error))
+        assert bool(list(packages.quantization_works(facts(config, environment=tried)))) == fires
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
+@pytest.mark.parametrize(("kind", "error"), [("nf4", 0.1), ("int8", 0.01)])
+def test_quantisation_that_works(kind, error):
+    assert 0 < try_quantized(kind, device="cpu").relative_error < 1.5 * error
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "raise RuntimeError('\\n CUDA version mismatch\\nadvice: read on')",
+            "RuntimeError: CUDA version mismatch",
+        ),
+        ("raise SystemExit('no CUDA here')", "no CUDA here"),
+        ("raise SystemExit(3)", "exit status 3"),
+    ],
+)
+def test_a_probe_that_fails_says_why_in_one_line(monkeypatch, program, said):
+    monkeypatch.setattr("metagene_doctor.facts.machine.environment._QUANTIZED", program)
+    assert try_quantized("nf4").error == said
 
 
 def test_a_probe_without_the_package_is_an_error_and_no_crash(monkeypatch):

@@ -39,6 +39,37 @@ def test_four_layers_extend_to_all_layers_exactly(checkpointing, foreach):
     assert profile(make, step, repeated_layers="model.layers") == profile(make, step)
 
 
+class KeptInput(torch.autograd.Function):
+    """A product that holds its input itself: out of autograd's sight, until the graph is gone."""
+
+    @staticmethod
+    def forward(ctx, input, weight):
+        ctx.kept, ctx.weight = input, weight
+        return input @ weight.t()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient @ ctx.weight, None
+
+
+class KeepingLinear(nn.Linear):
+    def forward(self, input):
+        return KeptInput.apply(input, self.weight)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_what_a_graph_holds_after_the_backward_pass_is_released_in_every_layer(checkpointing):
+    def make():
+        model, optimizer = build(checkpointing=checkpointing)
+        for layer in model.model.layers:
+            layer.mlp.down_proj.__class__ = KeepingLinear
+            layer.mlp.down_proj.requires_grad_(False)
+        return model, optimizer
+
+    assert profile(make, step, repeated_layers="model.layers") == profile(make, step)
+
+
 def test_the_parts_of_the_peak_add_up_and_the_levels_are_ordered():
     answer = profile(build, step, gpu="rtx4090", repeated_layers="model.layers")
     assert sum(answer.breakdown.values()) == pytest.approx(answer.live_gib)

@@ -317,12 +317,6 @@ def test_incomplete_weights_are_an_error_not_random_numbers(config):
         build_model(config, 3)
 
 
-@pytest.mark.parametrize("quantization", ["int8", "nf4"])
-def test_quantization_without_its_package_or_gpu_says_what_to_do(config, quantization):
-    with pytest.raises(ConfigError, match=r"bitsandbytes|needs a CUDA device"):
-        build_model(change(config, model__quantization=quantization), 3)
-
-
 @pytest.mark.parametrize("lora", [True, False])
 @pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
 def test_a_saved_model_gives_the_same_logits(tmp_path, lora, precision):

@@ -8,7 +8,6 @@ from torch._subclasses import FakeTensorMode
 from train_fixtures import change, random_batch, tiny_architecture
 
 from metagene_train.config import RunConfig
-from metagene_train.errors import ConfigError
 from metagene_train.model import ReadClassifier, build_model
 from metagene_train.training.step import build_optimizer, evaluation_step, forward_loss, training_step
 
@@ -127,8 +126,3 @@ def test_the_step_runs_on_tensors_that_have_only_a_shape(config, checkpointing, 
         for _ in range(2):
             training_step(model, optimizer, [batch, batch], config)
         assert evaluation_step(model, batch).shape == (2, 3)
-
-
-def test_the_8_bit_optimizer_without_its_package_says_what_to_install(config):
-    with pytest.raises(ConfigError, match=r"pip install bitsandbytes"):
-        build_optimizer(tiny_model(config), change(config, optimizer__name="adamw_8bit"))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from metagene_train.config import RunConfig
-from metagene_train.errors import ConfigError
 from metagene_train.model import ReadClassifier
 from metagene_train.precision import autocast
+from metagene_train.quant_extra import require_bitsandbytes
 
 __all__ = ["autocast", "build_optimizer", "evaluation_step", "forward_loss", "training_step"]
 
@@ -39,12 +39,9 @@ def build_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimize
     ]
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
-    try:
-        from bitsandbytes.optim import AdamW8bit
-    except ImportError:
-        raise ConfigError(
-            ["optimizer.name: adamw_8bit needs bitsandbytes: pip install bitsandbytes, or set it to adamw"]
-        ) from None
+    require_bitsandbytes("optimizer.name: adamw_8bit", without="adamw")
+    from bitsandbytes.optim import AdamW8bit
+
     return AdamW8bit(groups, lr=settings.lr, betas=settings.betas)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from math import isfinite
 
 from metagene_doctor.checks.remedies import edit
 from metagene_doctor.facts.facts import Facts
@@ -265,7 +266,7 @@ def gpu_computes(facts: Facts) -> Iterator[Finding]:
             severity=Severity.ERROR,
             title=f"The GPU computes wrong numbers: a gradient differs from the CPU's by "
             f"{compute.relative_error:.2g}",
-            measured=compute.relative_error,
+            measured=compute.relative_error if isfinite(compute.relative_error) else "not a number",
             threshold=COMPUTE_ERROR,
             unit="relative error",
             why="Memory or arithmetic of the card is faulty, and training on it would fail or learn "

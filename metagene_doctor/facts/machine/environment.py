@@ -119,17 +119,35 @@ class ComputeProbe(Frozen):
 
 _QUANTIZED = """
 import json, sys, torch, bitsandbytes
-layer = (bitsandbytes.nn.Linear4bit if sys.argv[1] == "nf4" else bitsandbytes.nn.Linear8bitLt)(64, 64)
-output = layer.to("cuda")(torch.randn(4, 64, device="cuda", dtype=torch.float16))
-print(json.dumps({"finite": bool(output.isfinite().all())}))
+torch.manual_seed(0)
+kind, device = sys.argv[1:]
+if kind == "nf4":
+    settings = {"quant_type": "nf4", "compute_dtype": torch.float16}
+    layer = bitsandbytes.nn.Linear4bit(256, 256, bias=False, **settings)
+else:
+    layer = bitsandbytes.nn.Linear8bitLt(256, 256, bias=False, has_fp16_weights=False, threshold=6.0)
+weight = layer.weight.detach().float().clone()
+reads = torch.randn(600, 256).half()
+layer = layer.to(device)
+packed = reads.to(device).requires_grad_()
+output = layer(packed)
+output.float().sum().backward()
+def error(found, expected):
+    return ((found.float().cpu() - expected).norm() / expected.norm()).item()
+errors = error(output, reads.float() @ weight.t()), error(packed.grad, weight.sum(0).expand(600, 256))
+print(json.dumps({"relative_error": max(errors)}))
 """
 
 
 class QuantizedProbe(Frozen):
-    """A small quantised layer of bitsandbytes on the GPU, tried in a process of its own."""
+    """A product of a small quantised layer of bitsandbytes, and its gradient, on the GPU, tried in a
+    process of its own."""
 
-    finite: bool = False
+    relative_error: float | None = None
+    """Norm of the difference to the layer in fp32 over the norm of that, the larger of both. Rounding the
+    weights makes it 0.08 in nf4 and 0.01 in int8 (measured)."""
     error: str | None = None
+    """Why there is no result."""
 
 
 class ImportResult(Frozen):
@@ -218,9 +236,9 @@ def try_compute(timeout_s: float = PROBE_TIMEOUT_S) -> ComputeProbe:
     return ComputeProbe.model_validate(json.loads(output.splitlines()[-1]))
 
 
-def try_quantized(kind: str, timeout_s: float = PROBE_TIMEOUT_S) -> QuantizedProbe:
+def try_quantized(kind: str, timeout_s: float = PROBE_TIMEOUT_S, *, device: str = "cuda") -> QuantizedProbe:
     """Let bitsandbytes compute one layer: its native library may be missing for this CUDA."""
-    output, error = _run(_QUANTIZED, timeout_s, kind)
+    output, error = _run(_QUANTIZED, timeout_s, kind, device)
     if error:
         return QuantizedProbe(error=error)
     return QuantizedProbe.model_validate(json.loads(output.splitlines()[-1]))
@@ -231,8 +249,16 @@ def try_import(module: str, timeout_s: float = PROBE_TIMEOUT_S) -> ImportResult:
     return ImportResult(module=module, error=error)
 
 
+def _what_it_said(errors: str) -> str:
+    """The first line of the last exception, which may go on with advice; without one the last line."""
+    raised = re.findall(r"^([\w.]+(?:Error|Exception)):\s*(\S.*)", errors, re.MULTILINE)
+    if raised:
+        return f"{raised[-1][0]}: {raised[-1][1]}"
+    return (errors.strip().splitlines() or [""])[-1]
+
+
 def _run(code: str, timeout_s: float, *arguments: str) -> tuple[str, str | None]:
-    """Output of ``python -c code`` and, when it failed, the last line it said or how it died."""
+    """Output of ``python -c code`` and, when it failed, what it said or how it died."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],
@@ -246,6 +272,5 @@ def _run(code: str, timeout_s: float, *arguments: str) -> tuple[str, str | None]
     if done.returncode < 0:
         return "", f"killed by signal {-done.returncode}"
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return "", lines[-1] if lines else f"exit status {done.returncode}"
+        return "", _what_it_said(done.stderr) or f"exit status {done.returncode}"
     return done.stdout, None

@@ -35,7 +35,7 @@ class TradeOff:
     """What neither shows, in words."""
 
 
-QUANTIZATION_PRICE = "every product unpacks weights first, and quality can suffer (EV-QUANTIZATION)"
+QUANTIZATION_PRICE = "products have weights to unpack, and quality can suffer (EV-QUANTIZATION)"
 LAYERS_PRICE = "the upper layers are dropped; what that costs in quality is not known"
 
 

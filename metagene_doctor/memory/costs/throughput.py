@@ -151,7 +151,8 @@ def throughput(
 
 def _unpacking_seconds(workload: Workload, card: Gpu) -> float:
     """Per micro-batch at full bandwidth: each pass reads the packed weights and writes them in 16 bits
-    before the products read them. The products themselves are taken to run in 16 bits."""
+    before the products read them. The products themselves are taken to run in 16 bits. int8 unpacks for
+    the backward pass only; quantising its inputs is taken to cost as much in the forward pass."""
     if workload.quantization == "none":
         return 0.0
     from metagene_train.encoder import encoder_architecture

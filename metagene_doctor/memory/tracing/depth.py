@@ -27,6 +27,8 @@ from metagene_doctor.memory.tracing.recording import (
 from metagene_train.errors import ConfigError
 
 _FIRST_MIDDLE, _SECOND_MIDDLE, _LAST = 1, REPEATED_LAYER, 3
+_FAR_APART = ((0, _SECOND_MIDDLE), (_LAST, _FIRST_MIDDLE))
+"""A layer whose pass takes or releases a storage of a layer that is next to it in the recording only."""
 
 
 class _Run(NamedTuple):
@@ -121,7 +123,10 @@ def deepen(recording: Recording, depth: int) -> Stream:
                     emit_copy(run, references, copy)
         else:
             for event in run.events:
-                emit(event, once(event.storage if event.storage >= 0 else ~event.storage))
+                storage = event.storage if event.storage >= 0 else ~event.storage
+                if (run.layer, recording.layers[storage]) in _FAR_APART:
+                    raise ConfigError([_UNLIKE.format("an outer layer and one that is not next to it")])
+                emit(event, once(storage))
         if run.layer != NO_LAYER:
             previous = run.layer
     return Stream(np.array(origin), events, np.array(phases), np.array(steps))

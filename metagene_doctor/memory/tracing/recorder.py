@@ -260,7 +260,10 @@ class Recorder(TorchDispatchMode):
         if self._closed:
             return
         recording = self.recording
-        recording.events.append(Event(~number, self.phase, self.step, self.layer))
+        # What the graph holds goes with it, after the backward pass, in no layer.
+        after = self.phase is Phase.BACKWARD and torch._C._current_graph_task_id() == -1
+        layer = NO_LAYER if after else self.layer
+        recording.events.append(Event(~number, self.phase, self.step, layer))
         # Made by the forward pass (or its recomputation), which runs with gradients on, and
         # released by the backward pass, which runs without: it was saved for backward.
         saved = self._made_with_grad[number] and self.phase is Phase.BACKWARD and not torch.is_grad_enabled()

@@ -102,8 +102,9 @@ def import_what_it_needs() -> None:
     Before forking, because it takes seconds; and not while tensors are fake, because transformers imports
     torch's compiler, and that of torch 2.6 computes with some.
     """
-    import peft  # noqa: F401
     from transformers import AutoModel  # noqa: F401
     from transformers.models.llama import modeling_llama  # noqa: F401
 
-    import metagene_train.training.step  # noqa: F401
+    import metagene_train.training.step  # noqa: F401  # before PEFT, see metagene_train/quantized.py
+
+    import peft  # noqa: F401  # isort: skip
