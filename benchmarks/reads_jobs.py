@@ -262,10 +262,11 @@ def shuffled_order(folder: Path, reads: int) -> dict[str, float]:
 def leakage(folder: Path, reads: int) -> dict[str, int]:
     """Validation reads that are training reads, on either strand, and mates; without a scan."""
     from metagene_doctor.facts.side_watch import Hashing, SideWatch
-    from metagene_doctor.facts.split.leakage import Comparison, HeldReads
+    from metagene_doctor.facts.split.held_reads import HeldReads
+    from metagene_doctor.facts.split.leakage import Comparison
     from metagene_train.reads.headers.pattern import HeaderPattern
 
-    held = HeldReads()
+    held = HeldReads(prefixes=True)
     SideWatch([held]).read(folder / "val.fa", HeaderPattern(), "auto")
     comparison = Comparison(held)
     watch = SideWatch([comparison], hashing=Hashing(sieve=comparison.sieve()))

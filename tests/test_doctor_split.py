@@ -11,7 +11,7 @@ from watched_sides import PATTERN, compare, watched
 
 from metagene_doctor.facts.reads.hashes import split_mate
 from metagene_doctor.facts.side_watch import SideWatch
-from metagene_doctor.facts.split.leakage import HeldReads
+from metagene_doctor.facts.split.held_reads import HeldReads
 from metagene_train.errors import DataError
 from metagene_train.reads.counts.bases import normalise, reverse_complement
 from metagene_train.reads.headers.pattern import HeaderPattern
@@ -20,7 +20,7 @@ from metagene_train.reads.headers.pattern import HeaderPattern
 def hashes(path):
     held = HeldReads()
     watched(SideWatch([held]), path)
-    return held.result()
+    return held.release()
 
 
 def test_counts_agree_with_sets(tmp_path):

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from metagene_doctor.facts.side_watch import Hashing, SideWatch
-from metagene_doctor.facts.split.leakage import Comparison, HeldReads, SplitFacts, ValSegments
+from metagene_doctor.facts.split.held_reads import HeldReads
+from metagene_doctor.facts.split.leakage import Comparison, SplitFacts, ValSegments
 from metagene_train.reads.headers.pattern import HeaderPattern
 from metagene_train.reads.scan import scan
 
@@ -30,7 +31,7 @@ def compare(
     **settings,
 ) -> SplitFacts:
     """What the reads of two files have in common."""
-    held = HeldReads()
+    held = HeldReads(prefixes=sieve)
     sample = watched(SideWatch([held]), val, header=header, **settings)
     comparison = Comparison(held, ValSegments.of(sample, most_bases) if segments else None)
     hashing = Hashing(comparison.segment_step, comparison.sieve() if sieve else None)

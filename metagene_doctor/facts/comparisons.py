@@ -20,6 +20,7 @@ from metagene_doctor.facts.reads.expected import expected_reads
 from metagene_doctor.facts.reads.facts import ReadsFacts, Role
 from metagene_doctor.facts.side_watch import WHOLE, Hashing, HashUser, SideWatch
 from metagene_doctor.facts.split import leakage
+from metagene_doctor.facts.split.held_reads import HeldReads
 
 User = TypeVar("User")
 
@@ -44,6 +45,7 @@ class Comparisons:
         self._watches: dict[Role, SideWatch] = {}
         self._headers: dict[Role, shared_headers.SharedHeaderTally] = {}
         self._val_sample: tuple[bytes, ...] = ()
+        self._comparison: leakage.Comparison | None = None
 
     def watch(self, role: Role) -> SideWatch | None:
         """Who is to see the reads of a side, if anybody."""
@@ -62,7 +64,9 @@ class Comparisons:
         if len(files) > 1 and wants("shared headers"):
             headers = shared_headers.SharedHeaderTally()
         if role == "val":
-            users: list[HashUser] = [leakage.HeldReads()] if self._compares else []
+            # A sieve is of no use where repeats are counted too: then every read has to be hashed.
+            held = HeldReads(prefixes=not wants("repeats"))
+            users: list[HashUser] = [held] if self._compares else []
             hashing, looks = WHOLE, self._compares
         else:
             users, hashing = self._users_in_training(expected)
@@ -74,16 +78,22 @@ class Comparisons:
     def _users_in_training(self, expected: int | None) -> tuple[list[HashUser], Hashing]:
         """Who wants the hashes of about so many training reads, and which."""
         tally = [repeats.RepeatTally()] if self._request.wants("repeats") else []
-        held = self._user("val", leakage.HeldReads)
-        if held is None:
+        comparison = self._comparison_anew(expected)
+        if comparison is None:
             return [*tally], WHOLE
-        segments = None
-        if self._request.level == "deep" or (expected or 0) <= leakage.SEGMENTS_AT_STANDARD:
-            segments = leakage.ValSegments.of(self._val_sample)
-        comparison = leakage.Comparison(held, segments)
-        # For repeats every read has to be hashed.
         sieve = None if tally else comparison.sieve()
         return [comparison, *tally], Hashing(comparison.segment_step, sieve)
+
+    def _comparison_anew(self, expected: int | None) -> leakage.Comparison | None:
+        held = self._user("val", HeldReads)
+        if self._comparison is not None:
+            self._comparison.forget()
+        elif held is not None:
+            segments = None
+            if self._request.level == "deep" or (expected or 0) <= leakage.SEGMENTS_AT_STANDARD:
+                segments = leakage.ValSegments.of(self._val_sample)
+            self._comparison = leakage.Comparison(held, segments)
+        return self._comparison
 
     def _user(self, role: Role, kind: type[User]) -> User | None:
         """What a side's watch has of this kind, if it has it."""

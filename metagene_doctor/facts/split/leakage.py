@@ -1,6 +1,6 @@
 """What training and validation reads have in common: sequences, on either strand, and mates.
 
-The validation reads are held in memory as 64-bit hashes (about 70 bytes a read in all); every
+The validation reads are held in memory as 64-bit hashes (5 million take 0.8 GB at the peak); every
 training read is streamed past them. Training reads are never sampled: a sample of 1 in 100 would
 find 1 % of the copies. With 5e8 training and 5e7 validation reads, chance collisions of 64 bits
 are expected to add 0.0014 matches.
@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from metagene_doctor.facts.split.held_reads import Held, HeldReads
 from metagene_doctor.facts.split.lone_classes import LoneClasses, Undecided
+from metagene_doctor.facts.split.lookup import Lookup, Met
 from metagene_doctor.finding import Frozen
 
 if TYPE_CHECKING:
@@ -31,10 +33,6 @@ SEGMENTS_AT_STANDARD = 20_000_000
 SEGMENT_STEP = 16
 """All segments of a validation read are known, of a training read every sixteenth: every shared
 stretch of 31 + 16 - 1 = 46 bases holds one of those, on either strand."""
-
-
-LARGEST_SIEVE_BITS = 26
-"""Twice 64 MiB."""
 
 
 class Overlap(Frozen):
@@ -76,94 +74,12 @@ class SplitFacts(Frozen):
     """False: so many validation reads share a name that names do not tell pairs apart."""
 
 
-class _Seen(NamedTuple):
-    """Held hashes that were met among others."""
-
-    kinds: np.ndarray
-    """intp [M]"""
-    columns: np.ndarray
-    """intp [M]: which of the different held hashes."""
-    places: np.ndarray
-    """int64 [M]: which of the others."""
-
-
-class _Lookup:
-    """Which of some held hashes have been seen elsewhere, apart by kind (strand or mate number).
-
-    Tables of the hashes' leading and trailing bits turn away most others before they are searched for.
-    """
-
-    def __init__(self, hashes: np.ndarray, kinds: int):
-        import numpy as np
-
-        self._ordered, place = np.unique(hashes, return_inverse=True)
-        self._place = place.astype(np.uint32)
-        self._first = np.zeros((kinds, len(self._ordered)), dtype=np.uint32)
-        bits = min(LARGEST_SIEVE_BITS, max(16, (8 * len(self._ordered)).bit_length()))
-        self._shift = np.uint64(64 - bits)
-        self._low = np.uint64((1 << bits) - 1)
-        self._leading, self._trailing = np.zeros((2, 1 << bits), dtype=bool)
-        self._leading[self._ordered >> self._shift] = True
-        self._trailing[self._ordered & self._low] = True
-
-    def find(self, hashes: np.ndarray, kinds: np.ndarray, places: np.ndarray) -> _Seen:
-        """Those of other reads that are held; changes nothing."""
-        import numpy as np
-
-        maybe = np.flatnonzero(self._leading[hashes >> self._shift])
-        maybe = maybe[self._trailing[hashes[maybe] & self._low]]
-        if not len(maybe):
-            return _Seen(*np.zeros((3, 0), dtype=np.intp))
-        column = np.minimum(np.searchsorted(self._ordered, hashes[maybe]), len(self._ordered) - 1)
-        found = self._ordered[column] == hashes[maybe]
-        return _Seen(kinds[maybe[found]].astype(np.intp), column[found], places[maybe[found]])
-
-    def note(self, seen: _Seen, before: int) -> None:
-        """Keep the first record seen per hash and kind. So many records came before those."""
-        if not len(seen.places):
-            return
-        unseen = self._first[seen.kinds, seen.columns] == 0
-        kinds, columns, places = (values[unseen] for values in seen)
-        # Later assignments win, so the batch goes in backwards to keep its first read.
-        self._first[kinds[::-1], columns[::-1]] = before + 1 + places[::-1]
-
-    def first(self, kinds: np.ndarray) -> np.ndarray:
-        """uint32 [N]: for each held hash, the first record seen with it and that kind, 0 for none."""
-        return self._first[kinds, self._place]
-
-
-class HeldReads:
-    """The hashes of all reads of the validation side, as they come in."""
-
-    def __init__(self) -> None:
-        self._batches: list[ReadHashes] = []
-
-    def find(self, hashes: ReadHashes) -> ReadHashes:
-        """All of a batch."""
-        return hashes
-
-    def note(self, hashes: ReadHashes, before: int) -> None:
-        """Those of a batch, of a side with so many records before it."""
-        self._batches.append(hashes._replace(places=before + 1 + hashes.places))
-
-    def result(self) -> ReadHashes:
-        """The hashes of all reads, in order; ``places`` are their record numbers, from 1."""
-        import numpy as np
-
-        from metagene_doctor.facts.reads.hashes import ReadHashes
-
-        batches = self._batches or [ReadHashes.none()]
-        together = ReadHashes(*(np.concatenate(column) for column in zip(*batches, strict=True)))
-        self._batches = [together]
-        return together
-
-
 class SeenInTraining(NamedTuple):
     """What a batch of training reads has in common with the validation reads."""
 
-    segments: _Seen
-    sequences: _Seen
-    names: _Seen
+    segments: Met
+    sequences: Met
+    names: Met
     lone: Undecided | None
     reads: int
     turned_away: int
@@ -176,20 +92,34 @@ class Comparison:
     are looked for too."""
 
     def __init__(self, val: HeldReads, segments: ValSegments | None = None):
-        self._held = val.result()
+        """The reads are no longer held by ``val`` then."""
+        import numpy as np
+
+        held = val.release()
         self._parts = segments or ValSegments.none()
+        self._records, self._strands, self._mates = held.records, held.strands, held.mates
+        self._prefixes, self._validated = held.prefixes, val.classes
+        self._digest = _digest(held)
+        named = held.names ^ held.mates.astype(np.uint64)
+        self._names_identify = _distinct(named) >= 0.99 * len(named)
         self.segment_step = SEGMENT_STEP if segments else 0
-        self._segments = _Lookup(self._parts.segments, kinds=1)
-        self._sequences = _Lookup(self._held.sequences, kinds=2)
-        self._names = _Lookup(self._held.names, kinds=3)
-        self._lone = LoneClasses(self._held.class_ids)
+        self._segments = Lookup(self._parts.segments, kinds=1)
+        self._sequences = Lookup(held.sequences, kinds=2)
+        self._names = Lookup(held.names, kinds=3)
+        self.forget()
+
+    def forget(self) -> None:
+        """As if no training read had been seen."""
+        for lookup in (self._segments, self._sequences, self._names):
+            lookup.forget()
+        self._lone = LoneClasses(self._validated)
         self._train_reads = self._turned_away = self._train_digest = 0
 
     def sieve(self) -> PrefixSieve:
-        """Turns most other reads away, which then need not be hashed."""
+        """Turns most other reads away, which then need not be hashed. For reads held with prefixes."""
         from metagene_doctor.facts.reads.prefix_sieve import PrefixSieve
 
-        return PrefixSieve(self._held.prefixes.reshape(-1))
+        return PrefixSieve(self._prefixes.reshape(-1))
 
     def find(self, train: ReadHashes) -> SeenInTraining:
         """What a batch shares with the validation reads; changes nothing."""
@@ -220,27 +150,25 @@ class Comparison:
         """What all batches so far have in common with the validation reads."""
         import numpy as np
 
-        held, parts = self._held, self._parts
-        copy, turned = self._sequences.first(held.strands), self._sequences.first(1 - held.strands)
-        mated = held.mates > 0
-        mate = np.where(mated, self._names.first(np.where(mated, 3 - held.mates, 0)), 0)
-        named = held.names ^ held.mates.astype(np.uint64)
+        strands, mates, parts = self._strands, self._mates, self._parts
+        copy, turned = self._sequences.first(strands), self._sequences.first(1 - strands)
+        mate = np.where(mates > 0, self._names.first(np.where(mates > 0, 3 - mates, 0)), 0)
         return SplitFacts(
-            val_reads=len(held.places),
+            val_reads=len(self._records),
             train_reads=self._train_reads,
             same_reads=not self._turned_away
-            and self._train_reads == len(held.places) > 0
-            and (self._train_digest - _digest(held)) % (1 << 64) == 0,
+            and self._train_reads == len(self._records) > 0
+            and (self._train_digest - self._digest) % (1 << 64) == 0,
             same_strand=int((copy > 0).sum()),
             other_strand=int(((turned > 0) & (copy == 0)).sum()),
-            sequence_examples=_examples(held.places, np.where(copy > 0, copy, turned)),
-            paired_val_reads=int(mated.sum()),
+            sequence_examples=_examples(self._records, np.where(copy > 0, copy, turned)),
+            paired_val_reads=int((mates > 0).sum()),
             split_pairs=int((mate > 0).sum()),
-            pair_examples=_examples(held.places, mate),
+            pair_examples=_examples(self._records, mate),
             segment_val_reads=parts.reads,
             sharing_val_reads=len(np.unique(parts.owners[self._segments.first(_one_kind(parts.owners)) > 0])),
             lone_classes=self._lone.result(),
-            names_identify=_distinct(named) >= 0.99 * len(named),
+            names_identify=self._names_identify,
         )
 
 
@@ -265,7 +193,7 @@ class ValSegments(NamedTuple):
         return cls(*segments_of(chosen), len(chosen))
 
 
-def _digest(reads: ReadHashes) -> int:
+def _digest(reads: ReadHashes | Held) -> int:
     """A number that the same sequences, as written, have in any order: a sum of hashes modulo 2^64."""
     import numpy as np
 

@@ -24,11 +24,9 @@ class Undecided(NamedTuple):
 class LoneClasses:
     """All reads of such a class share the pair's name, or the sequence, with the first of them."""
 
-    def __init__(self, validated: np.ndarray):
-        """But for the classes of these validation reads [N]."""
-        import numpy as np
-
-        self._done = {*np.unique(validated).tolist(), ABSENT}
+    def __init__(self, validated: set[int]):
+        """But for these classes, which have validation reads."""
+        self._done = validated | {ABSENT}
         self._first: dict[int, tuple[int, int | None]] = {}
         """Class -> name and sequence of its first read; None where the sequence was not hashed."""
 
