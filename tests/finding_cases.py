@@ -517,6 +517,8 @@ def _environment() -> Iterator[Case]:
         )
     for names in (("CUDA_LAUNCH_BLOCKING",), ("CUDA_LAUNCH_BLOCKING", "CUDA_PROFILE", "NCCL_P2P_DISABLE")):
         yield "E10", facts(environment=environment(variables=dict.fromkeys(names, "1")))
+    for setting in ("expandable_segments:True,max_split_size_mb:128", "max_split_size_mb:128"):
+        yield "E10", facts(environment=environment(variables={"PYTORCH_CUDA_ALLOC_CONF": setting}))
 
 
 def _devices() -> Iterator[Case]:

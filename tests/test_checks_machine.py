@@ -156,6 +156,34 @@ def test_debugging_variables():
     assert finding.count == 1 and finding.remedy.commands == ("unset CUDA_LAUNCH_BLOCKING",)
 
 
+@pytest.mark.parametrize(
+    ("name", "setting", "severity", "command"),
+    [
+        (  # the guide's own setting
+            "PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True,max_split_size_mb:128", "warn",
+            "export PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
+        ),
+        (
+            "PYTORCH_ALLOC_CONF", "garbage_collection_threshold:0.8, expandable_segments:True", "warn",
+            "export PYTORCH_ALLOC_CONF=expandable_segments:True",
+        ),
+        ("PYTORCH_ALLOC_CONF", "max_split_size_mb:128", "info", "unset PYTORCH_ALLOC_CONF"),
+        ("PYTORCH_ALLOC_CONF", "expandable_segments:False", "info", "unset PYTORCH_ALLOC_CONF"),
+    ],
+)  # fmt: skip
+def test_the_allocators_variable(name, setting, severity, command):
+    known = environment(variables={name: setting})
+    (finding,) = checks.debugging_left_on(facts(environment=known))
+    assert finding.severity == severity and finding.remedy.commands == (command,)
+    own = {"memory_optimization": {"expandable_segments": False}}
+    assert bool(list(checks.debugging_left_on(facts(own, environment=known)))) is (severity == "warn")
+
+
+def test_expandable_segments_alone_are_as_configured():
+    known = environment(variables={"PYTORCH_ALLOC_CONF": "expandable_segments:True"})
+    assert not list(checks.debugging_left_on(facts(environment=known)))
+
+
 # GPU
 
 

@@ -143,7 +143,7 @@ CHECKS = (
     ),
     Check("E08", "GPU computes", "environment", environment.gpu_computes, ("environment", "compute")),
     Check("E09", "GPU is visible", "environment", environment.gpu_visible, ("environment", "gpu", "devices")),
-    Check("E10", "No debugging variables", "environment", environment.debugging_left_on, ("environment",)),
+    Check("E10", "No variables in the way", "environment", environment.debugging_left_on, ("environment",)),
     Check(
         "E11",
         "GPU memory is free",

@@ -23,7 +23,7 @@ from metagene_doctor.cli.card_options import gpu_memory_option, gpus_option
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Training reads: their lengths decide (repeatable).",
+    help="Training reads: their lengths decide (repeatable)  [default: the config's, where they are here].",
 )
 @gpus_option
 @click.option("--measure", is_flag=True, help="Also run the step on this machine's GPU and compare.")
@@ -46,7 +46,8 @@ def command(
     KEY=VALUE overrides the config (training.batch_size=16). With --gpus N, N cards train together and
     each runs the micro-batches of the config: memory of each, time of all.
 
-    Exit codes: 0 the run fits the card, 1 it does not, 2 usage, config or missing input.
+    Exit codes: 0 the run fits the card, 1 it does not (or ran out of memory under --measure), 2 usage,
+    config or missing input, 130 interrupted.
     """
     if gpu is not None and gpu_mem is not None:
         raise click.UsageError("give --gpu or --gpu-mem, not both")

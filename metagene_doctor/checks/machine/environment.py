@@ -10,6 +10,7 @@ from metagene_doctor.checks.remedies import edit
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import count, verb
+from metagene_train import allocator
 
 environment_finding = partial(Finding, scope="environment")
 
@@ -51,6 +52,9 @@ DEBUGGING_VARIABLES = {
     "TORCH_USE_CUDA_DSA": "compiles assertions into kernels",
 }
 """Variables of DCGM's debug-environment check and torch's own, with what each one costs."""
+
+AGAINST_EXPANDABLE = ("max_split_size_mb", "garbage_collection_threshold")
+"""Settings of the allocator that expandable segments do not go with (pytorch#134338)."""
 
 COMPUTE_ERROR = 0.03
 """Relative error of a gradient above which a GPU computes wrongly; rounding to bf16 gives 0.002."""
@@ -315,9 +319,11 @@ def gpu_visible(facts: Facts) -> Iterator[Finding]:
 
 
 def debugging_left_on(facts: Facts) -> Iterator[Finding]:
-    """Variables of debuggers and profilers slow every kernel launch when they are left set."""
+    """Variables of debuggers and profilers slow every kernel launch when they are left set, and those of
+    torch's allocator replace what the config says of it."""
     environment = facts.environment
     assert environment
+    yield from _allocator_settings(facts, environment.variables)
     left_on = [
         name
         for name in DEBUGGING_VARIABLES
@@ -339,4 +345,40 @@ def debugging_left_on(facts: Facts) -> Iterator[Finding]:
                 text=f"Remove {verb(len(left_on), 'it', 'them')} for training:",
                 commands=(f"unset {' '.join(left_on)}",),
             ),
+        )
+
+
+def _allocator_settings(facts: Facts, variables: dict[str, str]) -> Iterator[Finding]:
+    """The allocator's variable: settings that work against each other, and the config's that it replaces."""
+    name = next((name for name in allocator.NAMES if variables.get(name)), None)
+    if name is None:
+        return
+    settings = {
+        part.split(":", 1)[0].strip(): part.rpartition(":")[2].strip().lower()
+        for part in variables[name].split(",")
+    }
+    expandable = settings.get("expandable_segments") == "true"
+    against = [key for key in settings if key in AGAINST_EXPANDABLE]
+    if expandable and against:
+        yield environment_finding(
+            id="E10",
+            severity=Severity.WARN,
+            title=f"{name} has expandable_segments and {against[0]}, which work against each other",
+            measured=variables[name],
+            threshold="expandable_segments:True",
+            why="Near the card's limit some versions of torch stop with a failed assertion (pytorch#134338).",
+            remedy=Remedy(
+                text="Keep the first alone:", commands=(f"export {name}=expandable_segments:True",)
+            ),
+            rule="GM-4090-ALLOCATOR",
+        )
+    elif not expandable and facts.config.memory_optimization.expandable_segments:
+        yield environment_finding(
+            id="E10",
+            severity=Severity.INFO,
+            title=f"{name} replaces the config's memory_optimization.expandable_segments",
+            measured=variables[name],
+            threshold="expandable_segments:True",
+            why="Memory is predicted with them; without, batches of changing length may need more.",
+            remedy=Remedy(text="Leave it to the config:", commands=(f"unset {name}",)),
         )
