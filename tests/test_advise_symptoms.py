@@ -267,3 +267,38 @@ def test_measured_speed_is_held_against_the_predicted_one(tmp_path, capsys, meas
     )
     assert found_titles == [expected]
     assert ("slow" in report["verdict"]) == symptom
+
+
+@pytest.mark.parametrize(
+    ("pairs", "accuracy", "named"),
+    [
+        ([("E. coli", "S. flexneri", 90), ("S. flexneri", "E. coli", 80)], 0.70, True),  # 170 of 300 errors
+        ([("E. coli", "S. flexneri", 90), ("S. flexneri", "E. coli", 40)], 0.70, False),
+        (
+            [("E. coli", "S. flexneri", 90), ("B. subtilis", "E. coli", 80)],
+            0.70,
+            False,
+        ),  # two pairs of 12 classes
+        ([("E. coli", "S. flexneri", 40)], 0.96, False),  # few errors
+    ],
+)
+def test_errors_between_few_classes_are_told(tmp_path, capsys, pairs, accuracy, named):
+    run = write_run(tmp_path / "run", losses(falling(3.0, 1.0)), evaluated([2.0, 1.5, 1.2, 1.19]))
+    (run / "evaluation").mkdir()
+    record = {
+        "reads": 1000,
+        "classes_with_reads": 12,
+        "model": {"accuracy": accuracy},
+        "confused_pairs": [dict(zip(("true", "predicted", "reads"), pair, strict=True)) for pair in pairs],
+    }
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(record))
+    (run / "doctor.json").write_text(json.dumps({"findings": [{"id": "L09", "measured": 0.032}]}))
+    code, report = found(capsys, "--run", run)
+    mine = [finding for finding in report["findings"] if finding["id"] == "A12"]
+    assert code == 0 and bool(mine) == named
+    assert any(finding["id"] == "A00" for finding in report["findings"])
+    if named:
+        assert (
+            mine[0]["title"] == "56.7 % of the errors lie between 1 pair of classes: E. coli and S. flexneri"
+        )
+        assert mine[0]["severity"] == "info" and "3.2 %" in mine[0]["why"]

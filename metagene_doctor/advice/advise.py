@@ -8,6 +8,7 @@ from pathlib import Path
 
 from metagene_doctor.advice.budget import Budget, bias, usable_after_failure
 from metagene_doctor.advice.changes import ConfigChange, shown
+from metagene_doctor.advice.confusion import concentrated_errors
 from metagene_doctor.advice.dry_run import Predictor, predictor
 from metagene_doctor.advice.evidence import Evidence, read_run
 from metagene_doctor.advice.explain import compare_memory, compare_speed, explain_memory
@@ -95,6 +96,7 @@ def advise(
     else:
         findings += compare_memory(evidence)
     findings += compare_speed(evidence)
+    findings += concentrated_errors(evidence)
     findings += unknown
     if not named:
         return Advice(tuple(findings), _nothing_found(evidence, findings))
