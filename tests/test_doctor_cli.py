@@ -234,6 +234,7 @@ def test_an_index_directory_that_cannot_be_written_is_a_finding(capsys, data):
     assert code == 1
     assert "cannot be written" in found["S06", "error"]["title"]
     assert found["F18", "info"]["measured"] == 200
+    assert found["F18", "info"]["why"].startswith("Read and compared in ")
 
 
 def test_suggested_commands_can_be_pasted_although_paths_hold_blanks(capsys, data):

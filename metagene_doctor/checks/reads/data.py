@@ -356,12 +356,12 @@ def plan(facts: Facts) -> Iterator[Finding]:
             title=f"{reads.name}: " + ", ".join(parts),
             measured=expected,
             unit="reads",
-            why=_what_was_read(reads),
+            why=_what_was_read(reads, compared=reads.role == "train" and bool(facts.repeats or facts.split)),
             confidence=reads.confidence,
         )
 
 
-def _what_was_read(reads: ReadsFacts) -> str:
+def _what_was_read(reads: ReadsFacts, compared: bool) -> str:
     if reads.places:
         return (
             f"{count(reads.records, 'read')} from {count(reads.places, 'place')} all over "
@@ -380,4 +380,5 @@ def _what_was_read(reads: ReadsFacts) -> str:
             "level standard reads all."
         )
     speed = file_size(reads.bytes_examined / max(reads.seconds, 1e-9))
-    return f"Read in {duration(reads.seconds)} ({speed}/s)."
+    done = "Read and compared" if compared else "Read"
+    return f"{done} in {duration(reads.seconds)} ({speed}/s)."
