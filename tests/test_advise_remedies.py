@@ -206,9 +206,9 @@ def test_memory_that_was_predicted_is_held_against_what_was_measured(tmp_path: P
 def test_contradicted_claims_of_the_guide_are_named_and_not_made(capsys) -> None:
     _, report = found(capsys, "oom")
     assert [t for t in titles(report, "info") if t.startswith("Not advised")] == [
-        "Not advised for out of memory: lower tokenizer.max_length",
-        "Not advised for out of memory: lower model.lora.r",
-        "Not advised for out of memory: set model.lora.target_modules",
+        'Not advised for out of memory: lower tokenizer.max_length (guide §5 ("most effective"), number 1 of its list)',
+        "Not advised for out of memory: lower model.lora.r (guide §5, number 4 of its list)",
+        "Not advised for out of memory: set model.lora.target_modules (guide §5, number 5 of its list)",
     ]
 
 

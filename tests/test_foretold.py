@@ -32,6 +32,7 @@ def test_speed_is_foretold_of_a_run_on_the_cpu_and_stands_beside_what_was_measur
     speed = record["time"]["reads_per_s"]
     assert 0 < speed["low"] <= speed["expected"] <= speed["high"]
     assert "memory" not in record and "fits" not in record
+    assert record["time"]["basis"].endswith("rates measured here")
 
     train(config, quiet=True, predicted=record)
     report = report_html(tmp_path / "run")

@@ -10,6 +10,7 @@ from metagene_doctor.advice.remedies import Advised, Plan, SetAside
 from metagene_doctor.advice.symptom import Symptom, gib
 from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.report.quantities import percent
+from metagene_doctor.rulebook.schema import Fix
 
 NAMES = {
     "oom": "out of memory",
@@ -116,7 +117,7 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
         sentences.append(f"Predicted: {gib(item.before_gib)} → {gib(item.after_gib)}{room}.")
     else:
         sentences.append(_sentence(item.fix.evidence))
-    sentences.append(f"[{item.fix.verdict}; {item.fix.source}]")
+    sentences.append(f"[{item.fix.verdict}; {item.fix.source}{_place_in_guide(item.fix)}]")
     if number == 1:
         sentences.append(VERIFY[item.symptom])
     return Finding(
@@ -140,10 +141,17 @@ def _advised(item: Advised, number: int, usable_gib: float | None) -> Finding:
 
 def _set_aside(item: SetAside) -> Finding:
     """Passing findings are shown by their title alone, so that holds the reason."""
-    title = f"Not advised for {NAMES[item.symptom]}: {item.fix.action} {item.fix.key}"
+    title = f"Not advised for {NAMES[item.symptom]}: {item.fix.action} {item.fix.key}" + (
+        f" ({item.fix.source}{_place_in_guide(item.fix)})" if _is_contradicted(item) else ""
+    )
     if _is_contradicted(item):
         return _info(item.fix.id, title, _sentence(item.reason))
     return _info(item.fix.id, f"{title}: {item.reason}", "", Severity.PASS)
+
+
+def _place_in_guide(fix: Fix) -> str:
+    """The guide numbers the fixes of a symptom in the order in which it would try them."""
+    return "" if fix.guide_order is None else f", number {fix.guide_order} of its list"
 
 
 def _info(rule: str, title: str, why: str, severity: Severity = Severity.INFO) -> Finding:

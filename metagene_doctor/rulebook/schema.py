@@ -42,10 +42,6 @@ class Gpu(Entry):
     source: str
 
     @property
-    def visible_gib(self) -> float:
-        return self.visible_mib / MIB_PER_GIB
-
-    @property
     def usable_gib(self) -> float:
         """GiB that one process may use on an otherwise idle card, CUDA context included."""
         return (self.visible_mib - self.reserve_mib) / MIB_PER_GIB
@@ -211,13 +207,6 @@ class Symptom(Entry):
     sign: str
     """How it shows in a run."""
     fixes: tuple[Fix, ...]
-
-    def ordered(self, policy: Policy) -> tuple[Fix, ...]:
-        """``evidence``: all fixes in our order; ``guide``: the guide's own, in its order."""
-        if policy == "evidence":
-            return self.fixes
-        listed = [fix for fix in self.fixes if fix.guide_order is not None]
-        return tuple(sorted(listed, key=lambda fix: fix.guide_order or 0))
 
 
 class MemoryClaim(Rule):

@@ -28,6 +28,8 @@ def details(rule: Rule | Fix) -> str:
         limit = f", not past {rule.limit:g}" if rule.limit is not None else ""
         kept = ", the effective batch staying as it is" if rule.keeps else ""
         lines.append(f"change:   {rule.action} {rule.key} {step}{limit}{kept}")
+        if rule.guide_order is not None:
+            lines.append(f"order:    number {rule.guide_order} of the guide's list")
     else:
         if isinstance(rule, Hyperparameter):
             lines.append(f"key:      {rule.key}, {_text(rule.span)}")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metagene_doctor.memory.measured.device import MEASURED
 from metagene_doctor.memory.profiling import capability
 from metagene_doctor.memory.sizes import Dimensions
 from metagene_doctor.memory.tracing.recording import Phase
@@ -74,7 +75,8 @@ class TimeEstimate:
     padded_tokens: float
     limit: str
     """What holds the step back: arithmetic, memory traffic, or launching kernels."""
-    basis: str = "estimate: FLOPs and traffic of the traced step on the card's published rates"
+    basis: str
+    """What it rests on, in words."""
 
 
 class _Work(NamedTuple):
@@ -146,6 +148,8 @@ def throughput(
         teraflops_per_step=_flops(template, dimensions, tokens, workload.accumulates) * accumulation / 1e12,
         padded_tokens=tokens,
         limit=limit,
+        basis="estimate: FLOPs and traffic of the traced step on "
+        + ("rates measured here" if card.source == MEASURED else "the card's published rates"),
     )
 
 
