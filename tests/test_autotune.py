@@ -122,6 +122,16 @@ def test_evidence_plan_follows_the_number_of_reads() -> None:
     assert ranks[5_000] < ranks[500_000] < ranks[5_000_000]
 
 
+@pytest.mark.parametrize("goal", ["balanced", "fast-convergence"])
+def test_warm_up_does_not_grow_with_the_largest_runs(goal: str) -> None:
+    """Steps at 16 to 32 reads each; of a share of 558 million reads it would be hundreds of thousands."""
+    for number, longest in ((50_000, 0.05), (5_000_000, 1000), (558_000_000, 1000)):
+        config = search.recommend(request(goal=goal, reads=statistics(36, 40, number=number)), made_up).config
+        steps, ratio = config.scheduler.warmup_steps, config.scheduler.warmup_ratio
+        assert (steps is None) is (number < 1_000_000) and (ratio is None) is (number >= 1_000_000)
+        assert (ratio if steps is None else steps) <= longest
+
+
 def test_guide_plan_is_the_guides_row() -> None:
     made = plan.make(
         "guide",
