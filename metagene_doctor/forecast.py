@@ -11,7 +11,7 @@ from metagene_doctor import rulebook
 from metagene_doctor.facts.machine.gpu import GpuFacts, first_visible
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts, TargetGpu
 from metagene_doctor.memory import Workload, trace
-from metagene_doctor.memory.measured.device import GIB, of_gpu
+from metagene_doctor.memory.measured.device import GIB, capability_of, of_gpu
 from metagene_doctor.rulebook import Gpu
 from metagene_doctor.tuning import speed
 from metagene_train.config import RunConfig
@@ -47,6 +47,7 @@ def target_gpu(
             "visible_mib": device.total_bytes // 2**20,
             "visible": "reported",
             "reserve_mib": (device.reserved_bytes or 0) // 2**20,
+            **capability_of(device),
         }
     )
     target = TargetGpu(

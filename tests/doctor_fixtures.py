@@ -156,6 +156,43 @@ class NVMLError(Exception):
         super().__init__(f"NVML error {value}")
 
 
+class NVMLLibraryMismatchError(Exception):
+    """What nvidia-ml-py raises of queries that an old driver lacks; no NVMLError."""
+
+
+def in_slices(**answers: Any) -> dict[str, Any]:
+    """Answers of a driver with one A100 in two slices (MIG), numbers 0 and 2 of up to 7."""
+    names = {
+        "card": ("NVIDIA A100-SXM4-40GB", "GPU-aa", 40),
+        "slice 0": ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", "MIG-b0", 20),
+        "slice 2": ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "MIG-b2", 5),
+    }
+
+    def slice_of(card: str, number: int) -> str:
+        if number not in (0, 2):
+            raise NVMLError(6)
+        return f"slice {number}"
+
+    def memory(handle: str, *_: Any) -> SimpleNamespace:
+        total = names[handle][2] * GIB
+        return SimpleNamespace(total=total, reserved=0, used=GIB, free=total - GIB)
+
+    return {
+        "nvmlDeviceGetHandleByIndex": "card",
+        "nvmlDeviceGetHandleByUUID": lambda uuid: next(
+            key for key, value in names.items() if value[1] == uuid
+        ),
+        "nvmlDeviceGetName": lambda handle: names[handle][0],
+        "nvmlDeviceGetUUID": lambda handle: names[handle][1],
+        "nvmlDeviceGetMemoryInfo": memory,
+        "nvmlDeviceGetCudaComputeCapability": (8, 0),
+        "nvmlDeviceGetMigMode": lambda handle: [1, 1] if handle == "card" else [0, 0],
+        "nvmlDeviceGetMaxMigDeviceCount": 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": slice_of,
+        **answers,
+    }
+
+
 def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: Any) -> None:
     """Put a driver with one RTX 4090 in place of pynvml; ``answers`` replaces what a query returns;
     an exception there is raised, a function there is called."""
@@ -192,6 +229,7 @@ def fake_driver(monkeypatch: Any, *, init_error: int | None = None, **answers: A
         setattr(module, name, _answering(answer))
     constants = {
         "NVMLError": NVMLError,
+        "NVMLLibraryMismatchError": NVMLLibraryMismatchError,
         "nvmlMemory_v2": 2,
         "NVML_ERROR_LIBRARY_NOT_FOUND": 12,
         "NVML_ERROR_DRIVER_NOT_LOADED": 9,

@@ -5,7 +5,7 @@ import struct
 from types import SimpleNamespace
 
 import pytest
-from doctor_fixtures import GIB, NVMLError, fake_driver
+from doctor_fixtures import GIB, NVMLError, NVMLLibraryMismatchError, fake_driver, in_slices
 
 from metagene_doctor.facts import mapping
 from metagene_doctor.facts.machine import disk, environment, gpu, host
@@ -69,6 +69,42 @@ def test_target_is_the_device_cuda_shows_first(monkeypatch, tmp_path):
     assert gpu.first_visible(devices, "1,0").index == 1
     assert gpu.first_visible(devices, "GPU-12").index == 0
     assert gpu.first_visible(devices, "") is None
+
+
+def test_a_process_gets_a_slice_of_a_card_in_slices(monkeypatch, tmp_path):
+    fake_driver(monkeypatch, **in_slices())
+    devices = gpu.collect(tmp_path).devices
+    assert [part.uuid for part in devices[0].slices] == ["MIG-b0", "MIG-b2"]
+    assert devices[0].mig and not any(part.mig for part in devices[0].slices)
+    for visible, name in ((None, "3g.20gb"), ("0", "3g.20gb"), ("GPU-aa", "3g.20gb"), ("MIG-b2", "1g.5gb")):
+        assert gpu.first_visible(devices, visible).name.endswith(name)
+    assert gpu.first_visible(devices, "MIG-zz") is None
+    here, card = target_gpu(None, None, gpu.collect(tmp_path), "MIG-b2")
+    assert (here.usable_bytes, here.index) == (5 * GIB, 0)
+    assert (card.compute_capability, card.bf16, card.visible_mib) == ("8.0", True, 5 * 1024)
+
+
+def test_slices_that_may_not_be_seen_leave_the_card(monkeypatch, tmp_path):
+    fake_driver(monkeypatch, **in_slices(nvmlDeviceGetMaxMigDeviceCount=NVMLError(4)))
+    (device,) = gpu.collect(tmp_path).devices
+    assert device.mig and device.slices == ()
+    assert gpu.first_visible([device], None) == device
+
+
+def test_an_old_driver_lists_processes_by_the_older_query(monkeypatch, tmp_path):
+    """nvidia-ml-py then raises an error of its own."""
+    import pynvml
+
+    assert not issubclass(pynvml.NVMLLibraryMismatchError, pynvml.NVMLError)
+    lacking = NVMLLibraryMismatchError("Unversioned function called")
+    older = [SimpleNamespace(pid=7, usedGpuMemory=None)]
+    without = {f"nvmlDeviceGet{kind}RunningProcesses": lacking for kind in ("Compute", "Graphics")}
+    fake_driver(monkeypatch, **without)
+    (device,) = gpu.collect(tmp_path).devices
+    assert device.processes is None
+    fake_driver(monkeypatch, **without, nvmlDeviceGetComputeRunningProcesses_v2=older)
+    (device,) = gpu.collect(tmp_path).devices
+    assert [process.pid for process in device.processes] == [7]
 
 
 def test_target_by_name_by_size_and_found(monkeypatch, tmp_path):

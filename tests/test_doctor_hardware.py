@@ -140,6 +140,17 @@ def test_a_load_that_cannot_start_says_why(monkeypatch):
     assert (found.name, found.error) == ("RTX 4090", "no CUDA here")
 
 
+def test_a_load_that_hangs_is_ended(monkeypatch):
+    driver = ModuleType("pynvml")
+    driver.nvmlInit = driver.nvmlShutdown = lambda: None
+    driver.nvmlDeviceGetHandleByIndex = lambda index: index
+    driver.nvmlDeviceGetName = lambda handle: "RTX 4090"
+    monkeypatch.setitem(sys.modules, "pynvml", driver)
+    monkeypatch.setattr(gpu_load, "_LOAD", "import time; time.sleep(600)")
+    monkeypatch.setattr(gpu_load, "STARTUP_SECONDS", 0.5)
+    assert "did not answer" in gpu_load.collect(0, seconds=1).error
+
+
 # Quantisation
 
 

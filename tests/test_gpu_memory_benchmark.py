@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from doctor_fixtures import fake_driver
+from doctor_fixtures import fake_driver, in_slices
 from memory_fixtures import run_config, tiny_llama
 
 from metagene_doctor import rulebook
@@ -154,6 +154,14 @@ def test_the_card_is_the_one_that_torch_counts_first(monkeypatch):
     card = probe.CudaCard()
     assert handles[-1] == 1
     assert card.used() > 0 and card.driver
+
+
+def test_of_a_card_in_slices_the_use_is_that_of_the_slice(monkeypatch):
+    fake_driver(monkeypatch, **in_slices())
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-b2")
+    card = probe.CudaCard()
+    assert card._handle == "slice 2"
+    assert card.name.endswith("1g.5gb")
 
 
 def test_without_nvml_the_use_is_taken_from_cuda(monkeypatch):

@@ -19,9 +19,10 @@ LISTED = 2
 def enough_free_memory(facts: Facts) -> Iterator[Finding]:
     """What the run is predicted to need must be free now on the GPU of this machine."""
     assert facts.gpu and facts.memory and facts.target
-    device = next((gpu for gpu in facts.gpu.devices if gpu.index == facts.target.index), None)
-    if device is None:
+    card = next((gpu for gpu in facts.gpu.devices if gpu.index == facts.target.index), None)
+    if card is None:
         return
+    device = next((part for part in card.slices if part.name == facts.target.title), card)
     needed = (facts.memory.device_gib + facts.memory.margin_gib) * GIB
     if needed <= device.free_bytes or needed > facts.target.usable_bytes:
         return  # when it cannot fit even an empty card, that is C02's finding
@@ -158,9 +159,12 @@ def sharing_mode(facts: Facts) -> Iterator[Finding]:
                 id="E19",
                 severity=Severity.WARN,
                 title=f"GPU {device.index} ({device.name}) is split into MIG slices",
-                why=f"A run gets one slice and its memory, not all of the card's {gib(device.total_bytes)}.",
+                why=f"A run gets one slice and its memory, not all of the card's {gib(device.total_bytes)}"
+                + (f": {device.slices[0].name} where none is named." if device.slices else "."),
                 remedy=Remedy(
-                    text="Give the memory of your slice, which this lists, with --gpu-mem:",
+                    text="Name yours in CUDA_VISIBLE_DEVICES by its UUID, which this lists:"
+                    if device.slices
+                    else "Give the memory of your slice, which this lists, with --gpu-mem:",
                     commands=("nvidia-smi -L",),
                 ),
             )

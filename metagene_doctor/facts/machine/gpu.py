@@ -64,6 +64,9 @@ class GpuDevice(Frozen):
     pcie_width: int | None = None
     pcie_max_width: int | None = None
     """Lanes of the slot and of the card, whichever has fewer."""
+    slices: tuple[GpuDevice, ...] = ()
+    """With MIG, the parts it is divided into, each with the index of the card and a UUID, a name and
+    memory of its own."""
 
 
 class GpuFacts(Frozen):
@@ -110,13 +113,19 @@ def collect(dev: Path = Path("/dev")) -> GpuFacts:
 
 
 def first_visible(devices: Sequence[GpuDevice], visible: str | None) -> GpuDevice | None:
-    """The device that CUDA shows as number 0: the first that CUDA_VISIBLE_DEVICES names."""
+    """The device that CUDA shows as number 0: the first that CUDA_VISIBLE_DEVICES names.
+
+    Of a card in slices (MIG) a process gets one: the slice that is named, or the card's first.
+    """
+    first = "" if visible is None else visible.split(",")[0].strip()
     if visible is None:
-        return devices[0] if devices else None
-    first = visible.split(",")[0].strip()
-    if first.isdigit():
-        return next((device for device in devices if device.index == int(first)), None)
-    return next((device for device in devices if first and device.uuid.startswith(first)), None)
+        found = devices[0] if devices else None
+    elif first.isdigit():
+        found = next((device for device in devices if device.index == int(first)), None)
+    else:
+        parts = [part for device in devices for part in (device, *device.slices)]
+        found = next((part for part in parts if first and part.uuid.startswith(first)), None)
+    return found.slices[0] if found is not None and found.slices else found
 
 
 def _state(pynvml: ModuleType, error: Exception) -> DriverState:
@@ -131,14 +140,35 @@ def _state(pynvml: ModuleType, error: Exception) -> DriverState:
 
 
 def _device(pynvml: ModuleType, index: int) -> GpuDevice:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    return _described(pynvml, index, pynvml.nvmlDeviceGetHandleByIndex(index))
+
+
+def _slices(pynvml: ModuleType, index: int, card: Any) -> tuple[GpuDevice, ...]:
+    """Those this process may see; numbers of slices have gaps."""
+    found = []
+    try:
+        numbers = range(pynvml.nvmlDeviceGetMaxMigDeviceCount(card))
+    except (pynvml.NVMLError, AttributeError):
+        return ()
+    for number in numbers:
+        try:
+            handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(card, number)
+            found.append(_described(pynvml, index, handle))
+        except pynvml.NVMLError:
+            continue
+    return tuple(found)
+
+
+def _described(pynvml: ModuleType, index: int, handle: Any) -> GpuDevice:
+    # Of a driver that lacks a query, raised by some queries and no NVMLError.
+    lacking = getattr(pynvml, "NVMLLibraryMismatchError", AttributeError)
 
     def ask(name: str, *arguments: Any) -> Any:
         """The driver's answer, or None where this card or driver does not give one."""
         try:
             function: Callable[..., Any] = getattr(pynvml, name)
             return function(handle, *arguments)
-        except (pynvml.NVMLError, AttributeError):
+        except (pynvml.NVMLError, AttributeError, lacking):
             return None
 
     memory = ask("nvmlDeviceGetMemoryInfo", getattr(pynvml, "nvmlMemory_v2", None))
@@ -147,7 +177,10 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
         memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     name = pynvml.nvmlDeviceGetName(handle)
     uuid = ask("nvmlDeviceGetUUID") or ""
-    mig_modes = ask("nvmlDeviceGetMigMode")
+    uuid = uuid if isinstance(uuid, str) else uuid.decode()
+    slice_of_card = uuid.startswith("MIG-")
+    mig_modes = None if slice_of_card else ask("nvmlDeviceGetMigMode")
+    mig = None if mig_modes is None else bool(mig_modes[0])
     mode = ask("nvmlDeviceGetComputeMode")
     remapped = ask("nvmlDeviceGetRemappedRows")
     power = ask("nvmlDeviceGetEnforcedPowerLimit")
@@ -156,14 +189,14 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
     return GpuDevice(
         index=index,
         name=name if isinstance(name, str) else name.decode(),
-        uuid=uuid if isinstance(uuid, str) else uuid.decode(),
+        uuid=uuid,
         total_bytes=memory.total,
         reserved_bytes=reserved,
         used_bytes=memory.used,
         free_bytes=memory.free,
         compute_capability=ask("nvmlDeviceGetCudaComputeCapability"),
         processes=_processes(ask),
-        mig=None if mig_modes is None else bool(mig_modes[0]),
+        mig=mig,
         compute_mode=None if mode is None else COMPUTE_MODES[mode],
         uncorrected_ecc_errors=ask(
             "nvmlDeviceGetTotalEccErrors",
@@ -177,6 +210,7 @@ def _device(pynvml: ModuleType, index: int) -> GpuDevice:
         display_active=None if display is None else bool(display),
         pcie_width=ask("nvmlDeviceGetCurrPcieLinkWidth"),
         pcie_max_width=ask("nvmlDeviceGetMaxPcieLinkWidth"),
+        slices=_slices(pynvml, index, handle) if mig else (),
     )
 
 
@@ -195,7 +229,12 @@ def _peers(pynvml: ModuleType) -> tuple[tuple[int, int, bool], ...]:
 
 def _processes(ask: Callable[..., Any]) -> tuple[GpuProcess, ...] | None:
     """Compute and graphics processes by pid; None when the driver lists neither kind."""
-    kinds = [ask("nvmlDeviceGetComputeRunningProcesses"), ask("nvmlDeviceGetGraphicsRunningProcesses")]
+    kinds = []
+    for kind in ("Compute", "Graphics"):
+        name = f"nvmlDeviceGet{kind}RunningProcesses"
+        listed = ask(name)
+        # Drivers before 510 have the older form only.
+        kinds.append(ask(f"{name}_v2") if listed is None else listed)
     if all(kind is None for kind in kinds):
         return None
     found = {process.pid: process for kind in kinds for process in kind or ()}

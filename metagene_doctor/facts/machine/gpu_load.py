@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from threading import Timer
 from typing import Any
 
 from metagene_doctor.finding import Frozen
@@ -76,17 +78,25 @@ def collect(index: int = 0, seconds: float = LOAD_SECONDS) -> GpuLoadFacts:
             text=True,
             env=environment,
         )
+        # A card that hangs never says that it is ready.
+        late = Timer(STARTUP_SECONDS, load.kill)
+        late.start()
         try:
             assert load.stdout
             started = load.stdout.readline().strip() == "ready"
+            late.cancel()
             samples = _watch(pynvml, handle, load, seconds) if started else []
             _, errors = load.communicate(timeout=STARTUP_SECONDS)
         except subprocess.TimeoutExpired:
             return GpuLoadFacts(index=index, name=name, samples=0, error="the load did not end")
         finally:
+            late.cancel()
             load.kill()
     finally:
         pynvml.nvmlShutdown()
+    if load.returncode == -signal.SIGKILL and not started:
+        said = f"the GPU did not answer within {STARTUP_SECONDS:.0f} s"
+        return GpuLoadFacts(index=index, name=name, samples=0, error=said)
     if load.returncode != 0:
         said = (errors.strip().splitlines() or [f"exit status {load.returncode}"])[-1]
         return GpuLoadFacts(index=index, name=name, samples=0, error=said)

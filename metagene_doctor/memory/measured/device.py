@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from metagene_doctor.rulebook import Gpu, Rulebook
 from metagene_train.errors import InputError
+
+if TYPE_CHECKING:
+    from metagene_doctor.facts.machine.gpu import GpuDevice
 
 GIB = 2**30
 CPU_PROCESS_GIB = 1.0
@@ -94,6 +97,7 @@ def found(book: Rulebook) -> Device | None:
             "visible_mib": total_mib,
             "visible": "reported",
             "reserve_mib": reserve_mib,
+            **capability_of(first),
         }
     )
     return of_gpu(
@@ -101,6 +105,15 @@ def found(book: Rulebook) -> Device | None:
         f"{first.name} (GPU {first.index} of this machine): {total_mib:,} MiB, {free_mib:,} MiB free now, "
         f"{card.usable_gib:.2f} GiB usable{known}",
     )
+
+
+def capability_of(device: GpuDevice) -> dict[str, Any]:
+    """What the driver says of a card's generation, as keys of the rule book: the entry that stands in for
+    a card unknown there may be of another one."""
+    found = device.compute_capability
+    if found is None:
+        return {}
+    return {"compute_capability": f"{found[0]}.{found[1]}", "bf16": found >= (8, 0)}
 
 
 def host() -> Device:

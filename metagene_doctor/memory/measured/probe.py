@@ -69,8 +69,6 @@ class CudaCard:
     device = "cuda"
 
     def __init__(self) -> None:
-        import torch
-
         from metagene_doctor.facts.machine import gpu
 
         facts = gpu.collect()
@@ -80,9 +78,15 @@ class CudaCard:
             import pynvml
 
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(first.index)
+            # A slice of a card (MIG) has a UUID and memory of its own, and the index of the card.
+            is_slice = first.uuid.startswith("MIG-")
+            self._handle = (
+                pynvml.nvmlDeviceGetHandleByUUID(first.uuid)
+                if is_slice
+                else pynvml.nvmlDeviceGetHandleByIndex(first.index)
+            )
         self.driver = facts.driver_version or f"unknown (NVML: {facts.message or facts.state})"
-        self.name = torch.cuda.get_device_name(0)
+        self.name = "" if first is None else first.name
         self._opened = False
 
     def used(self) -> int:
@@ -102,6 +106,8 @@ class CudaCard:
 
         torch.zeros(1, device=self.device)
         self.settle()
+        # Not before: torch may create the context when it is asked, and that is what is measured.
+        self.name = torch.cuda.get_device_name(0)
         self._opened = True
 
     def limit(self, gib: float) -> None:
