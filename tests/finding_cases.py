@@ -496,6 +496,8 @@ def _environment() -> Iterator[Case]:
     broken = "ImportError: libcudnn.so.9: cannot open shared object file: No such file or directory"
     yield "E04", facts(environment=environment(probe=TorchProbe(error=broken)))
     yield "E05", facts(target=target(title="Tesla T4", compute_capability=(7, 5)))
+    int8 = {"model": {"quantization": "int8"}, "training": {"precision": "fp16-mixed"}}
+    yield "E05", facts(int8, target=target(title="Tesla V100", compute_capability=(7, 0)))
     yield "E06", facts(environment=environment(packages=without))
     for packages in (PACKAGES, PACKAGES | {"bitsandbytes": "0.45.5"}):
         yield "E06", facts({"model": {"quantization": "nf4"}}, environment=environment(packages=packages))

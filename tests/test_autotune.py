@@ -208,6 +208,14 @@ def test_recommendation_fits_with_its_margin_and_keeps_the_effective_batch(gpu_m
     assert best.config.training.effective_batch == found.plan.value("effective_batch")
 
 
+def test_a_card_without_8_bit_products_is_not_given_any() -> None:
+    asked = request(12)
+    volta = replace(asked.device, rates=asked.device.rates.model_copy(update={"compute_capability": "7.0"}))
+    found = search.recommend(replace(asked, device=volta), made_up)
+    assert found.config.model.quantization == "nf4"
+    assert "does not multiply 8" in found.plan.settings["model.quantization"].why
+
+
 def test_only_what_cannot_fit_in_bf16_is_quantised() -> None:
     assert search.recommend(request(12), made_up).config.model.quantization == "int8"
     assert search.recommend(request(6), made_up).config.model.quantization == "nf4"

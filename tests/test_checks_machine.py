@@ -108,6 +108,16 @@ def test_bf16_needs_ampere():
     assert not list(checks.precision_supported(facts(target=target())))
 
 
+def test_8_bit_products_need_turing():
+    int8 = {"model": {"quantization": "int8"}, "training": {"precision": "fp16-mixed"}}
+    volta = target(title="Tesla V100", compute_capability=(7, 0))
+    (finding,) = checks.precision_supported(facts(int8, target=volta))
+    assert "8-bit products" in finding.title
+    assert finding.remedy.commands == ("model.quantization: nf4",)
+    turing = target(title="T4", compute_capability=(7, 5))
+    assert not list(checks.precision_supported(facts(int8, target=turing)))
+
+
 @pytest.mark.parametrize(
     ("probe", "fires"),
     [

@@ -42,6 +42,11 @@ class Gpu(Entry):
     source: str
 
     @property
+    def int8(self) -> bool:
+        """It multiplies in 8 bits: compute capability 7.5 or more (installation guide of bitsandbytes)."""
+        return tuple(map(int, self.compute_capability.split("."))) >= (7, 5)
+
+    @property
     def usable_gib(self) -> float:
         """GiB that one process may use on an otherwise idle card, CUDA context included."""
         return (self.visible_mib - self.reserve_mib) / MIB_PER_GIB

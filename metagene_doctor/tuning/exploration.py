@@ -186,7 +186,7 @@ def _turns(
                 key = "model.lora.target_modules"
                 yield key, lora.target_modules, targets, {key: targets}
     if request.device.kind == "cuda":
-        for quantization in ("none", "int8", "nf4"):
+        for quantization in ("none", "int8", "nf4") if request.device.rates.int8 else ("none", "nf4"):
             if quantization != model.quantization:
                 key = "model.quantization"
                 yield key, model.quantization, quantization, {key: quantization}

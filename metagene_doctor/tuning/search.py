@@ -233,13 +233,13 @@ def _relaxations(request: Request, plan: Plan) -> Iterator[tuple[Plan, tuple[str
         return
     why = "optimizer state in 8 bits (extra quant), because 32 do not fit"
     yield _concession(plan, {"optimizer.name": ("adamw_8bit", why), **smallest})
-    for quantization, bits, because in (
-        ("int8", 8, "16 do not fit"),
-        ("nf4", 4, "neither 16 nor 8 fit"),
-    ):
+    packed = [("int8", 8, "16 do not fit"), ("nf4", 4, "neither 16 nor 8 fit")]
+    if not device.rates.int8:
+        packed = [("nf4", 4, f"16 do not fit, and {device.title} does not multiply 8")]
+    for quantization, bits, because in packed:
         why = (
-            f"the frozen encoder in {bits} bits (extra quant), because {because}: every product "
-            "unpacks weights first, and quality can suffer"
+            f"the frozen encoder in {bits} bits (extra quant), because {because}: products have weights "
+            "to unpack, and quality can suffer"
         )
         quantized = {"model.quantization": (quantization, why)}
         yield _concession(plan, quantized)

@@ -230,7 +230,8 @@ def runs_on(arch_list: tuple[str, ...], capability: tuple[int, int]) -> bool:
 
 
 def precision_supported(facts: Facts) -> Iterator[Finding]:
-    """bf16 needs compute capability 8.0 (Ampere); older cards only emulate it, many times slower."""
+    """bf16 needs compute capability 8.0 (Ampere); older cards only emulate it, many times slower. Products
+    in 8 bits need 7.5 (Turing)."""
     target, precision = facts.target, facts.config.training.precision
     assert target
     capability = target.compute_capability
@@ -244,6 +245,17 @@ def precision_supported(facts: Facts) -> Iterator[Finding]:
             unit="compute capability",
             why="Training refuses that: torch would emulate bf16, far slower than fp16.",
             remedy=edit(facts, "Use fp16", "training.precision", "fp16-mixed"),
+        )
+    if facts.config.model.quantization == "int8" and capability is not None and capability < (7, 5):
+        yield environment_finding(
+            id="E05",
+            severity=Severity.ERROR,
+            title=f"{target.title} has no 8-bit products, and model.quantization is int8",
+            measured=".".join(map(str, capability)),
+            threshold="7.5",
+            unit="compute capability",
+            why="bitsandbytes would fail in the first step.",
+            remedy=edit(facts, "Use 4 bits", "model.quantization", "nf4"),
         )
 
 
