@@ -257,6 +257,11 @@ def _tokens() -> Iterator[Case]:
         {},
     ):
         yield "T02", facts(settings, train=reads(), tokens=tokens(), encoder=encoder())
+    long = tokens(
+        lengths={48: 100, 1_557: 40_000, 4_887: 100}, reads=40_200, tokens=62_773_500, bases=245_000_000
+    )
+    for settings in ({}, {"tokenizer": {"truncation": False}}):
+        yield "T02", facts(settings, train=reads(), tokens=long, encoder=encoder())
     uneven = tokens(lengths={8: 50_000, 400: 50_000})
     ungrouped = {"training": {"group_by_length": False}}
     yield "T02", facts(ungrouped, train=reads(), tokens=uneven, encoder=encoder())

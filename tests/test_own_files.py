@@ -154,3 +154,24 @@ def test_the_config_is_written_also_when_the_report_is_cut_off(tmp_path, monkeyp
     encoder = write_encoder(tmp_path / "encoder")
     assert main(["autotune", "--device", "cpu", "--encoder", str(encoder), "-o", str(output)]) == 0
     assert load_config(output).config.training.batch_size
+
+
+def test_reads_longer_than_the_encoder_takes_are_a_warning_with_a_command(capsys, tmp_path):
+    """Long reads of which no setting would see more than the start."""
+    encoder = write_encoder(tmp_path / "encoder")
+    write_tokenizer(encoder)
+    context = json.loads((encoder / "config.json").read_text())["max_position_embeddings"]
+    reads = [(f"lbl|{n % 2}|||r{n}", s) for n, s in enumerate(sequences(30, 40 * context))]
+    path = written(tmp_path / "long reads.fq", fastq(reads))
+    config = written(tmp_path / "run.yaml", f"tokenizer: {{max_length: {context}}}\n")
+    found = findings(capsys, "--fasta", path, "--encoder", encoder, "--config", config)["T02"]
+    assert found["severity"] == "warn" and found["measured"] == 1.0
+    (command,) = found["remedy"]["commands"]
+    words = shlex.split(command)
+    assert words[:2] == ["seqkit", "sliding"] and str(path) in words
+    window = int(words[words.index("--window") + 1])
+    pieces = [(f"{h}-{i}", s[i : i + window]) for h, s in reads for i in range(0, len(s), window)]
+    after = findings(
+        capsys, "--fasta", written(tmp_path / "p.fa", fasta(pieces)), "--encoder", encoder, "--config", config
+    )
+    assert after["T02"]["severity"] == "info"

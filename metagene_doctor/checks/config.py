@@ -15,7 +15,7 @@ from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_step
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
-from metagene_doctor.report.quantities import GIB, count, duration
+from metagene_doctor.report.quantities import GIB, count, duration, rate
 from metagene_train.config import HEADER_REGEX, METAGENE_1
 
 config_finding = partial(Finding, scope="config")
@@ -219,7 +219,9 @@ def training_time(facts: Facts) -> Iterator[Finding]:
     if not reads:
         return
     seen = reads_seen(reads, facts.config)
-    seconds, best, worst = (seen / rate for rate in (speed.reads_per_s, speed.fastest, speed.slowest))
+    seconds, best, worst = (
+        seen / per_second for per_second in (speed.reads_per_s, speed.fastest, speed.slowest)
+    )
     epoch = duration(reads / speed.reads_per_s)
     yield config_finding(
         id="C07",
@@ -228,7 +230,7 @@ def training_time(facts: Facts) -> Iterator[Finding]:
         f"({duration(best)} to {duration(worst)}); one epoch {epoch}",
         measured=round(speed.reads_per_s, 1),
         unit="reads per second",
-        why=f"About {speed.reads_per_s:,.0f} reads per second, limited by {speed.limit}. "
+        why=f"About {rate(speed.reads_per_s)} reads per second, limited by {speed.limit}. "
         "Early stopping may end it sooner, evaluations come on top.",
         confidence="estimated",
     )

@@ -69,14 +69,7 @@ def _print_table(record: dict[str, Any]) -> None:
     from metagene_doctor.report.terminal import ReportConsole, print_table
     from metagene_train.evaluation.run_report import METRIC_NAMES, headline_notes, headline_rows, quality_line
 
-    table = Table(
-        title=f"{record['fasta']}: {count(record['reads'], 'read')}, "
-        f"{count(record['classes_with_reads'], 'class')}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-    )
+    table = Table(box=None, pad_edge=False)
     table.add_column("")
     for title in METRIC_NAMES.values():
         table.add_column(title, justify="right")
@@ -85,6 +78,9 @@ def _print_table(record: dict[str, Any]) -> None:
         style = "bold" if who == "this model" else None
         table.add_row(who, *(f"{values[name]:{sign}.3f}" for name in METRIC_NAMES), style=style)
     console = ReportConsole()
+    counted = f"{count(record['reads'], 'read')}, {count(record['classes_with_reads'], 'class')}"
+    heading = Text(f"{record['fasta']}: {counted}", style="bold")
+    console.print(heading, soft_wrap=not console.is_terminal, highlight=False)
     print_table(console, table)
     for note in [quality_line(record), *headline_notes(record)]:
         console.print(Text(note), soft_wrap=not console.is_terminal, highlight=False)

@@ -41,6 +41,11 @@ def whole_percent(fraction: float, sign: str = "") -> str:
     return f"{100 * fraction:{sign}.0f} %"
 
 
+def rate(per_second: float) -> str:
+    """Something per second that is known roughly: whole from ten on, two digits below."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
 def at_most_percent(fraction: float) -> str:
     """An upper limit as a percentage, rounded up: 0.00146 is 0.2 %."""
     step = 0.001 if fraction >= 0.001 else 0.0001 if fraction >= 0.0001 else 0.000001

@@ -59,14 +59,15 @@ def doubt(recommendation: Recommendation, setting: Setting) -> str:
 def header(command: str, recommendation: Recommendation) -> str:
     """What the configuration is for and what it is predicted to take."""
     request, best = recommendation.request, recommendation.best
-    memory, rate = best.memory, best.speed
+    memory, speed = best.memory, best.speed
     lines = [
         f"{command} {__version__}: {request.policy} policy, goal {request.goal}",
         f"Device: {request.device.origin}" + (f"; {request.devices} of them" if request.devices > 1 else ""),
         f"Reads: {request.reads.origin}",
         f"Predicted peak: {peak(recommendation)} in {memory.phase}, margin {memory.margin_gib:.2f} GiB; "
         f"{'fits' if best.fits else 'DOES NOT FIT'} {request.device.usable_gib:.2f} GiB usable",
-        f"Predicted speed: {rate.reads_per_s:,.0f} reads/s (range {rate.slow:,.0f}-{rate.fast:,.0f}), "
+        f"Predicted speed: {quantities.rate(speed.reads_per_s)} reads/s "
+        f"(range {quantities.rate(speed.slow)}-{quantities.rate(speed.fast)}), "
         f"{duration_of(recommendation)}",
         "Memory is a dry run under fake tensors and speed an estimate from the device's rates; "
         "neither was measured on this device.",

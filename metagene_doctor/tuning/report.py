@@ -78,7 +78,7 @@ def verdict(recommendation: Recommendation) -> str:
     return (
         f"Recommended: {summary(best)}; {best.needed_gib:.2f} of {request.device.usable_gib:.2f} GiB usable "
         f"({_parts(recommendation)} + margin {best.memory.margin_gib:.2f}), "
-        f"about {best.speed.reads_per_s:,.0f} reads/s"
+        f"about {quantities.rate(best.speed.reads_per_s)} reads/s"
     )
 
 
@@ -222,7 +222,7 @@ def _guide(guide: GuideRow, console: Console) -> None:
     _say(
         console,
         f"The guide's {guide.title[:1].lower()}{guide.title[1:]} ({guide.rule}), {taken}: {summary(row)}; "
-        f"{row.needed_gib:.2f} GiB, about {row.speed.reads_per_s:,.0f} reads/s",
+        f"{row.needed_gib:.2f} GiB, about {quantities.rate(row.speed.reads_per_s)} reads/s",
         "bold",
     )
     for reason in guide.reasons:

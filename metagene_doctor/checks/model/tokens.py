@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from shlex import quote
 
-from metagene_doctor.checks.remedies import edit
+from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.facts.model.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts, padding_share
 from metagene_doctor.finding import Finding, Remedy, Severity
@@ -23,6 +24,10 @@ CUT_WARN = 0.01
 
 WASTE_WARN = 0.25
 """Share of padding among the tokens computed from which to warn."""
+
+SPARE = 0.9
+"""Of the bases that fill the encoder in the mean, what pieces of a long read are cut to: few of them then
+have more tokens than fit."""
 
 LENGTH_STEP = 8
 """Lengths are suggested in multiples of 8, which tensor cores like."""
@@ -223,6 +228,26 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             remedy=edit(facts, "Take 999 in 1,000 in full", "tokenizer.max_length", suggested),
             confidence="sampled",
         )
+    elif cut >= CUT_WARN:
+        kept = sum(min(length, settings.max_length) * n for length, n in tokens.lengths.items())
+        lost = 1 - kept / sum(length * number for length, number in tokens.lengths.items())
+        yield token_finding(
+            id="T02",
+            severity=Severity.WARN if settings.truncation else Severity.ERROR,
+            title=f"{percent(cut)} of the reads are longer than the {settings.max_length} tokens that the "
+            "encoder takes",
+            measured=cut,
+            threshold=CUT_WARN,
+            unit="fraction of reads",
+            why=f"{percent(lost)} of all tokens are cut off. {brief}"
+            if settings.truncation
+            else f"The first of them stops training (truncation: false). {brief}",
+            remedy=run(
+                "Cut the reads into pieces, each of which is then a read",
+                _pieces(facts, int((settings.max_length - tokens.special_tokens) * per_token * SPARE)),
+            ),
+            confidence="sampled",
+        )
     elif waste >= WASTE_WARN:
         static = settings.padding == "max_length"
         reason = "Every read is padded to max_length" if static else "Short reads are padded to long ones"
@@ -251,6 +276,16 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             why=measured,
             confidence="sampled",
         )
+
+
+def _pieces(facts: Facts, bases: int) -> tuple[str, ...]:
+    """For one file; several would need a command each. Pieces do not overlap."""
+    train = facts.train
+    if train is None or train.stream or train.parts:
+        return ()
+    length = max(LENGTH_STEP, bases // 100 * 100)
+    new = f"pieces.{'fa' if train.kind == 'fasta' else 'fq'}"
+    return (f"seqkit sliding --greedy --step {length} --window {length} {quote(train.path)} > {new}",)
 
 
 def quantile(lengths: dict[int, int], share: float) -> int:
