@@ -52,7 +52,8 @@ RESUMABLE = (
 def claim(directory: Path, config: RunConfig, labels: LabelMap, *, resume: bool) -> Path | None:
     """Make a directory the one of this run; the newest checkpoint when a run there is resumed.
 
-    Raises InputError when it holds another run, or holds this one and ``resume`` is false.
+    Raises InputError when it holds another run, or holds this one and ``resume`` is false, or cannot be
+    written.
     """
     state = state_of(directory)
     if state == "other files":
@@ -66,9 +67,14 @@ def claim(directory: Path, config: RunConfig, labels: LabelMap, *, resume: bool)
                 "or choose another directory"
             )
         _check_same_run(directory, config, labels)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / CONFIG, dump_config(config))
-    labels.save(directory / LABELS)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text(directory / CONFIG, dump_config(config))
+        labels.save(directory / LABELS)
+    except OSError as error:
+        raise InputError(
+            f"training.output_dir: {directory} cannot be written ({error.strerror}); choose another directory"
+        ) from None
     return newest_checkpoint(directory)
 
 

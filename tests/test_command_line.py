@@ -1,5 +1,6 @@
 """What all commands share: a fast start, one message instead of a traceback, documented exit codes."""
 
+import errno
 import gzip
 import os
 import subprocess
@@ -75,6 +76,30 @@ def test_a_bug_is_one_message_and_exit_3(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("metagene_train.config_file.load_config", broken)
     assert main(["train", "--config", str(tmp_path / "c.yaml")]) == 3
     assert "internal error: ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.EACCES, 2), (errno.EROFS, 2), (errno.ENOSPC, 1)])
+def test_a_file_system_that_says_no_is_no_bug(capsys, monkeypatch, tmp_path, number, code):
+    def refused(*args, **kwargs):
+        raise OSError(number, os.strerror(number), str(tmp_path / "there"))
+
+    monkeypatch.setattr("metagene_train.config_file.load_config", refused)
+    assert main(["train", "--config", str(tmp_path / "c.yaml")]) == code
+    assert capsys.readouterr().err == f"metagene: error: {tmp_path / 'there'}: {os.strerror(number)}\n"
+
+
+def test_places_that_cannot_be_written_are_told_before_the_work(capsys, monkeypatch, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for command in (
+        ["autotune", "--gpu-mem", "24", "-o", str(tmp_path / "x.yaml")],
+        ["predict", str(run), "--fasta", str(tmp_path / "x.fa"), "-o", str(tmp_path / "x.tsv")],
+        ["evaluate", str(run)],
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+            assert main(command) == 2
+        assert "cannot be written" in capsys.readouterr().err
 
 
 def cut_gzip(path):
@@ -162,3 +187,13 @@ def test_a_slip_on_the_command_line_names_what_was_meant(words, hint, capsys):
     assert main(words) == 2
     err = capsys.readouterr().err
     assert hint in err and ("--fasta" in hint or "--fasta" not in err)
+
+
+def test_an_output_directory_that_cannot_be_made_is_told(capsys, tmp_path):
+    config = tiny_config(tmp_path)
+    (tmp_path / "file").write_text("no directory")
+    config.training.output_dir = str(tmp_path / "file" / "run")
+    path = tmp_path / "c.yaml"
+    path.write_text(dump_config(config))
+    assert main(["train", "--config", str(path)]) == 2
+    assert "training.output_dir: " in capsys.readouterr().err

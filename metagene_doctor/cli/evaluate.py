@@ -44,9 +44,10 @@ def command(
     Exit codes: 0 done, 1 the reads or the run failed, 2 usage or missing input, 130 interrupted.
     """
     from metagene_train.evaluation.evaluate import evaluate
-    from metagene_train.evaluation.files import evaluation_record, write_evaluation
+    from metagene_train.evaluation.files import check_writable, evaluation_record, write_evaluation
     from metagene_train.evaluation.run_report import write_report
 
+    check_writable(run_dir)
     with progress_bar("evaluating", quiet=quiet) as progress:
         evaluation = evaluate(run_dir, fasta, device=device, batch_size=batch_size, progress=progress)
     directory = write_evaluation(evaluation)

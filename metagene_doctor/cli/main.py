@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -26,6 +27,11 @@ COMMANDS = {
     "demo": "The whole journey on bundled real data, on a CPU, in minutes.",
 }
 """Command name -> one line of help, here so that ``--help`` imports no command."""
+
+
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OF_THE_MACHINE = (*_FORBIDDEN, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a file system says no to; whatever else it says is a bug of ours."""
 
 
 class LazyGroup(click.Group):
@@ -95,16 +101,25 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output (head, less) has gone: not an error, and nothing left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE or error.filename is None:
+            return _bug(error)
+        click.echo(f"metagene: error: {error.filename}: {error.strerror}", err=True)
+        return 2 if error.errno in _FORBIDDEN else 1
     except Exception as error:
-        if os.environ.get("METAGENE_TRACEBACK"):
-            raise
-        kind = type(error).__name__
-        click.echo(
-            f"metagene: internal error: {kind}: {error}\n"
-            "This is a bug in metagene; METAGENE_TRACEBACK=1 shows where, for a report.",
-            err=True,
-        )
-        return 3
+        return _bug(error)
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("METAGENE_TRACEBACK"):
+        raise error
+    kind = type(error).__name__
+    click.echo(
+        f"metagene: internal error: {kind}: {error}\n"
+        "This is a bug in metagene; METAGENE_TRACEBACK=1 shows where, for a report.",
+        err=True,
+    )
+    return 3
 
 
 def _is_file_without_its_option(error: click.ClickException) -> bool:

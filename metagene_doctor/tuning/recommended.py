@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from metagene_doctor.configuration.field_docs import field_docs
@@ -20,6 +21,8 @@ def must_be_new(path: Path, *, force: bool) -> None:
         raise InputError(f"{path}: exists already; name another file or give --force")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: there is no directory {path.absolute().parent}")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise InputError(f"{path}: cannot be written: Permission denied")
 
 
 def to_yaml(recommendation: Recommendation, given: frozenset[str] = frozenset()) -> str:

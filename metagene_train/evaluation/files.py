@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from metagene_train import __version__
+from metagene_train.errors import InputError
 from metagene_train.evaluation.baseline import Baseline
 from metagene_train.evaluation.evaluate import Evaluation
 from metagene_train.metrics import confused_pairs
@@ -26,6 +28,12 @@ FILES = (
     "training_curves.png",
 )
 """What `write_evaluation` leaves; files of an earlier evaluation do not outlive it."""
+
+
+def check_writable(run_dir: Path) -> None:
+    """Raise InputError before a model is judged rather than after it, when nothing could be written."""
+    if run_dir.is_dir() and not os.access(run_dir, os.W_OK):
+        raise InputError(f"{run_dir}: cannot be written, and the evaluation goes there")
 
 
 def write_evaluation(evaluation: Evaluation) -> Path:

@@ -30,6 +30,8 @@ def check_table_path(path: Path) -> None:
         raise InputError(f"{path}: is a directory; name a file in it")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: the directory {path.absolute().parent} does not exist")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise InputError(f"{path}: the directory {path.absolute().parent} cannot be written")
 
 
 @contextmanager
