@@ -6,6 +6,7 @@ here is dense in classes x classes or loops over reads, so thousands of classes 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,28 +62,52 @@ class Coverage:
     accuracy: float | None
 
 
-def headline_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, float]:
-    """macro_f1, micro_f1, mcc and accuracy of int ``predictions`` [N] against ``labels`` [N], N > 0.
+class ConfusionTally:
+    """Counts reads by true and predicted class, so many at a time. It holds what is not zero of K x K
+    numbers and nothing for each read."""
 
-    Macro-F1 is the mean F1 over the classes that occur in the labels or in the predictions: a class
-    that a small validation file happens not to contain neither helps nor hurts, one that is
-    predicted without being there counts as 0. With one class per read micro-F1 equals accuracy.
-    """
+    def __init__(self, num_classes: int):
+        from scipy.sparse import csr_array
+
+        self.table: csr_array = csr_array((num_classes, num_classes), dtype=np.int64)
+        """Reads by true (row) and predicted (column) class, int64 [K, K]."""
+
+    def add(self, labels: np.ndarray, predictions: np.ndarray) -> None:
+        """Count reads: label ids [N] each."""
+        from scipy.sparse import coo_array
+
+        ones = np.ones(len(labels), dtype=np.int64)
+        self.table = self.table + coo_array((ones, (labels, predictions)), shape=self.table.shape).tocsr()
+
+
+def headline_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> dict[str, float]:
+    """macro_f1, micro_f1, mcc and accuracy of int ``predictions`` [N] against ``labels`` [N], N > 0."""
     return prediction_metrics(labels, predictions, num_classes).headline
 
 
 def prediction_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> Metrics:
     """Every metric that needs the predicted class only; `area_under_roc` needs all probabilities."""
-    from sklearn.metrics import precision_recall_fscore_support
+    tally = ConfusionTally(num_classes)
+    tally.add(np.asarray(labels), np.asarray(predictions))
+    return metrics_of(tally.table)
 
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predictions, labels=np.arange(num_classes), average=None, zero_division=np.nan
-    )
-    confusion = confusion_counts(labels, predictions, num_classes)
-    accuracy = float(np.mean(labels == predictions))
+
+def metrics_of(confusion: csr_array) -> Metrics:
+    """The metrics of a table of reads by true (row) and predicted (column) class, of one read at least.
+
+    Macro-F1 is the mean F1 over the classes that occur in the labels or in the predictions: a class
+    that a small validation file happens not to contain neither helps nor hurts, one that is
+    predicted without being there counts as 0. With one class per read micro-F1 equals accuracy.
+    """
+    right = confusion.diagonal()
+    support = np.asarray(confusion.sum(axis=1)).ravel()
+    predicted = np.asarray(confusion.sum(axis=0)).ravel()
+    with np.errstate(invalid="ignore"):
+        precision, recall, f1 = right / predicted, right / support, 2 * right / (support + predicted)
+    reads = int(support.sum())
+    accuracy = float(right.sum() / reads)
     return Metrics(
-        reads=len(labels),
+        reads=reads,
         accuracy=accuracy,
         macro_f1=float(np.nanmean(f1)),
         micro_f1=accuracy,
@@ -91,17 +116,9 @@ def prediction_metrics(labels: np.ndarray, predictions: np.ndarray, num_classes:
         recall=recall,
         f1=f1,
         support=support,
-        predicted=np.asarray(confusion.sum(axis=0)).ravel(),
+        predicted=predicted,
         confusion=confusion,
     )
-
-
-def confusion_counts(labels: np.ndarray, predictions: np.ndarray, num_classes: int) -> csr_array:
-    """Reads by true (row) and predicted (column) class, a sparse int64 [K, K]."""
-    from scipy.sparse import coo_array
-
-    ones = np.ones(len(labels), dtype=np.int64)
-    return coo_array((ones, (labels, predictions)), shape=(num_classes, num_classes)).tocsr()
 
 
 def matthews_correlation(confusion: csr_array) -> float:
@@ -128,26 +145,41 @@ def area_under_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[float
     return float(np.mean(areas)), None
 
 
-def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error (Guo et al. 2017, arXiv:1706.04599): mean |accuracy - confidence|.
+class ConfidenceTally:
+    """How well confidence tells right from wrong, over reads that are counted so many at a time."""
 
-    ``confidence`` [N] is the probability of the predicted class, ``correct`` [N] is bool; reads are
-    grouped into ``bins`` equal ranges of confidence and groups weigh by their reads.
-    """
-    group = np.minimum((confidence * bins).astype(np.int64), bins - 1)
-    gap = np.bincount(group, weights=correct.astype(np.float64) - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(confidence))
+    def __init__(self, bins: int = 15):
+        self._bins = bins
+        self._gap = np.zeros(bins)
+        self._reached, self._right = np.zeros((2, len(THRESHOLDS)), dtype=np.int64)
+        self._reads = 0
 
+    def add(self, confidence: np.ndarray, correct: np.ndarray) -> None:
+        """Count reads: the probability [N] of the predicted class, and whether it is right, bool [N]."""
+        confidence = confidence.astype(np.float64)
+        group = np.minimum((confidence * self._bins).astype(np.int64), self._bins - 1)
+        self._gap += np.bincount(group, weights=correct - confidence, minlength=self._bins)
+        for place, threshold in enumerate(THRESHOLDS):
+            reached = confidence >= threshold
+            self._reached[place] += np.count_nonzero(reached)
+            self._right[place] += np.count_nonzero(reached & correct)
+        self._reads += len(confidence)
 
-def coverage(confidence: np.ndarray, correct: np.ndarray) -> tuple[Coverage, ...]:
-    """Reads that reach each of `THRESHOLDS`, and how many of those are right."""
-    rows = []
-    for threshold in THRESHOLDS:
-        kept = confidence >= threshold
-        classified = int(kept.sum())
-        accuracy = float(correct[kept].mean()) if classified else None
-        rows.append(Coverage(threshold, classified, classified / len(confidence), accuracy))
-    return tuple(rows)
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error (Guo et al. 2017, arXiv:1706.04599): mean |accuracy - confidence|
+        over equal ranges of confidence, which weigh by their reads."""
+        return float(np.abs(self._gap).sum() / self._reads)
+
+    @property
+    def coverage(self) -> tuple[Coverage, ...]:
+        """Reads that reach each of `THRESHOLDS`, and how many of those are right."""
+        return tuple(
+            Coverage(threshold, reached, reached / self._reads, right / reached if reached else None)
+            for threshold, reached, right in zip(
+                THRESHOLDS, self._reached.tolist(), self._right.tolist(), strict=True
+            )
+        )
 
 
 def accuracy_gain(correct: np.ndarray, baseline_correct: np.ndarray) -> tuple[float, float]:
@@ -156,9 +188,14 @@ def accuracy_gain(correct: np.ndarray, baseline_correct: np.ndarray) -> tuple[fl
     The normal approximation for paired differences. It takes reads as independent draws; reads of one
     genome are not quite, so the truth is somewhat wider.
     """
-    gain = correct.astype(np.float64) - baseline_correct
-    margin = 1.96 * float(gain.std() / np.sqrt(len(gain)))
-    return float(gain.mean()) - margin, float(gain.mean()) + margin
+    reads = len(correct)
+    gained, lost = (
+        np.count_nonzero(correct & ~baseline_correct),
+        np.count_nonzero(baseline_correct & ~correct),
+    )
+    gain = (gained - lost) / reads
+    margin = 1.96 * math.sqrt(max(0.0, (gained + lost) / reads - gain**2) / reads)
+    return gain - margin, gain + margin
 
 
 def confused_pairs(confusion: csr_array, limit: int = 20) -> list[tuple[int, int, int]]:

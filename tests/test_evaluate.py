@@ -211,3 +211,18 @@ def test_command(run_dir, capsys):
     streams = capsys.readouterr()
     assert json.loads(streams.out)["baseline"]["k"] == 4 and streams.err == ""
     assert main(["evaluate", str(run_dir / "nothing")]) == 2
+
+
+def test_pieces_of_the_file_change_nothing_but_the_order(run_dir, monkeypatch):
+    """Reads are judged a piece of the file at a time, and nothing but a byte is held for each."""
+    whole = evaluate(run_dir, device="cpu")
+    monkeypatch.setattr("metagene_train.reads.access.joined.PIECE", 7)
+    pieces = evaluate(run_dir, device="cpu")
+    assert pieces.metrics.headline == whole.metrics.headline
+    assert (pieces.metrics.confusion.toarray() == whole.metrics.confusion.toarray()).all()
+    assert pieces.metrics.auroc == pytest.approx(whole.metrics.auroc)
+    assert pieces.log_loss == pytest.approx(whole.log_loss)
+    assert pieces.calibration_error == pytest.approx(whole.calibration_error)
+    assert pieces.coverage == whole.coverage and pieces.accuracy_gain == pytest.approx(whole.accuracy_gain)
+    assert pieces.baseline.kmer == whole.baseline.kmer and pieces.baseline.random == whole.baseline.random
+    assert (pieces.train_reads == whole.train_reads).all()

@@ -5,12 +5,13 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from metagene_train.metrics import (
+    ConfidenceTally,
+    ConfusionTally,
     accuracy_gain,
     area_under_roc,
-    calibration_error,
     confused_pairs,
-    coverage,
     headline_metrics,
+    metrics_of,
     prediction_metrics,
 )
 
@@ -74,15 +75,37 @@ def test_many_classes_stay_sparse():
     assert found["mcc"] == pytest.approx(found["accuracy"], abs=0.01)
 
 
+def test_counted_in_parts_it_is_the_same():
+    labels, probabilities = random_problem()
+    predictions, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    parts, confidences = ConfusionTally(7), ConfidenceTally()
+    for part in np.array_split(np.random.default_rng(1).permutation(len(labels)), 9):
+        parts.add(labels[part], predictions[part])
+        confidences.add(confidence[part], predictions[part] == labels[part])
+    whole = prediction_metrics(labels, predictions, 7)
+    assert metrics_of(parts.table).headline == whole.headline
+    assert (parts.table.toarray() == whole.confusion.toarray()).all()
+    assert confidences.calibration_error == pytest.approx(
+        tallied(confidence, predictions == labels).calibration_error
+    )
+    assert confidences.coverage == tallied(confidence, predictions == labels).coverage
+
+
+def tallied(confidence, correct):
+    tally = ConfidenceTally()
+    tally.add(np.array(confidence), np.array(correct))
+    return tally
+
+
 def test_calibration_error_by_hand():
     # Two reads at 0.9 of which one is right (gap 0.4), two at 0.6 of which both are (gap 0.4).
-    error = calibration_error(np.array([0.9, 0.9, 0.6, 0.6]), np.array([True, False, True, True]))
+    error = tallied([0.9, 0.9, 0.6, 0.6], [True, False, True, True]).calibration_error
     assert error == pytest.approx(0.4)
-    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0
+    assert tallied([1.0, 1.0], [True, True]).calibration_error == 0
 
 
 def test_coverage_counts_reads_that_reach_the_threshold():
-    rows = {row.threshold: row for row in coverage(np.array([0.5, 0.85]), np.array([False, True]))}
+    rows = {row.threshold: row for row in tallied([0.5, 0.85], [False, True]).coverage}
     assert rows[0.0].classified == 2 and rows[0.0].accuracy == 0.5
     assert rows[0.5].classified == 2
     assert rows[0.8].fraction == 0.5 and rows[0.8].accuracy == 1.0

@@ -15,7 +15,8 @@ from functools import cache
 
 import numpy as np
 
-from metagene_train.metrics import HEADLINE, headline_metrics
+from metagene_train.label_column import Labels, at_ordinals, label_counts, labelled_pieces
+from metagene_train.metrics import HEADLINE, ConfusionTally, metrics_of
 
 MAX_TRAINING_READS = 20_000
 """Training reads of the regression: enough for 136 features, seconds of work."""
@@ -58,14 +59,14 @@ class Baseline:
     classes_seen: int
     converged: bool
     seconds: float
-    predictions: np.ndarray = field(repr=False)
-    """Label ids int64 of the regression for the judged reads, in their order."""
+    correct: np.ndarray = field(repr=False)
+    """Whether the regression is right, bool [M], of the judged reads in their order."""
 
 
 def kmer_baseline(
-    train_labels: np.ndarray,
+    train_labels: Labels,
     train_sequences: SequenceReader,
-    labels: np.ndarray,
+    labels: Labels,
     sequences: SequenceReader,
     num_classes: int,
     *,
@@ -81,38 +82,50 @@ def kmer_baseline(
     """
     started = time.monotonic()
     rng = np.random.default_rng(seed)
-    available = np.flatnonzero(train_labels >= 0)
-    chosen = available
-    if len(available) > max_training_reads:
-        chosen = np.sort(rng.choice(available, max_training_reads, replace=False))
-    judged = np.flatnonzero(labels >= 0)
-    truth = labels[judged]
-    prior = np.bincount(train_labels[available], minlength=num_classes) / len(available)
-    predictions, converged = _regression(
-        kmer_frequencies(train_sequences(chosen), k), train_labels[chosen], judged, sequences, k
-    )
+    counts = label_counts(train_labels, num_classes)
+    available = int(counts.sum())
+    ordinals = np.arange(min(available, max_training_reads))
+    if available > max_training_reads:
+        ordinals = np.sort(rng.choice(available, max_training_reads, replace=False))
+    chosen, chosen_labels = at_ordinals(ordinals, train_labels)
+    prior = counts / available
+    predict, converged = _regression(kmer_frequencies(train_sequences(chosen), k), chosen_labels)
+
+    def judged(predictions: Callable[[np.ndarray], np.ndarray]) -> tuple[dict[str, float], np.ndarray]:
+        tally, correct = ConfusionTally(num_classes), []
+        for positions, truth in labelled_pieces(labels):
+            found = predictions(positions)
+            tally.add(truth, found)
+            correct.append(found == truth)
+        return metrics_of(tally.table).headline, np.concatenate(correct)
+
+    def by_kmers(positions: np.ndarray) -> np.ndarray:
+        parts = np.split(positions, range(COUNTED_AT_ONCE, len(positions), COUNTED_AT_ONCE))
+        return np.concatenate([predict(kmer_frequencies(sequences(part), k)) for part in parts])
+
+    kmer, correct = judged(by_kmers)
     draws = [
-        headline_metrics(truth, rng.choice(num_classes, len(truth), p=prior), num_classes)
+        judged(lambda positions: rng.choice(num_classes, len(positions), p=prior))[0]
         for _ in range(RANDOM_DRAWS)
     ]
     return Baseline(
-        majority=headline_metrics(truth, np.full(len(truth), prior.argmax()), num_classes),
+        majority=judged(lambda positions: np.full(len(positions), prior.argmax()))[0],
         random={name: float(np.mean([draw[name] for draw in draws])) for name in HEADLINE},
-        kmer=headline_metrics(truth, predictions, num_classes),
+        kmer=kmer,
         k=k,
         training_reads=len(chosen),
-        training_reads_available=len(available),
-        classes_seen=len(np.unique(train_labels[chosen])),
+        training_reads_available=available,
+        classes_seen=len(np.unique(chosen_labels)),
         converged=converged,
         seconds=time.monotonic() - started,
-        predictions=predictions,
+        correct=correct,
     )
 
 
 def _regression(
-    frequencies: np.ndarray, train_labels: np.ndarray, judged: np.ndarray, sequences: SequenceReader, k: int
-) -> tuple[np.ndarray, bool]:
-    """Predicted label ids int64 of the reads at ``judged``, and whether the solver converged."""
+    frequencies: np.ndarray, train_labels: np.ndarray
+) -> tuple[Callable[[np.ndarray], np.ndarray], bool]:
+    """What predicts label ids [N] of frequencies [N, features], and whether the solver converged."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -121,7 +134,7 @@ def _regression(
 
     classes = len(np.unique(train_labels))
     if classes == 1:
-        return np.full(len(judged), train_labels[0], dtype=np.int64), True
+        return lambda asked: np.full(len(asked), train_labels[0], dtype=np.int64), True
     strength = inverse_penalty(len(train_labels), classes)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
     # Threads wait for each other on matrices as narrow as these: seventeen times the time on busy cores.
@@ -129,11 +142,7 @@ def _regression(
     with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(frequencies, train_labels)
-    parts = [
-        model.predict(kmer_frequencies(sequences(part), k))
-        for part in np.array_split(judged, -(-len(judged) // COUNTED_AT_ONCE))
-    ]
-    return np.concatenate(parts), not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+    return model.predict, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
 def inverse_penalty(reads: int, classes: int) -> float:

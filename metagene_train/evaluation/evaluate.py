@@ -15,15 +15,16 @@ import numpy as np
 
 from metagene_train.errors import DataError, InputError, MetageneError
 from metagene_train.evaluation.baseline import Baseline, SequenceReader, kmer_baseline
+from metagene_train.label_column import LabelColumn, label_counts, labelled_pieces
 from metagene_train.labels import LabelMap
 from metagene_train.metrics import (
+    ConfidenceTally,
+    ConfusionTally,
     Coverage,
     Metrics,
     accuracy_gain,
     area_under_roc,
-    calibration_error,
-    coverage,
-    prediction_metrics,
+    metrics_of,
 )
 from metagene_train.reads.access.data_set import distinct_files, title_of
 
@@ -98,10 +99,12 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class LabelledReads:
-    """Reads of some files: label ids int64 [N] (-1 unknown), lengths [N] in bases, and their sequences."""
+    """Reads of some files: label ids [N] (-1 unknown), lengths [N] in bases, and their sequences;
+    ``counts`` int64 [K] are the reads of each label."""
 
     files: tuple[Path, ...]
-    labels: np.ndarray
+    labels: LabelColumn
+    counts: np.ndarray
     lengths: Column
     sequences: SequenceReader
     rejected: int
@@ -109,7 +112,7 @@ class LabelledReads:
 
     @property
     def unknown(self) -> int:
-        return int((self.labels < 0).sum())
+        return len(self.labels) - int(self.counts.sum())
 
     @property
     def title(self) -> str:
@@ -155,7 +158,6 @@ def evaluate(
     metrics, correct, scores = _judge(reads, scorer, config, progress)
     seconds = time.monotonic() - started
     train_reads, baseline, note = _baseline(config, labels, reads)
-    truth = reads.labels[reads.labels >= 0]
     return Evaluation(
         run_dir=run_dir,
         files=reads.files,
@@ -169,7 +171,7 @@ def evaluate(
         reads_cut=scorer.reads_cut,
         train_reads=train_reads,
         baseline=baseline,
-        accuracy_gain=accuracy_gain(correct, baseline.predictions == truth) if baseline else None,
+        accuracy_gain=accuracy_gain(correct, baseline.correct) if baseline else None,
         baseline_note=note,
         device=str(classifier.model.device),
         seconds=seconds,
@@ -187,9 +189,11 @@ def _open_reads(
     def sequences(positions: np.ndarray) -> list[bytes]:
         return [normalise(sequence) for sequence in index.sequences(positions)]
 
+    column = LabelColumn(index.class_ids, labels)
     return LabelledReads(
         files=tuple(distinct_files(named)),
-        labels=np.concatenate([labels.labels_of(part.class_ids) for part in index.parts]),
+        labels=column,
+        counts=label_counts(column, len(labels)),
         lengths=index.lengths,
         sequences=sequences,
         rejected=index.records - len(index),
@@ -216,42 +220,50 @@ def _check_classes(reads: LabelledReads, strict: bool) -> None:
 def _judge(
     reads: LabelledReads, scorer: ReadScorer, config: RunConfig, progress: Progress | None
 ) -> tuple[Metrics, np.ndarray, dict[str, Any]]:
-    """Metrics, which of the judged reads are right (bool), and the fields of `Evaluation` beside them."""
-    judged = np.flatnonzero(reads.labels >= 0)
-    truth = reads.labels[judged]
-    num_classes = len(scorer.classifier.labels)
-    predicted = np.empty(len(judged), dtype=np.int64)
-    confidence = np.empty(len(judged), dtype=np.float64)
+    """Metrics, which of the judged reads are right (bool), and the fields of `Evaluation` beside them.
+
+    The reads of a piece of the file are judged together, the longest first. A byte for each read is all
+    that is held of it, and the probabilities of the sample.
+    """
+    total, num_classes = int(reads.counts.sum()), len(scorer.classifier.labels)
+    tally, confidences = ConfusionTally(num_classes), ConfidenceTally()
+    correct = np.empty(total, dtype=bool)
     log_loss = 0.0
-    sampled = _sample(len(judged), min(AUROC_READS, AUROC_NUMBERS // num_classes), config.seed)
+    sampled = _sample(total, min(AUROC_READS, AUROC_NUMBERS // num_classes), config.seed)
     kept = np.empty((len(sampled), num_classes), dtype=np.float32)
-    done = 0
-    for part in _by_length(reads.lengths[judged]):
-        probabilities = scorer.probabilities(reads.sequences(judged[part]))
-        predicted[part] = probabilities.argmax(axis=1)
-        confidence[part] = probabilities.max(axis=1)
-        of_truth = probabilities[np.arange(len(part)), truth[part]].astype(np.float64)
-        log_loss -= np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).sum()
-        place = np.searchsorted(sampled, part)
-        hit = sampled[np.minimum(place, len(sampled) - 1)] == part
-        kept[place[hit]] = probabilities[hit]
-        done += len(part)
-        if progress:
-            progress(done, len(judged))
-    metrics = prediction_metrics(truth, predicted, num_classes)
+    kept_truth = np.empty(len(sampled), dtype=np.int64)
+    first = done = 0
+    for positions, truth in labelled_pieces(reads.labels):
+        for part in _by_length(reads.lengths[positions]):
+            probabilities = scorer.probabilities(reads.sequences(positions[part]))
+            predicted = probabilities.argmax(axis=1)
+            right = predicted == truth[part]
+            tally.add(truth[part], predicted)
+            confidences.add(probabilities.max(axis=1), right)
+            numbers = first + part
+            correct[numbers] = right
+            of_truth = probabilities[np.arange(len(part)), truth[part]].astype(np.float64)
+            log_loss -= np.log(np.maximum(of_truth, np.finfo(np.float32).tiny)).sum()
+            place = np.searchsorted(sampled, numbers)
+            hit = sampled[np.minimum(place, len(sampled) - 1)] == numbers
+            kept[place[hit]] = probabilities[hit]
+            kept_truth[place[hit]] = truth[part][hit]
+            done += len(part)
+            if progress:
+                progress(done, total)
+        first += len(positions)
     if config.metrics.compute_auroc:
-        auroc, note = area_under_roc(truth[sampled], kept)
+        auroc, note = area_under_roc(kept_truth, kept)
     else:
         auroc, note = None, "not computed (metrics.compute_auroc: false)"
-    correct = predicted == truth
     return (
-        replace(metrics, auroc=auroc, auroc_note=note),
+        replace(metrics_of(tally.table), auroc=auroc, auroc_note=note),
         correct,
         {
             "auroc_reads": len(sampled),
-            "log_loss": float(log_loss / len(judged)),
-            "calibration_error": calibration_error(confidence, correct),
-            "coverage": coverage(confidence, correct),
+            "log_loss": float(log_loss / total),
+            "calibration_error": confidences.calibration_error,
+            "coverage": confidences.coverage,
         },
     )
 
@@ -281,8 +293,7 @@ def _baseline(
         train = _open_reads(config.dataset.train_fasta, config.dataset, labels)
     except MetageneError as error:
         return None, None, f"the training reads cannot be read: {error}"
-    train_reads = np.bincount(train.labels[train.labels >= 0], minlength=len(labels))
     baseline = kmer_baseline(
         train.labels, train.sequences, reads.labels, reads.sequences, len(labels), seed=config.seed
     )
-    return train_reads, baseline, None
+    return train.counts, baseline, None

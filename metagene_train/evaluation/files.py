@@ -105,7 +105,7 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
 def _baseline_record(baseline: Baseline | None) -> dict[str, Any] | None:
     if baseline is None:
         return None
-    return {name: value for name, value in vars(baseline).items() if name != "predictions"}
+    return {name: value for name, value in vars(baseline).items() if name != "correct"}
 
 
 def per_class_rows(evaluation: Evaluation) -> list[dict[str, object]]:

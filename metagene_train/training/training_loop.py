@@ -9,9 +9,8 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -45,11 +44,19 @@ from metagene_train.training.dataset import ReadDataset
 from metagene_train.training.loading import evaluation_loader, training_loader
 from metagene_train.training.step import build_optimizer, evaluation_step, forward_loss
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from metagene_train.metrics import ConfusionTally
+
 NEVER = 2**31
 """Step interval of transformers' own evaluation and saving: `Flow` decides instead."""
 
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 GIB = 2**30
+
+COUNTED_TOGETHER = 256
+"""Evaluation batches whose predictions stay on the device until they are counted: 16 bytes a read."""
 
 
 class ReadTrainer(Trainer):
@@ -230,12 +237,13 @@ class ReadTrainer(Trainer):
     def evaluate(self, *unused: Any, metric_key_prefix: str = "eval", **ignored: Any) -> dict[str, float]:
         """Plain cross-entropy (no weights, no smoothing: comparable between runs) and headline metrics
         over the validation reads."""
-        from metagene_train.metrics import headline_metrics
+        from metagene_train.metrics import ConfusionTally, metrics_of
 
         self._require_finite_loss()
         began = time.perf_counter()
         total = torch.zeros((), dtype=torch.float64, device=self.args.device)
-        predictions, labels = [], []
+        tally = ConfusionTally(self.model.num_labels)
+        waiting: list[Tensor] = []
         assert self.eval_dataset is not None
         loader = evaluation_loader(
             self.eval_dataset,
@@ -250,15 +258,18 @@ class ReadTrainer(Trainer):
             batch = self._prepare_inputs(batch)
             logits = evaluation_step(self.model, batch)
             total += functional.cross_entropy(logits, batch["labels"], reduction="sum")
-            predictions.append(logits.argmax(dim=-1))
-            labels.append(batch["labels"])
-        counted = _gathered(self, total, predictions, labels)
-        loss = counted[0] / len(counted[2])
+            waiting.append(torch.stack((batch["labels"], logits.argmax(dim=-1))))
+            if len(waiting) == COUNTED_TOGETHER:
+                _count(tally, waiting)
+        _count(tally, waiting)
+        summed, table = _gathered(self, total, tally.table)
+        metrics = metrics_of(table)
+        loss = summed / metrics.reads
         if not math.isfinite(loss):
             raise RunError(
                 f"the validation loss is not finite after step {self.state.global_step}; lower optimizer.lr"
             )
-        values = {"loss": loss, **headline_metrics(counted[2], counted[1], self.model.num_labels)}
+        values = {"loss": loss, **metrics.headline}
         seconds = time.perf_counter() - began
         self.throughput.pause(seconds)
         self._append(
@@ -270,10 +281,10 @@ class ReadTrainer(Trainer):
                 "seconds": seconds,
             }
         )
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        logged = {f"{metric_key_prefix}_{name}": value for name, value in values.items()}
+        self.log(logged)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logged)
+        return logged
 
     def resume(self, checkpoint: Path) -> None:
         """Train on from a checkpoint, making up for the evaluation that an interruption there prevented."""
@@ -385,18 +396,21 @@ def _arguments(config: RunConfig, device: torch.device, *, validates: bool) -> T
     )
 
 
-def _gathered(
-    trainer: Trainer, total: Tensor, predictions: list[Tensor], labels: list[Tensor]
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """Loss summed, and predictions and labels [N] joined, over all processes."""
-    own = (
-        float(total),
-        torch.cat(predictions).cpu().numpy() if predictions else np.zeros(0, np.int64),
-        torch.cat(labels).cpu().numpy() if labels else np.zeros(0, np.int64),
-    )
+def _count(tally: ConfusionTally, waiting: list[Tensor]) -> None:
+    """Count batches of true and predicted labels [2, N] that wait on the device, and let go of them. Only
+    here the host waits for the device."""
+    if waiting:
+        labels, predictions = torch.cat(waiting, dim=1).cpu().numpy()
+        tally.add(labels, predictions)
+        waiting.clear()
+
+
+def _gathered(trainer: Trainer, total: Tensor, table: csr_array) -> tuple[float, csr_array]:
+    """Loss, and reads by true and predicted class [K, K], summed over all processes."""
+    own = (float(total), table)
     if trainer.args.world_size == 1:
         return own
     from accelerate.utils import gather_object
 
-    losses, predicted, true = zip(*gather_object([own]), strict=True)
-    return sum(losses), np.concatenate(predicted), np.concatenate(true)
+    losses, tables = zip(*gather_object([own]), strict=True)
+    return sum(losses), sum(tables[1:], start=tables[0])
