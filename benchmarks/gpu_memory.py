@@ -11,7 +11,7 @@ Writes ``gpu_memory_<card>.json`` and a table for docs/memory.md, ``gpu_memory_<
 every workload. Started again it goes on where it stopped: what was measured with the same torch is
 kept and compared with a fresh prediction, and ``--again`` measures anew. With ``--minutes`` it starts
 no workload that would not end in time. A whole run is 36 workloads of 15 to 40 s each (a guess: not
-yet measured on a GPU).
+yet measured on a GPU), and four more of quantised encoders where bitsandbytes is installed.
 
 Exit code 0 when every bar is held: reserved memory within 3 %, nothing above prediction plus margin,
 and every configuration that ``metagene autotune`` recommends for 24 GB runs under a 24 GB cap. 1 when
@@ -85,6 +85,7 @@ def configuration(
     evaluation: int | None = None,
     accumulation: int = 1,
     precision: str = "bf16-mixed",
+    quantization: str = "none",
 ) -> RunConfig:
     """A configuration of METAGENE-1 with these settings and defaults otherwise."""
     from metagene_train.config import RunConfig
@@ -99,6 +100,7 @@ def configuration(
     config.training.eval_batch_size = evaluation
     config.training.grad_accum_steps = accumulation
     config.training.precision = precision  # type: ignore[assignment]
+    config.model.quantization = quantization  # type: ignore[assignment]
     return config
 
 
@@ -145,6 +147,10 @@ def grid() -> Iterator[Case]:
         configuration(8, 128, 16, linear, True, precision="bf16-true"),
     ):
         yield Case(_name(config), config, config.tokenizer.max_length)
+    for quantization in ("nf4", "int8") if _is_there("bitsandbytes") else ():
+        for batch, length, checkpointing in ((8, 64, False), (16, 256, True)):
+            config = configuration(batch, length, 16, linear, checkpointing, quantization=quantization)
+            yield Case(_name(config), config, length)
     for gigabytes in CAPS_GB:
         card = rulebook.load().smallest_gpu(gigabytes)[0]
         for config in (
@@ -290,6 +296,7 @@ def _name(config: RunConfig) -> str:
     parts += [f"evaluation {training.eval_batch_size}"] * bool(training.eval_batch_size)
     parts += [f"{training.grad_accum_steps} accumulated"] * (training.grad_accum_steps > 1)
     parts += [training.precision] * (training.precision != "bf16-mixed")
+    parts += [model.quantization] * (model.quantization != "none")
     return ", ".join(parts)
 
 

@@ -8,6 +8,7 @@ The logits of a read therefore do not depend on the reads that share its batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,15 +61,16 @@ def build_model(
     encoder_config: PretrainedConfig | None = None,
     weights: bool = True,
     device: torch.device | str = "cpu",
+    make_encoder: Callable[[PretrainedConfig], PreTrainedModel] | None = None,
 ) -> ReadClassifier:
     """The model of a run, with fresh adapters and head.
 
     ``weights=False`` builds it on ``torch.device("meta")`` from the architecture alone, every
     parameter in the dtype it would train in, and needs neither weights nor network; quantization
     is then not applied (there is nothing to pack). Otherwise the encoder is loaded
-    straight to ``device``. ``encoder_config`` overrides the architecture found at
-    ``model.encoder_path``. Raises InputError (no such encoder), ConfigError (quantization without
-    its package, an architecture or target module that does not fit).
+    straight to ``device``, or is what ``make_encoder`` makes of its architecture. ``encoder_config``
+    overrides the architecture found at ``model.encoder_path``. Raises InputError (no such encoder),
+    ConfigError (quantization without its package, an architecture or target module that does not fit).
     """
     settings = config.model
     if encoder_config is None:
@@ -86,7 +88,9 @@ def build_model(
         encoder_config.num_hidden_layers = settings.encoder_layers
     encoder_config.use_cache = False
 
-    if weights:
+    if make_encoder is not None:
+        encoder = make_encoder(encoder_config)
+    elif weights:
         encoder = load_encoder(config, encoder_config, torch.device(device))
     else:
         encoder = empty_encoder(config, encoder_config)

@@ -18,7 +18,7 @@ from metagene_train.precision import WEIGHT_DTYPES
 from metagene_train.quant_extra import require_bitsandbytes
 
 if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 # On processors with AVX512-BF16 it looks for a kernel to download when PEFT imports it, whether or not
 # anything is quantised, and says that it found none. `prepare` does not let that kernel be used.
@@ -86,6 +86,35 @@ class _Collected(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.text += record.getMessage() + "\n"
+
+
+def pack_alike(encoder: PreTrainedModel, config: RunConfig, device: torch.device) -> None:
+    """Give an encoder on the meta device weights that are all alike, packed as those of a file would be:
+    what measuring memory needs, without the file. Raises ConfigError without bitsandbytes."""
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+    settings = quantization_config(config)
+    dtype = WEIGHT_DTYPES[config.training.precision]
+    replace_with_bnb_linear(encoder, modules_to_not_convert=[], quantization_config=settings)
+    for module in encoder.modules():
+        for name, weight in module._parameters.items():
+            if weight is None:
+                continue
+            # bitsandbytes packs when a weight arrives on the device, 8 bits only when it comes from the host.
+            packed = type(weight) is not nn.Parameter
+            origin = "cpu" if packed and config.model.quantization == "int8" else device
+            values = torch.full(weight.shape, 0.01, dtype=dtype, device=origin)
+            make: Any = type(weight)
+            options = {key: value for key, value in vars(weight).items() if key != "SCB"} if packed else {}
+            module._parameters[name] = make(values, requires_grad=False, **options).to(device)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                # Rotary frequencies, all there is in a Llama.
+                exponents = torch.arange(buffer.numel(), device=device) / buffer.numel()
+                module._buffers[name] = (10_000.0**-exponents).to(buffer.dtype).view(buffer.shape)
+    kind = "is_loaded_in_8bit" if config.model.quantization == "int8" else "is_loaded_in_4bit"
+    setattr(encoder, kind, True)  # PEFT asks
+    prepare(encoder)
 
 
 def prepare(encoder: nn.Module) -> None:

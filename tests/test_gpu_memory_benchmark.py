@@ -200,7 +200,8 @@ def test_a_probe_that_fails_or_hangs_is_one_message():
 def test_the_grid_covers_what_the_prediction_is_for(bench, monkeypatch):
     monkeypatch.setattr(bench, "recommended", lambda: iter(()))
     cases = list(bench.grid())
-    assert len(cases) + len(bench.GOALS) == 36  # as docs/memory.md says
+    quantised = [case for case in cases if case.config.model.quantization != "none"]
+    assert len(cases) - len(quantised) + len(bench.GOALS) == 36  # as docs/memory.md says
     assert len({case.name for case in cases}) == len(cases)
     configs = [case.config for case in cases]
     assert {64, 128, 256, 512} <= {config.tokenizer.max_length for config in configs}
@@ -211,6 +212,15 @@ def test_the_grid_covers_what_the_prediction_is_for(bench, monkeypatch):
     assert any(config.training.eval_batch_size for config in configs)
     caps = {case.cap for case in cases}
     assert {rulebook.load().gpu(cap).marketed_gb for cap in caps if cap} == {24, 40}
+
+
+def test_quantised_encoders_are_in_the_grid_where_they_can_be_packed(bench, monkeypatch):
+    monkeypatch.setattr(bench, "recommended", lambda: iter(()))
+    for installed, kinds in ((True, ["nf4", "nf4", "int8", "int8"]), (False, [])):
+        monkeypatch.setattr(bench, "_is_there", lambda module, installed=installed: installed)
+        cases = [case for case in bench.grid() if case.config.model.quantization != "none"]
+        assert [case.config.model.quantization for case in cases] == kinds
+        assert all(case.config.model.quantization in case.name for case in cases)
 
 
 def fake_run(calls: list[str], *, fails: str = "", off: float = 1.0, out_of_memory: str = ""):

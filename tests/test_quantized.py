@@ -22,6 +22,7 @@ from run_fixtures import assert_same_weights, metrics, stop_after
 from train_fixtures import change, random_batch, tiny_config, write_encoder
 
 from metagene_doctor.memory import Workload
+from metagene_doctor.memory.measured import probe
 from metagene_doctor.memory.tracing import rehearsal
 from metagene_doctor.memory.tracing.quantized import CODE_VALUES
 from metagene_doctor.memory.tracing.recorder import Recorder, record
@@ -386,6 +387,30 @@ def test_packed_weights_have_the_sizes_that_the_dry_run_foresees(config, kind):
         if category is Category.WEIGHTS
     ]
     assert Counter(weights) == Counter(storages.values())
+
+
+@needs_bitsandbytes
+@kinds
+def test_what_is_measured_without_weights_has_the_sizes_of_what_is_loaded(config, kind):
+    config = change(config, model__quantization=kind, training__batch_size=2)
+    loaded = build_model(config, 3)
+    steps = []
+    job = probe.Job(config.model_dump(mode="json"), num_labels=3, length=12)
+    assert _described(probe._model(config, 3, "cpu")) == _described(loaded)
+    assert probe.train_and_evaluate(config, job, "cpu", steps.append) > 0
+    assert steps[-1] == "evaluation"
+
+
+def _described(model):
+    """Type, dtype and size of each parameter and of what is held for it."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        state = getattr(parameter, "quant_state", None)
+        scales = [] if state is None else [state.absmax.shape, state.state2.absmax.shape, state.dtype]
+        rows = getattr(parameter, "SCB", None)
+        scales += [] if rows is None else [rows.shape]
+        found[name] = (type(parameter), parameter.dtype, parameter.shape, parameter.requires_grad, scales)
+    return found
 
 
 @needs_bitsandbytes

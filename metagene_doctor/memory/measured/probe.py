@@ -13,9 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 from metagene_train.config import RunConfig
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
 
 GIB = 2**30
 STEPS = 4
@@ -228,13 +233,15 @@ def train_and_evaluate(
 
 
 def _model(config: RunConfig, num_labels: int, device: str) -> Any:
-    """Random weights in the dtypes of training; a quantised encoder needs the real ones."""
+    """Weights that are all alike, in the dtypes of training and packed where the config says so."""
     import torch
 
     from metagene_train.model import build_model
 
     if config.model.quantization != "none":
-        return build_model(config, num_labels, device=device).to(device)
+        return build_model(
+            config, num_labels, make_encoder=partial(_packed, config, torch.device(device)), device=device
+        )
     model = build_model(config, num_labels, weights=False)
     model.to_empty(device=device)
     with torch.no_grad():
@@ -246,6 +253,15 @@ def _model(config: RunConfig, num_labels: int, device: str) -> Any:
                 exponents = torch.arange(buffer.numel(), device=device) / buffer.numel()
                 buffer.copy_(10_000.0**-exponents)
     return model
+
+
+def _packed(config: RunConfig, device: torch.device, architecture: PretrainedConfig) -> PreTrainedModel:
+    from metagene_train.encoder import empty_encoder
+    from metagene_train.quantized import pack_alike
+
+    encoder = empty_encoder(config, architecture)
+    pack_alike(encoder, config, device)
+    return encoder
 
 
 def _batch(reads: int, job: Job, device: str) -> dict[str, Any]:
