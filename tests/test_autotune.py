@@ -185,6 +185,21 @@ def test_users_epochs_and_truncation_beat_the_rules() -> None:
     assert found.config.tokenizer.max_length == 32
 
 
+def test_few_long_reads_that_decide_the_length_are_told() -> None:
+    """Of 200 reads one has 300 tokens, which is more than the share that may be cut and keeps 304."""
+    few = statistics(*[40] * 199, 300)
+    found = search.recommend(request(reads=few), made_up)
+    assert found.config.tokenizer.max_length == 304
+    (note,) = found.notes
+    assert note.startswith("0.5 % of the reads are why max_length is 304 and not 40; --max-truncation 0.01")
+    cut = search.recommend(request(reads=few, max_truncation=0.01), made_up)
+    assert cut.config.tokenizer.max_length == 40 and not cut.notes
+    assert cut.best.speed.reads_per_s > found.best.speed.reads_per_s
+    assert not search.recommend(request(reads=few, max_truncation=0.0), made_up).notes
+    many = statistics(*[40] * 90, *[300] * 10)
+    assert not search.recommend(request(80, reads=many), made_up).notes
+
+
 def test_lab_rule_is_applied(tmp_path: Path) -> None:
     (tmp_path / "lab.yaml").write_text(
         "rules:\n  - {id: LAB-LR, title: ours, policy: evidence, recommends: {optimizer.lr: 1.0e-4},"

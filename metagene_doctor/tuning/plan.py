@@ -25,6 +25,8 @@ METAGENE_1_WIDTH = 4096
 """Hidden size of the encoder for which the rules name learning rates."""
 HIGHEST_RATE = 5e-3
 """No learning rate is scaled beyond this one, which the rule's own check (EV-LR-WIDTH) covers."""
+FEW_READS = 0.01
+"""Share of the reads that should not decide alone how long a batch can be; a judgement."""
 WARMUP_KEYS = {
     "scheduler.warmup_steps": "scheduler.warmup_ratio",
     "scheduler.warmup_ratio": "scheduler.warmup_steps",
@@ -98,7 +100,7 @@ def make(
     if epochs is not None:
         plan = plan.with_setting("training.max_epochs", Setting(epochs, "asked for (--epochs)"))
     if policy == "evidence":
-        plan = _own_length(plan, book, reads, context)
+        plan = _own_length(plan, book, reads, context, asked=max_truncation is not None)
     elif plan.value("tokenizer.max_length") > context:
         row = plan.settings["tokenizer.max_length"]
         plan = plan.with_setting(
@@ -177,7 +179,8 @@ def _advised(book: Rulebook, key: str, reads: ReadStatistics, gpu_gb: int | None
     return otherwise
 
 
-def _own_length(plan: Plan, book: Rulebook, reads: ReadStatistics, context: int) -> Plan:
+def _own_length(plan: Plan, book: Rulebook, reads: ReadStatistics, context: int, *, asked: bool) -> Plan:
+    """The length that the reads decide. ``asked``: the user has said how many of them may be cut."""
     allowed = plan.value(MAX_TRUNCATION)
     length = reads.shortest_length(allowed, context)
     rule = book.rule("EV-LENGTH")
@@ -194,11 +197,16 @@ def _own_length(plan: Plan, book: Rulebook, reads: ReadStatistics, context: int)
     else:
         why += f" ({percent(cut)} are cut)"
     plan = plan.with_setting("tokenizer.max_length", Setting(length, why, rule.id, source))
+    notes = list(plan.notes)
     if cut > allowed:
-        plan = replace(
-            plan, notes=(*plan.notes, f"{percent(cut)} of the reads exceed the context of {context} tokens")
+        notes.append(f"{percent(cut)} of the reads exceed the context of {context} tokens")
+    shorter = reads.shortest_length(FEW_READS, context)
+    if not asked and 2 * shorter <= length:
+        notes.append(
+            f"{percent(reads.cut(shorter))} of the reads are why max_length is {length} and not {shorter}; "
+            f"--max-truncation {FEW_READS:g} would cut them, which leaves memory for speed"
         )
-    return plan
+    return replace(plan, notes=tuple(notes))
 
 
 def _scaled(plan: Plan, book: Rulebook, policy: Policy) -> Plan:
