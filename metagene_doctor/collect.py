@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from metagene_doctor import padding
 from metagene_doctor.facts import mapping, previous_run
 from metagene_doctor.facts.collection import Collection, Request, StartStage, silent
 from metagene_doctor.facts.comparisons import Comparisons, collect_second_reader
@@ -208,7 +209,7 @@ def _collect_prediction(found: Collection, request: Request) -> None:
             else:
                 found.skip(section, "predictions need torch", "install it")
         return
-    longest, padded = tokens.expected_lengths(config, found.known.get("tokens"), found.known.get("train"))
+    longest, padded = padding.expected_lengths(config, found.known.get("tokens"), found.known.get("train"))
     classes = len(found.known.get("classes", ())) or classes_in(found.known.get("train")) or 2
     found.add("memory", lambda: forecast.predict_memory(config, classes=classes, length=longest, card=card))
     found.add(

@@ -11,13 +11,14 @@ from metagene_doctor.checks.runner import Check, run_check
 from metagene_doctor.checks.split import leakage as split
 from metagene_doctor.facts.audit import AuditFacts
 from metagene_doctor.facts.facts import Gap, RunFacts
-from metagene_doctor.facts.model.tokens import GOLDEN_IDS, TokenFacts, expected_lengths, padding_share
+from metagene_doctor.facts.model.tokens import GOLDEN_IDS, TokenFacts
 from metagene_doctor.facts.prediction import MemoryFacts, SpeedFacts
 from metagene_doctor.facts.previous_run import PreviousRun
 from metagene_doctor.facts.reads.facts import Bases, Damage, InputFile, Rejected
 from metagene_doctor.facts.reads.repeats import RepeatFacts
 from metagene_doctor.facts.split.leakage import SplitFacts
 from metagene_doctor.finding import Example, Finding
+from metagene_doctor.padding import expected_lengths, padding_share
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
 
@@ -390,12 +391,25 @@ def test_padding_of_random_batches_lies_between_none_and_all():
     random_batches = RunConfig.model_validate({"training": {"group_by_length": False, "batch_size": 4}})
     expected = 1 - 60 / (100 * 15 / 16 + 20 / 16)
     assert padding_share(mixed, random_batches) == pytest.approx(expected, abs=0.03)
-    assert padding_share(mixed, RunConfig()) == 0
+    assert padding_share(mixed, RunConfig()) == pytest.approx(0, abs=0.02)
+
+
+def test_reads_of_equal_bases_that_differ_in_tokens_are_padded_though_grouped():
+    grouped = RunConfig.model_validate({"training": {"batch_size": 4}})
+    tokens_of = {20: 500, 40: 500}
+    alike = padding_share(tokens_of, grouped, {60: {20: 500}, 120: {40: 500}})
+    differing = padding_share(tokens_of, grouped, {100: {20: 500, 40: 500}})
+    assert alike == pytest.approx(0, abs=0.01)
+    # A batch of 4 is 40 tokens wide unless all are short.
+    assert differing == pytest.approx(1 - 30 / (40 * 15 / 16 + 20 / 16), abs=0.02)
+    single = RunConfig.model_validate({"training": {"batch_size": 1}})
+    assert padding_share(tokens_of, single, {100: {20: 500, 40: 500}}) == 0
 
 
 def test_expected_lengths():
     assert expected_lengths(RunConfig(), None, None) == (512, 512.0)
-    assert expected_lengths(RunConfig(), token_facts(), None) == (45, 36.09)
+    longest, mean = expected_lengths(RunConfig(), token_facts(), None)
+    assert longest == 45 and mean == pytest.approx(36.09, rel=0.01)
     longest, mean = expected_lengths(RunConfig(), None, reads())
     assert 45 <= longest <= 48 and mean == longest
 

@@ -7,6 +7,7 @@ from doctor_fixtures import sequences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from metagene_doctor.facts.model import tokens
+from metagene_doctor.padding import FEWEST_BASES_PER_TOKEN
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
 
@@ -62,7 +63,7 @@ def test_metagenes_own_tokenizer(metagene_tokenizer):
     assert facts.is_metagene_1 and facts.golden_ids == tokens.GOLDEN_IDS
     assert (facts.special_tokens, facts.pad_id, facts.unknown_id) == (1, 0, 1)
     assert facts.tokens / facts.reads == pytest.approx(39.7, abs=0.5)
-    assert 150 / max(facts.lengths) > tokens.FEWEST_BASES_PER_TOKEN - 0.3
+    assert max(facts.lengths) <= 150 / FEWEST_BASES_PER_TOKEN + 1
     soft = tokens.collect(RunConfig(), metagene_tokenizer, [read.lower() for read in sample])
     assert soft.tokens == facts.tokens and soft.unknown_tokens == 0
     assert soft.raw_unknown_tokens / soft.raw_tokens > 0.9

@@ -165,6 +165,15 @@ def test_reads_of_the_config_that_are_elsewhere_are_assumed_and_said_to_be(tmp_p
     assert main(["estimate", "--fasta", "there.fa", "--gpu", "rtx4090", *SMALL]) == 2
     assert "there.fa" in capsys.readouterr().err
 
+    damaged = tmp_path / "damaged.fa"
+    damaged.write_bytes(b">lbl|0|1|8|r/1\nACGT\0ACG\n")
+    config.write_text(f"dataset: {{train_fasta: '{damaged}'}}\n")
+    assert main(["estimate", "--config", str(config), "--gpu", "rtx4090", *SMALL]) == 0
+    out = capsys.readouterr().out
+    assert "NUL bytes" in out and "150 bases assumed" in out
+    assert main(["estimate", "--fasta", str(damaged), "--gpu", "rtx4090", *SMALL]) == 1
+    assert "NUL bytes" in capsys.readouterr().err
+
 
 @pytest.mark.parametrize(
     ("setting", "value", "saves", "slower", "price"),

@@ -9,8 +9,9 @@ from shlex import quote
 
 from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.model.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts, padding_share
+from metagene_doctor.facts.model.tokens import GOLDEN_IDS, GOLDEN_READ, TokenFacts
 from metagene_doctor.finding import Finding, Remedy, Severity
+from metagene_doctor.padding import padding_share
 from metagene_doctor.report.quantities import count, percent
 from metagene_train.config import METAGENE_1
 
@@ -203,7 +204,9 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
         sum(number for length, number in tokens.lengths.items() if length > settings.max_length)
         / tokens.reads
     )
-    waste = padding_share(tokens.lengths, facts.config)
+    waste = padding_share(tokens.lengths, facts.config, tokens.by_bases)
+    static = settings.padding == "max_length"
+    can_be_less = static or not facts.config.training.group_by_length
     longest = max(tokens.lengths)
     limit = architecture.max_position_embeddings if architecture else longest + LENGTH_STEP
     suggested = min(limit, round_up(quantile(tokens.lengths, 0.999)))
@@ -248,8 +251,7 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
             ),
             confidence="sampled",
         )
-    elif waste >= WASTE_WARN:
-        static = settings.padding == "max_length"
+    elif waste >= WASTE_WARN and can_be_less:
         reason = "Every read is padded to max_length" if static else "Short reads are padded to long ones"
         yield token_finding(
             id="T02",

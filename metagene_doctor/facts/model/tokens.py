@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from metagene_doctor.facts.machine.disk import hub_cache
 from metagene_doctor.facts.model.encoder import is_hub_id, snapshot_of
-from metagene_doctor.facts.reads.facts import Bases, ReadsFacts
+from metagene_doctor.facts.reads.facts import Bases
 from metagene_doctor.finding import Frozen
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
@@ -19,10 +17,6 @@ from metagene_train.errors import InputError
 GOLDEN_READ = "ACGTACGT"
 GOLDEN_IDS = (252, 77, 290, 4)
 """What METAGENE-1's tokenizer makes of ``GOLDEN_READ``, with the final [EOS]."""
-
-
-FEWEST_BASES_PER_TOKEN = 3.3
-"""150 random bases make at most 45 tokens with [EOS] (measured on METAGENE-1's tokenizer)."""
 
 
 class TokenFacts(Frozen):
@@ -39,6 +33,8 @@ class TokenFacts(Frozen):
     """Reads in the sample."""
     lengths: dict[int, int] = {}
     """Tokens -> reads, of the normalised reads, uncut."""
+    by_bases: dict[int, dict[int, int]] = {}
+    """The same by bases: bases -> tokens -> reads."""
     tokens: int = 0
     bases: int = 0
     unknown_tokens: int = 0
@@ -88,6 +84,7 @@ def collect(config: RunConfig, location: str, sample: Sequence[bytes]) -> TokenF
         unknown_id=tokenizer.unk_id,
         reads=len(reads),
         lengths=dict(sorted(lengths.items())),
+        by_bases=_by_bases(sample, reads),
         tokens=sum(map(len, reads)),
         bases=letters.total,
         unknown_tokens=_count(reads, tokenizer.unk_id),
@@ -97,43 +94,11 @@ def collect(config: RunConfig, location: str, sample: Sequence[bytes]) -> TokenF
     )
 
 
-def expected_lengths(
-    config: RunConfig, tokens: TokenFacts | None, train: ReadsFacts | None
-) -> tuple[int, float]:
-    """Tokens of the longest batch, and mean tokens per read with padding.
-
-    From the tokenized sample; without a tokenizer from the lengths in bases at METAGENE-1's densest
-    tokenization; without reads a full ``max_length``.
-    """
-    settings = config.tokenizer
-    lengths = tokens.lengths if tokens is not None else {}
-    if not lengths and train is not None:
-        lengths = {math.ceil(bases / FEWEST_BASES_PER_TOKEN) + 1: n for bases, n in train.lengths.items()}
-    if not lengths or settings.padding == "max_length":
-        return settings.max_length, float(settings.max_length)
-    mean = sum(min(length, settings.max_length) * n for length, n in lengths.items()) / sum(lengths.values())
-    return min(settings.max_length, max(lengths)), mean / (1 - padding_share(lengths, config))
-
-
-def padding_share(lengths: Mapping[int, int], config: RunConfig) -> float:
-    """Share of padding among all tokens computed, for the configured way of batching reads of these
-    lengths (tokens -> reads).
-
-    Padding to ``max_length`` and grouping by length are computed; random batches are simulated, 200
-    of them drawn with a fixed seed.
-    """
-    settings, training = config.tokenizer, config.training
-    cut = [min(length, settings.max_length) for length in lengths]
-    weights = list(lengths.values())
-    if settings.padding == "max_length":
-        mean = sum(length * number for length, number in zip(cut, weights, strict=True)) / sum(weights)
-        return 1 - mean / settings.max_length
-    if training.group_by_length or training.batch_size == 1:
-        return 0.0
-    draw = random.Random(0)
-    batches = [draw.choices(cut, weights, k=training.batch_size) for _ in range(200)]
-    computed = sum(max(batch) * len(batch) for batch in batches)
-    return 1 - sum(map(sum, batches)) / computed
+def _by_bases(sample: Sequence[bytes], reads: Sequence[Sequence[int]]) -> dict[int, dict[int, int]]:
+    found: dict[int, Counter[int]] = {}
+    for sequence, ids in zip(sample, reads, strict=True):
+        found.setdefault(len(sequence), Counter())[len(ids)] += 1
+    return {bases: dict(sorted(found[bases].items())) for bases in sorted(found)}
 
 
 def _count(reads: Sequence[Sequence[int]], token: int | None) -> int:

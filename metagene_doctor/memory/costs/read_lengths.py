@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from metagene_doctor.memory.costs.read_survey import Survey, survey
+from metagene_doctor.padding import FEWEST_BASES_PER_TOKEN, Lengths
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
 
@@ -20,9 +21,6 @@ SAMPLE = 20_000
 """Reads that are tokenized; a file with fewer is tokenized whole."""
 LONGEST = 200
 """Of them, the longest reads of the file in bases, so that the tail is seen."""
-FEWEST_BASES_PER_TOKEN = 3.4
-"""Without a tokenizer at hand. METAGENE-1's makes 3.88 bases per token of uniform random sequence and
-4.29 of wastewater reads; its longest encoding of 150 random bases is 43 tokens, 3.49 each."""
 MULTIPLE = 8
 """max_length is a multiple of 8 tokens, which tensor cores want (NVIDIA, mixed-precision guide)."""
 ASSUMED_CLASSES = 1000
@@ -43,6 +41,8 @@ class ReadStatistics:
     """Where the numbers come from, in a sentence."""
     tokenized: int
     """Reads that were tokenized; 0 for an assumption or an estimate."""
+    sample: Lengths | None = None
+    """Of single reads; None where tokens are all that is assumed of them."""
 
     @property
     def longest(self) -> int:
@@ -63,19 +63,13 @@ class ReadStatistics:
                 return length
         return context
 
-    def padded_tokens(self, max_length: int, micro_batch: int, *, grouped: bool, seed: int = 0) -> float:
-        """Mean tokens per read with padding to the longest of a micro-batch.
-
-        Drawn from the histogram: 50 micro-batches of reads, sorted by length first when batches are
-        grouped by length, as the trainer does.
-        """
-        draw = np.random.default_rng(seed).choice(
-            len(self.token_counts), size=(50, micro_batch), p=self.token_counts
-        )
-        lengths = np.minimum(draw, max_length)
-        if grouped:
-            lengths = np.sort(lengths, axis=None).reshape(lengths.shape)
-        return float(lengths.max(axis=1).mean())
+    def padded_tokens(self, max_length: int, micro_batch: int, *, grouped: bool) -> float:
+        """Mean tokens per read with padding to the longest of a micro-batch, batched as the trainer does."""
+        lengths = self.sample
+        if lengths is None:
+            tokens = np.flatnonzero(self.token_counts)
+            lengths = Lengths(tokens, tokens, self.token_counts[tokens])
+        return lengths.padded_tokens(max_length, micro_batch, grouped=grouped)
 
 
 def assumed(classes: int | None, because: str = "no reads given") -> ReadStatistics:
@@ -119,6 +113,7 @@ def measure(
     name = title_of([part.path for part in index.parts])
     tokens, how = _token_lengths(config, index, positions)
     counts = np.bincount(tokens, weights=weights)
+    lengths = Lengths(np.asarray(index.lengths[positions], dtype=np.int64), tokens, weights)
     labels = classes or found.classes
     return ReadStatistics(
         reads=len(index),
@@ -127,6 +122,7 @@ def measure(
         token_counts=counts / counts.sum(),
         origin=f"{name}: {len(index):,} reads, median {found.median:g} bases; {how}; {labels:,} classes",
         tokenized=len(positions) if "tokenized" in how else 0,
+        sample=lengths,
     )
 
 

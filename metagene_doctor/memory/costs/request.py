@@ -11,7 +11,7 @@ from metagene_doctor import rulebook
 from metagene_doctor.memory.costs.estimate import Estimate, estimate
 from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config
-from metagene_train.errors import ConfigError, InputError
+from metagene_train.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
     from metagene_doctor.memory.costs.read_lengths import ReadStatistics
@@ -101,7 +101,7 @@ def _statistics(
     asked: bool,
 ) -> ReadStatistics:
     """Of the run's training reads; of assumed ones, as in a search, when none are named, or when those of
-    the config are on another machine. Reads that were ``asked`` for have to be here."""
+    the config are on another machine or damaged. Reads that were ``asked`` for have to be there."""
     from metagene_doctor.memory.costs import read_lengths
     from metagene_train.reads.access.data_set import distinct_files
 
@@ -115,7 +115,12 @@ def _statistics(
             return read_lengths.assumed(classes, because=str(error))
         if absent:
             return read_lengths.assumed(classes, because=f"{absent[0]} is not on this machine")
-    return read_lengths.measure(config, classes, progress)
+    try:
+        return read_lengths.measure(config, classes, progress)
+    except DataError as error:
+        if asked:
+            raise
+        return read_lengths.assumed(classes, because=str(error))
 
 
 def choose_card(gpu: str | None, gpu_mem: float | None) -> tuple[Gpu | None, str]:
