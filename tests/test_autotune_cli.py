@@ -294,3 +294,21 @@ def test_headers_of_another_pattern_and_a_tokenizer_of_its_own_go_into_the_confi
 
     assert main([*options, "(", "--force"]) == 2
     assert "--header-regex is not a regular expression" in capsys.readouterr().err
+
+
+def test_a_narrow_terminal_shows_every_word(inputs: dict[str, Path], tmp_path: Path) -> None:
+    """Words are broken where a column is too narrow for them, never cut off."""
+    from io import StringIO
+
+    from metagene_doctor.report.terminal import ReportConsole
+    from metagene_doctor.tuning import autotune, report
+    from metagene_doctor.tuning.request import Wishes, build
+
+    wishes = Wishes(
+        fasta=(inputs["--fasta"],), mapping=inputs["--mapping"], encoder=str(inputs["--encoder"]), cpu=True
+    )
+    result = autotune.run(build(wishes).request)
+    console = ReportConsole(file=StringIO(), width=50, force_terminal=True, no_color=True)
+    report.render(result, console)
+    shown = console.file.getvalue()
+    assert "What each knob costs" in shown and "…" not in shown

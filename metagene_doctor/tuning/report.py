@@ -150,8 +150,8 @@ def _fewer_layers(candidate: Candidate, layers: int) -> str:
 def _candidates(recommendation: Recommendation) -> Table:
     usable = recommendation.request.device.usable_gib
     table = _table("Candidates", "reads x steps", "checkpointing", "rank", "weights", "GiB", "+ margin")
-    table.add_column("of usable", justify="right")
-    table.add_column("reads/s (range)", justify="right")
+    table.add_column("of usable", justify="right", overflow="fold")
+    table.add_column("reads/s (range)", justify="right", overflow="fold")
     shown = recommendation.candidates[:SHOWN]
     misfits = [candidate for candidate in recommendation.candidates[SHOWN:] if not candidate.fits]
     for number, candidate in enumerate((*shown, *misfits[:1])):
@@ -231,9 +231,10 @@ def _guide(guide: GuideRow, console: Console) -> None:
 
 def _table(title: str, first: str, *others: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column(first)
+    # On a narrow terminal words are broken, not cut off.
+    table.add_column(first, overflow="fold")
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     return table
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from metagene_train.prediction.inference import ReadScorer
     from metagene_train.reads.access.joined import Column
 
-BUFFER_READS = 4096
+BUFFER_READS = 1024
 BUFFER_BASES = 1 << 26
 """Reads and bases held at once, whichever is reached first."""
 
@@ -233,6 +233,8 @@ def _judge(
     kept = np.empty((len(sampled), num_classes), dtype=np.float32)
     kept_truth = np.empty(len(sampled), dtype=np.int64)
     first = done = 0
+    if progress:
+        progress(0, total)
     for positions, truth in labelled_pieces(reads.labels):
         for part in _by_length(reads.lengths[positions]):
             probabilities = scorer.probabilities(reads.sequences(positions[part]))
