@@ -119,11 +119,18 @@ def pack_alike(encoder: PreTrainedModel, config: RunConfig, device: torch.device
 
 def prepare(encoder: nn.Module) -> None:
     """Have the packed layers of an encoder hold and say no more than they must."""
+    from accelerate.hooks import remove_hook_from_module
     from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
     # It warns in every layer of every pass that the product is computed from fp16, as it has to be.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     for module in encoder.modules():
+        if hasattr(module, "_hf_hook"):
+            # accelerate has every module of a packed model move its inputs, with some versions (8 bits before
+            # bitsandbytes 0.48). Inputs are where they belong, and its copy of a module's method would
+            # outlast the exchange of that method (`metagene_train.lean`).
+            remove_hook_from_module(module)
+            module.__dict__.pop("forward", None)
         if isinstance(module, Linear8bitLt):
             module.register_forward_hook(_release_input)
         elif isinstance(module, Linear4bit):

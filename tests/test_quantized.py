@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from bitsandbytes_fixtures import as_on_cuda
 from run_fixtures import assert_same_weights, metrics, stop_after
 from train_fixtures import change, random_batch, tiny_config, write_encoder
@@ -28,6 +29,7 @@ from metagene_doctor.memory.tracing.quantized import CODE_VALUES
 from metagene_doctor.memory.tracing.recorder import Recorder, record
 from metagene_doctor.memory.tracing.recording import Category, Phase
 from metagene_train.errors import ConfigError
+from metagene_train.lean import LeanMLP
 from metagene_train.model import build_model, encoder_architecture, load_model
 from metagene_train.precision import autocast
 from metagene_train.quant_extra import OLDEST, is_too_old
@@ -429,6 +431,27 @@ def test_the_8_bit_state_has_the_sizes_that_the_dry_run_foresees(config):
     ]
     # The two tables are shared by all parameters, and no state of one.
     assert Counter(state) + Counter([CODE_VALUES * 4] * 2) == Counter(storages.values())
+
+
+@needs_bitsandbytes
+def test_hooks_of_accelerate_do_not_keep_modules_from_being_lean(config, monkeypatch):
+    """Older bitsandbytes has accelerate put a hook on every module of an 8-bit model."""
+
+    def hooked_first(encoder):
+        for module in encoder.modules():
+            add_hook_to_module(module, AlignDevicesHook(execution_device="cpu"))
+        prepare(encoder)
+
+    config, batch = change(config, model__quantization="int8"), random_batch(40, 33, 12)
+    torch.manual_seed(0)
+    expected = gradients(build_model(config, 3).train(), batch)
+    monkeypatch.setattr("metagene_train.encoder.prepare", hooked_first)
+    torch.manual_seed(0)
+    model = build_model(config, 3).train()
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert any(isinstance(module, LeanMLP) for module in model.modules())
+    for name, gradient in gradients(model, batch).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=0, atol=0)
 
 
 @needs_bitsandbytes
