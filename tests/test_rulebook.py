@@ -256,6 +256,14 @@ def test_show_tells_where_the_guide_has_a_fix(capsys: pytest.CaptureFixture[str]
     assert "guide's list" not in capsys.readouterr().out
 
 
+def test_show_tells_which_policy_applies_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    for rule_id, policy in (("EV-LR", "evidence"), ("GM-DATA-WORKERS", "guide"), ("EV-BASELINE", None)):
+        assert main(["rules", "show", rule_id]) == 0
+        shown = capsys.readouterr().out
+        assert ("--policy" in shown) is (policy is not None)
+        assert policy is None or f"applied:  by metagene autotune --policy {policy}\n" in shown
+
+
 def test_show_unknown_rule_is_a_usage_error_with_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "show", "EV-TARGET"]) == 2
     assert "EV-TARGETS" in capsys.readouterr().err

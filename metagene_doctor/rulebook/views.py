@@ -37,6 +37,8 @@ def details(rule: Rule | Fix) -> str:
         if where := _where(rule.where):
             lines.append(f"where:    {where}")
         lines += [f"sets:     {key} = {_text(value)}" for key, value in rule.recommends.items()]
+        if rule.policy is not None:
+            lines.append(f"applied:  by metagene autotune --policy {rule.policy}")
         for advice in getattr(rule, "advice", ()):
             lines.append(f"advice:   {_where(advice.where) or 'everywhere'}: {_text(advice.value)}")
         lines += [
