@@ -29,6 +29,29 @@ def test_a_run_takes_the_report_on_its_files_along_unless_they_changed(tmp_path:
     assert "doctor found" not in capsys.readouterr().err
 
 
+def test_a_report_of_other_classes_is_none_of_this_run(tmp_path: Path, capsys):
+    """Without the table, with another one or another header pattern, other things are found."""
+    config = tiny_config(tmp_path)
+    path = tmp_path / "c.yaml"
+    path.write_text(dump_config(config))
+    dataset = config.dataset
+    sides = ["--fasta", str(dataset.train_fasta), "--val", str(dataset.val_fasta), "-q"]
+    other = tmp_path / "other.tsv"
+    other.write_text("taxon\tnumber\na\t1\n")
+
+    def warned(name, *doctor):
+        main(["doctor", *sides, *doctor])
+        capsys.readouterr()
+        run = tmp_path / name
+        options = ["--quiet", "training.max_steps=1", f"training.output_dir={run}"]
+        assert main(["train", "--config", str(path), *options]) == 0
+        return (run / "doctor.json").exists(), "doctor found" in capsys.readouterr().err
+
+    assert warned("table", "--mapping", str(other)) == (False, False)
+    assert warned("pattern", "--header-regex", r"x(?P<class_id>\d)") == (False, False)
+    assert warned("none")[0]
+
+
 def test_a_part_of_the_checks_is_no_report_to_keep(tmp_path: Path):
     config = tiny_config(tmp_path)
     (tmp_path / "c.yaml").write_text(dump_config(config))

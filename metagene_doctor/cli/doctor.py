@@ -202,7 +202,7 @@ def command(
         next_step=_next_step(facts),
     )
     if facts_file is None and not only and not skip:
-        kept.keep(report, [file.path for file in facts.files])
+        kept.keep(report, [file.path for file in facts.files], facts.config.dataset)
     heading = describe(facts)
     if json_file is not None:
         _write(json_file, _as_json(report, indent=2))

@@ -44,7 +44,7 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
 
     dataset = loaded.config.dataset
     named = [files for files in (dataset.train_fasta, dataset.val_fasta) if files]
-    report = kept([str(file) for files in named for file in distinct_files(files)])
+    report = kept([str(file) for files in named for file in distinct_files(files)], dataset)
     for finding in (report or {}).get("findings", []):
         if finding["severity"] == "error":
             click.echo(f"metagene: warning: doctor found {finding['id']}: {finding['title']}", err=True)

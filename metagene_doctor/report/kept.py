@@ -10,27 +10,45 @@ from pathlib import Path
 from typing import Any
 
 from metagene_doctor.finding import Report
+from metagene_train.config import DatasetConfig
 from metagene_train.reads.index.files import default_index_dir
 
 
-def keep(report: Report, files: Sequence[str]) -> None:
-    """Keep a report on these reads files; nothing happens where the cache cannot be written."""
+def keep(report: Report, files: Sequence[str], dataset: DatasetConfig) -> None:
+    """Keep a report on these reads files, read as ``dataset`` says; nothing happens where the cache cannot
+    be written."""
     with suppress(OSError):
         states = _states(files)
         place = _place(states)
         place.parent.mkdir(parents=True, exist_ok=True)
-        document = {"files": states, "report": report.model_dump(mode="json")}
+        read_as = _settings(dataset)
+        document = {"files": states, "read_as": read_as, "report": report.model_dump(mode="json")}
         place.write_text(json.dumps(document), encoding="utf-8")
 
 
-def kept(files: Sequence[str]) -> dict[str, Any] | None:
-    """The report on these files as they are now; None when there is none, or they changed since."""
+def kept(files: Sequence[str], dataset: DatasetConfig) -> dict[str, Any] | None:
+    """The report on these files as they are now; None when there is none, when they changed since, or when
+    it took classes from other places in headers or in another table."""
     try:
         states = _states(files)
         document = json.loads(_place(states).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return document["report"] if document["files"] == states else None
+    before, now = document.get("read_as"), _settings(dataset)
+    if before is not None and before["mapping"] is None:
+        before |= {key: value for key, value in now.items() if key != "header_regex"}
+    return document["report"] if document["files"] == states and before == now else None
+
+
+def _settings(dataset: DatasetConfig) -> dict[str, str | None]:
+    """What findings on classes depend on."""
+    mapping = dataset.mapping_tsv
+    return {
+        "header_regex": dataset.header_regex,
+        "mapping": None if mapping is None else str(Path(mapping).expanduser().resolve()),
+        "class_column": dataset.class_column,
+        "label_column": dataset.label_column,
+    }
 
 
 def _states(files: Sequence[str]) -> list[list[Any]]:

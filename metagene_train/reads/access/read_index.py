@@ -85,7 +85,8 @@ class ReadIndex:
         index = cls(directory, meta)
         if not len(index):
             raise DataError(
-                f"{path}: none of its {index.records:,} records is usable; {index.rejection_summary}"
+                f"{path}: none of its {index.records:,} records is usable; {index.rejection_summary}; "
+                "`metagene doctor --fasta` with it says what to do"
             )
         return index
 
