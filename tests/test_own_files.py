@@ -161,7 +161,7 @@ def test_reads_longer_than_the_encoder_takes_are_a_warning_with_a_command(capsys
     encoder = write_encoder(tmp_path / "encoder")
     write_tokenizer(encoder)
     context = json.loads((encoder / "config.json").read_text())["max_position_embeddings"]
-    reads = [(f"lbl|{n % 2}|||r{n}", s) for n, s in enumerate(sequences(30, 40 * context))]
+    reads = [(f"lbl|{n % 2}|||r{n}/1", s) for n, s in enumerate(sequences(30, 40 * context))]
     path = written(tmp_path / "long reads.fq", fastq(reads))
     config = written(tmp_path / "run.yaml", f"tokenizer: {{max_length: {context}}}\n")
     found = findings(capsys, "--fasta", path, "--encoder", encoder, "--config", config)["T02"]
@@ -170,8 +170,14 @@ def test_reads_longer_than_the_encoder_takes_are_a_warning_with_a_command(capsys
     words = shlex.split(command)
     assert words[:2] == ["seqkit", "sliding"] and str(path) in words
     window = int(words[words.index("--window") + 1])
-    pieces = [(f"{h}-{i}", s[i : i + window]) for h, s in reads for i in range(0, len(s), window)]
-    after = findings(
-        capsys, "--fasta", written(tmp_path / "p.fa", fasta(pieces)), "--encoder", encoder, "--config", config
+    pieces = [
+        (f"{h}_sliding:{i + 1}-{i + window}", s[i : i + window])  # as seqkit names them
+        for h, s in reads
+        for i in range(0, len(s), window)
+    ]
+    renamed = subprocess.run(
+        words[words.index("|") + 1 : words.index(">")], input=fasta(pieces), capture_output=True, check=True
     )
-    assert after["T02"]["severity"] == "info"
+    cut = written(tmp_path / words[-1], renamed.stdout)
+    after = findings(capsys, "--fasta", cut, "--encoder", encoder, "--config", config)
+    assert (after["T02"]["severity"], after["F07"]["severity"]) == ("info", "pass")

@@ -14,6 +14,7 @@ from metagene_doctor.finding import Finding, Remedy, Severity
 from metagene_doctor.padding import padding_share
 from metagene_doctor.report.quantities import count, percent
 from metagene_train.config import METAGENE_1
+from metagene_train.reads.headers.pattern import HEADER_REGEX
 
 token_finding = partial(Finding, scope="tokenizer")
 
@@ -29,6 +30,9 @@ WASTE_WARN = 0.25
 SPARE = 0.9
 """Of the bases that fill the encoder in the mean, what pieces of a long read are cut to: few of them then
 have more tokens than fit."""
+
+MATE_BEFORE_PIECE = r"s#(/[0-9]+)?(_sliding:[0-9]+-[0-9]+)$#\2#"
+"""For sed: what `seqkit sliding` makes of a name with a mate number, without that number."""
 
 LENGTH_STEP = 8
 """Lengths are suggested in multiples of 8, which tensor cores like."""
@@ -281,13 +285,18 @@ def token_lengths(facts: Facts) -> Iterator[Finding]:
 
 
 def _pieces(facts: Facts, bases: int) -> tuple[str, ...]:
-    """For one file; several would need a command each. Pieces do not overlap."""
+    """For one file; several would need a command each. Pieces do not overlap.
+
+    Only for the guide's headers: of others seqkit drops what stands behind the first blank, perhaps the
+    class. A mate number has to go too, because seqkit writes behind it what tells the pieces apart.
+    """
     train = facts.train
-    if train is None or train.stream or train.parts:
+    if train is None or train.stream or train.parts or facts.config.dataset.header_regex != HEADER_REGEX:
         return ()
     length = max(LENGTH_STEP, bases // 100 * 100)
     new = f"pieces.{'fa' if train.kind == 'fasta' else 'fq'}"
-    return (f"seqkit sliding --greedy --step {length} --window {length} {quote(train.path)} > {new}",)
+    cut = f"seqkit sliding --greedy --step {length} --window {length} {quote(train.path)}"
+    return (f"{cut} | sed -E {quote(MATE_BEFORE_PIECE)} > {new}",)
 
 
 def quantile(lengths: dict[int, int], share: float) -> int:
