@@ -94,15 +94,16 @@ class Report(Frozen):
 
 
 def exit_code(
-    findings: tuple[Finding, ...], fail_on: Severity = Severity.ERROR, *, all_judged: bool = False
+    findings: tuple[Finding, ...], fail_on: Severity | None = Severity.ERROR, *, all_judged: bool = False
 ) -> int:
     """0 nothing at or above ``fail_on``, 1 findings at or above it, 3 a check crashed and none failed.
 
-    ``all_judged``: a skipped check counts as a crashed one. Ignored findings count for nothing.
+    ``fail_on`` None: no finding fails. ``all_judged``: a skipped check counts as a crashed one. Ignored
+    findings count for nothing.
     """
     findings = tuple(f for f in findings if f.ignored is None)
     judged = [f.severity for f in findings if f.severity not in (Severity.CRASH, Severity.SKIP)]
-    if any(severity.rank >= fail_on.rank for severity in judged):
+    if fail_on is not None and any(severity.rank >= fail_on.rank for severity in judged):
         return 1
     unknown = (Severity.CRASH, Severity.SKIP) if all_judged else (Severity.CRASH,)
     if any(f.severity in unknown for f in findings):

@@ -5,7 +5,7 @@ import json
 import pytest
 from doctor_fixtures import sequences, write_mapping, write_reads
 
-from metagene_doctor.checks.registry import CHECKS, rules
+from metagene_doctor.checks.registry import CHECKS, rules, select
 from metagene_doctor.cli.main import main
 from metagene_doctor.finding import Example, Finding
 from metagene_doctor.report import sarif
@@ -96,6 +96,38 @@ def test_strict_fails_on_warnings_and_on_what_was_skipped(run):
     assert run(only=("V02", "F07"))[0] == 0
     assert run("--strict", only=("V02", "F07"))[0] == 3
     assert run("--strict", only=("F07",))[0] == 0
+
+
+@pytest.mark.parametrize("form", [(), ("--json",), ("--quiet",)])
+def test_exit_zero_reports_what_it_finds_and_does_not_fail(run, form):
+    assert run(*form)[0] == 1
+    code, out, _ = run(*form, "--exit-zero")
+    assert code == 0 and ("L02" in out or form == ("--quiet",))
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_exit_zero_does_not_hide_a_check_that_broke_off(run, monkeypatch, form):
+    def broken(facts):
+        raise ZeroDivisionError("by zero")
+
+    changed = [check._replace(judge=broken) for check in select(("F15",), ())] + list(select(("L02",), ()))
+    monkeypatch.setattr("metagene_doctor.cli.doctor.select", lambda only, skip: changed)
+    assert run(*form)[0] == 1
+    assert run(*form, "--exit-zero")[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--strict",), "give --exit-zero or --strict, not both"),
+        (("--fail-on", "error"), "give --exit-zero or --fail-on, not both"),
+        (("--fix",), "--exit-zero has no effect with --fix"),
+        (("--ignore", "none.yaml"), "none.yaml"),
+    ],
+)
+def test_exit_zero_keeps_usage_errors(run, arguments, message):
+    code, _, err = run("--exit-zero", *arguments)
+    assert code == 2 and message in err
 
 
 def test_an_ignored_skip_is_not_missed_by_strict(run, tmp_path):

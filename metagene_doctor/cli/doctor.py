@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -100,6 +101,9 @@ OVERRIDES = {
     help="YAML list of checks to ignore, each with id, reason and optional until (a date).",
 )
 @click.option("--strict", is_flag=True, help="Warnings fail (exit 1), and so do skipped checks (exit 3).")
+@click.option(
+    "--exit-zero", is_flag=True, help="Report only: findings do not fail, a check that broke off still does."
+)
 @click.option("--save-facts", metavar="FILE", help="Write what was found out, to judge it again elsewhere.")
 @click.option("--facts", "facts_file", metavar="FILE", help="Judge saved facts; look at nothing else.")
 @click.option("-v", "--verbose", is_flag=True, help="Also show passes, places and times.")
@@ -125,6 +129,7 @@ def command(
     sarif_file: str | None,
     ignore_file: str | None,
     strict: bool,
+    exit_zero: bool,
     save_facts: str | None,
     facts_file: str | None,
     verbose: bool,
@@ -141,8 +146,9 @@ def command(
     makes new files.
 
     Exit codes: 0 nothing at or above --fail-on, 1 findings, 2 usage, config or missing input,
-    3 a check could not be finished, 130 interrupted; the same with --json and --quiet. With --fix:
-    0 done and read again, 1 damage that cannot be repaired, 2 as above.
+    3 a check could not be finished, 130 interrupted; the same with --json and --quiet. With
+    --exit-zero findings are 0, the others stay. With --fix: 0 done and read again, 1 damage that
+    cannot be repaired, 2 as above.
     """
     repair = wanted(overrides)
     if list_checks:
@@ -156,6 +162,8 @@ def command(
         return 0
     if gpu is not None and gpu_mem is not None:
         raise click.UsageError("give --gpu or --gpu-mem, not both")
+    if exit_zero:
+        _require_no_other_exit(strict, repairs=repair is not None)
 
     if repair is not None:
         return run_repair(
@@ -217,7 +225,22 @@ def command(
     if verbose and not quiet and facts.seconds:
         slowest = sorted(facts.seconds.items(), key=lambda part: -part[1])
         click.echo("Time: " + ", ".join(f"{name} {duration(spent)}" for name, spent in slowest), err=True)
+    if exit_zero:
+        return exit_code(report.findings, None)
     return exit_code(report.findings, Severity("warn" if strict else fail_on), all_judged=strict)
+
+
+def _require_no_other_exit(strict: bool, *, repairs: bool) -> None:
+    """--exit-zero leaves nothing for the options that say what fails, and a repair is no report."""
+    context = click.get_current_context()
+    if strict:
+        raise click.UsageError("give --exit-zero or --strict, not both")
+    if context.get_parameter_source("fail_on") is not ParameterSource.DEFAULT:
+        raise click.UsageError("give --exit-zero or --fail-on, not both")
+    if repairs:
+        raise click.UsageError(
+            "--exit-zero has no effect with --fix: whether files were repaired is no finding"
+        )
 
 
 def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:

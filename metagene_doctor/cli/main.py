@@ -11,6 +11,7 @@ import sys
 import click
 
 from metagene_doctor.cli.encodings import take_any_letter
+from metagene_doctor.cli.file_names import complete_files
 from metagene_train import __version__
 from metagene_train.errors import MetageneError
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "rules": "The rule book, with a verdict on every claim.",
     "config": "Write, check, show and compare configs.",
     "demo": "The whole journey on bundled real data, on a CPU, in minutes.",
+    "completion": "Script for your shell (bash, zsh, fish) that completes commands.",
 }
 """Command name -> one line of help, here so that ``--help`` imports no command."""
 
@@ -49,6 +51,7 @@ class LazyGroup(click.Group):
             os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         command = importlib.import_module(f"metagene_doctor.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
+        complete_files(command)
         return command
 
     def resolve_command(
