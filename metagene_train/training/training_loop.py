@@ -42,6 +42,7 @@ from metagene_train.training.callbacks import (
 )
 from metagene_train.training.dataset import ReadDataset
 from metagene_train.training.loading import evaluation_loader, training_loader
+from metagene_train.training.machine_watch import MachineWatch
 from metagene_train.training.step import build_optimizer, evaluation_step, forward_loss
 
 if TYPE_CHECKING:
@@ -98,6 +99,9 @@ class ReadTrainer(Trainer):
         # forward_loss divides by the reads of the whole accumulation; transformers must not divide again.
         self.model_accepts_loss_kwargs = True
         self.throughput = Throughput(self.args.world_size)
+        self._machine = (
+            MachineWatch(self.directory, self.args.device) if self.is_world_process_zero() else None
+        )
         # Several visible GPUs without a launcher would become nn.DataParallel.
         self.args._n_gpu = min(self.args.n_gpu, 1)
         self._first_bad_step = torch.zeros((), dtype=torch.int64, device=self.args.device)
@@ -226,6 +230,7 @@ class ReadTrainer(Trainer):
                 "grad_norm": logs.get("grad_norm"),
                 **self.throughput.take(),
                 **peak_memory(self.args.device),
+                **(self._machine.sample() if self._machine else {}),
             }
             self._append(line)
         super().log(logs, start_time)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from metagene_doctor.finding import Frozen
+from metagene_train.memory_limits import field, group_memory, number
 from metagene_train.processors import ancestors, cgroup_paths, cpu_quota, processors_allowed
 
 
@@ -105,65 +106,21 @@ def read_cgroup(membership: Path, root: Path) -> CgroupFacts | None:
     """
     if not membership.is_file():
         return None
-    groups, quota = cgroup_paths(membership), cpu_quota(membership, root)
-    if "" in groups and (root / "cgroup.controllers").is_file():
-        return _version_2(ancestors(root, groups[""]), quota)
-    memory = next((path for names, path in groups.items() if "memory" in names.split(",")), None)
-    return None if memory is None else _version_1(root, memory, quota)
-
-
-def _version_2(groups: list[Path], quota: float | None) -> CgroupFacts:
-    limited = [(limit, group) for group in groups if (limit := _number(group / "memory.max")) is not None]
-    limit, owner = min(limited, key=lambda pair: pair[0], default=(None, groups[0]))
-    pids = [number for group in groups if (number := _number(group / "pids.max")) is not None]
+    memory = group_memory(membership, root)
+    if memory is None:
+        return None
+    events, pids = "memory.oom_control", None
+    if memory.version == 2:
+        events = "memory.events"
+        groups = ancestors(root, cgroup_paths(membership)[""])
+        limits = [limit for group in groups if (limit := number(group / "pids.max")) is not None]
+        pids = min(limits, default=None)
     return CgroupFacts(
-        version=2,
-        memory_limit_bytes=limit,
-        memory_used_bytes=_number(owner / "memory.current"),
-        memory_reclaimable_bytes=_field(owner / "memory.stat", "inactive_file"),
-        out_of_memory_kills=_field(owner / "memory.events", "oom_kill"),
-        cpu_quota=quota,
-        pids_limit=min(pids, default=None),
+        version=memory.version,
+        memory_limit_bytes=memory.limit_bytes,
+        memory_used_bytes=memory.used_bytes,
+        memory_reclaimable_bytes=memory.reclaimable_bytes,
+        out_of_memory_kills=field(memory.group / events, "oom_kill"),
+        cpu_quota=cpu_quota(membership, root),
+        pids_limit=pids,
     )
-
-
-UNLIMITED_V1 = 2**60
-"""Version 1 writes "no limit" as the largest multiple of the page size in 63 bits."""
-
-
-def _version_1(root: Path, memory: str, quota: float | None) -> CgroupFacts:
-    group = next((d for d in ancestors(root / "memory", memory)), root / "memory")
-    limits = [
-        _field(group / "memory.stat", "hierarchical_memory_limit"),
-        _number(group / "memory.limit_in_bytes"),
-    ]
-    limit = min((number for number in limits if number is not None and number < UNLIMITED_V1), default=None)
-    return CgroupFacts(
-        version=1,
-        memory_limit_bytes=limit,
-        memory_used_bytes=_number(group / "memory.usage_in_bytes"),
-        memory_reclaimable_bytes=_field(group / "memory.stat", "total_inactive_file"),
-        out_of_memory_kills=_field(group / "memory.oom_control", "oom_kill"),
-        cpu_quota=quota,
-    )
-
-
-def _number(file: Path) -> int | None:
-    """The integer in a control file; None for "max", or where the file is not visible."""
-    text = _text(file).strip()
-    return int(text) if text.lstrip("-").isdigit() else None
-
-
-def _field(file: Path, key: str) -> int | None:
-    for line in _text(file).splitlines():
-        name, _, value = line.partition(" ")
-        if name == key:
-            return int(value)
-    return None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:
-        return ""
