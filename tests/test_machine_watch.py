@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from advise_fixtures import found
 from doctor_fixtures import NVMLError, fake_driver
 from run_fixtures import metrics
 from train_fixtures import tiny_config
@@ -24,7 +25,7 @@ MIB = 1 / 1024
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 
 
-def test_a_run_writes_down_what_its_machine_has_left(tmp_path):
+def test_a_run_writes_down_what_its_machine_has_left(tmp_path, capsys):
     train(tiny_config(tmp_path, training__max_epochs=2, training__num_workers=2), quiet=True)
     lines = metrics(tmp_path / "run", "train")
     seconds = [line["elapsed_s"] for line in lines]
@@ -36,6 +37,8 @@ def test_a_run_writes_down_what_its_machine_has_left(tmp_path):
         assert line["disk_free_gib"] == pytest.approx(free, abs=2)
         assert all(line[name] is None for name in CARD_FIELDS)
     assert max(line["workers_memory_gib"] for line in lines) > 0.02
+    _, report = found(capsys, "--run", tmp_path / "run")
+    assert not {finding["id"] for finding in report["findings"]} & {"A08", "A09", "A10"}
 
 
 def test_memory_of_its_own_is_told_from_mapped_files(tmp_path):

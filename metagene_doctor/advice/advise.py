@@ -25,8 +25,10 @@ from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config, set_keys
 from metagene_train.errors import InputError, MetageneError
 
-ORDER = ("oom", "instability", "overfitting", "underfitting", "slow")
+ORDER = ("oom", "host-growth", "disk", "instability", "overfitting", "underfitting", "slow")
 """Gravest first: a run that does not fit or does not converge has no speed to improve."""
+WHATEVER_IS_ASKED = ("host-memory", "host-growth", "disk", "card", "drift", "ending")
+"""Symptoms that are told although another one was asked for."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _card_of_run(evidence: Evidence, rulebook: Rulebook) -> Gpu | None:
 
 
 def _asked_for(found: Symptom, symptom: str | None) -> bool:
-    return symptom is None or found.symptom in (symptom, "host-memory", "drift", "ending")
+    return symptom is None or found.symptom in (symptom, *WHATEVER_IS_ASKED)
 
 
 def _budget(

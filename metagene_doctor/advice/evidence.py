@@ -26,7 +26,9 @@ from metagene_train.labels import LabelMap
 @dataclass(frozen=True)
 class TrainingPoint:
     """One logged point of training. Speeds are per second of wall time since the point before, memory
-    is the peak so far in GiB, fractions are of tokens (padding) and of wall time (data wait)."""
+    is the peak so far in GiB, fractions are of tokens (padding) and of wall time (data wait). What follows
+    ``elapsed_s`` (seconds since the run or its resumption began) is the state of the machine then:
+    ``metagene_train.training.machine_watch`` writes it, runs of before had none of it."""
 
     step: int
     epoch: float | None = None
@@ -39,6 +41,15 @@ class TrainingPoint:
     data_wait_fraction: float | None = None
     peak_allocated_gib: float | None = None
     peak_reserved_gib: float | None = None
+    elapsed_s: float | None = None
+    process_memory_gib: float | None = None
+    workers_memory_gib: float | None = None
+    host_available_gib: float | None = None
+    disk_free_gib: float | None = None
+    gpu_clock_reasons: float | None = None
+    gpu_uncorrected_errors: float | None = None
+    gpu_other_gib: float | None = None
+    gpu_processes: float | None = None
 
 
 @dataclass(frozen=True)

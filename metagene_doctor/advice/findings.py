@@ -14,6 +14,8 @@ from metagene_doctor.rulebook.schema import Fix
 
 NAMES = {
     "oom": "out of memory",
+    "host-growth": "growing host memory",
+    "disk": "room on the disk",
     "slow": "speed",
     "overfitting": "overfitting",
     "underfitting": "underfitting",
@@ -21,11 +23,15 @@ NAMES = {
 }
 VERIFY = {
     "oom": "Verify with `metagene estimate` before the run.",
+    "host-growth": "Verify after a few epochs: workers_memory_gib in metrics.jsonl should no longer rise.",
+    "disk": "Verify after the next evaluations: disk_free_gib in metrics.jsonl should no longer fall.",
     "slow": "Verify after 50 steps: reads_per_s in metrics.jsonl should be higher.",
     "overfitting": "Verify: the lowest validation loss should come later, and be lower.",
     "underfitting": "Verify: validation loss at the same step should be lower.",
     "instability": "Verify: grad_norm and loss in the first few hundred steps should not jump.",
 }
+
+OF_THE_HOST = ("host-memory", "host-growth", "disk", "card")
 
 
 def symptom_finding(symptom: Symptom) -> Finding:
@@ -33,7 +39,7 @@ def symptom_finding(symptom: Symptom) -> Finding:
         id=symptom.id,
         title=symptom.title,
         severity=symptom.severity,
-        scope="host" if symptom.symptom == "host-memory" else "run",
+        scope="host" if symptom.symptom in OF_THE_HOST else "run",
         measured=_finite(symptom.measured),
         threshold=_finite(symptom.threshold),
         unit=symptom.unit,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.fit_symptoms import still_falling
+from metagene_doctor.advice.machine_symptoms import growth
 from metagene_doctor.advice.memory_symptoms import is_fragmented
 from metagene_doctor.advice.speed_symptoms import DATA_WAIT, PADDING
 from metagene_doctor.rulebook.schema import Fix
@@ -28,7 +29,13 @@ UNKNOWN = Relevance()
 
 def relevance(symptom: str, fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
     """What the evidence says about one fix for one symptom; `UNKNOWN` if it says nothing."""
-    judges = {"oom": _memory, "slow": _speed, "instability": _stability, "underfitting": _fit}
+    judges = {
+        "oom": _memory,
+        "host-growth": _host_growth,
+        "slow": _speed,
+        "instability": _stability,
+        "underfitting": _fit,
+    }
     judge = judges.get(symptom)
     return judge(fix, config, evidence) if judge else UNKNOWN
 
@@ -55,6 +62,24 @@ def _memory(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
             return Relevance(shown_by_run=True, reason="unused reserved memory was in pieces")
         return Relevance(excluded=True, reason="hardly any reserved memory was in unusable pieces")
     return UNKNOWN
+
+
+def _host_growth(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
+    """Both fixes are for worker processes: they help where those are what grows."""
+    found = growth(evidence)
+    if config.training.num_workers == 0:
+        return Relevance(excluded=True, reason="there are no loader workers: the process itself grows")
+    if found is not None and found.from_workers < 0.5:
+        return Relevance(excluded=True, reason="the training process itself grows, not its loader workers")
+    if fix.key == "training.num_workers":
+        return Relevance(only_if_needed=True)
+    if config.training.max_epochs == 1:
+        return Relevance(excluded=True, reason="in a single epoch workers live as long as the run")
+    if found is None:
+        return UNKNOWN
+    return Relevance(
+        shown_by_run=True, reason=f"workers hold {100 * found.from_workers:.0f} % of what came to it"
+    )
 
 
 def _speed(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:

@@ -211,7 +211,7 @@ def _tailored(
         return fitting_quantization(config, budget)
     if fix.key == "training.precision":
         return _precision_of_device(proposal, situation)
-    if processors is not None and fix.key == "training.num_workers":
+    if processors is not None and (fix.key, fix.action) == ("training.num_workers", "raise"):
         bounded = (dataclasses.replace(change, new=min(change.new, processors)) for change in proposal)
         more = tuple(change for change in bounded if change.new > change.old)
         return more or Impossible(f"{processors} processors have no room for more workers")

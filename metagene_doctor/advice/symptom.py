@@ -8,7 +8,17 @@ from typing import Literal
 from metagene_doctor.finding import Severity
 
 SymptomId = Literal[
-    "oom", "slow", "overfitting", "underfitting", "instability", "host-memory", "drift", "ending"
+    "oom",
+    "slow",
+    "overfitting",
+    "underfitting",
+    "instability",
+    "host-memory",
+    "host-growth",
+    "disk",
+    "card",
+    "drift",
+    "ending",
 ]
 
 

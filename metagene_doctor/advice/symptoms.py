@@ -6,6 +6,7 @@ from metagene_doctor.advice.baseline_symptoms import below_baseline
 from metagene_doctor.advice.ending import ending
 from metagene_doctor.advice.evidence import Evidence
 from metagene_doctor.advice.fit_symptoms import drift, not_learning, overfitting, underfitting
+from metagene_doctor.advice.machine_symptoms import machine
 from metagene_doctor.advice.memory_symptoms import host_memory, out_of_memory
 from metagene_doctor.advice.speed_symptoms import slow
 from metagene_doctor.advice.stability_symptoms import collapse, instability
@@ -19,6 +20,7 @@ def detect(evidence: Evidence, capacity_gib: float | None = None) -> list[Sympto
         *out_of_memory(evidence),
         *host_memory(evidence),
         *ending(evidence),
+        *machine(evidence),
         *instability(evidence),
         *fit,
         *below_baseline(evidence, fit),

@@ -67,8 +67,9 @@ def command(
 
     With SYMPTOM alone: its fixes for --config, without looking at a run.
 
-    Exit codes: 0 nothing at or above --fail-on, 1 the run failed, ran out of memory or has a loss that
-    is not a number (other symptoms are warnings), 2 usage, config or missing input.
+    Exit codes: 0 nothing at or above --fail-on, 1 the run failed, ran out of memory, has a loss that
+    is not a number or a card with memory errors (other symptoms are warnings), 2 usage, config or
+    missing input.
     """
 
     from metagene_doctor import rulebook
