@@ -101,7 +101,7 @@ def test_workers_that_grow_are_ended_with_their_epoch(tmp_path, capsys):
     assert finding["measured"] == pytest.approx(40 * 1024, rel=0.02)
     assert finding["threshold"] == pytest.approx(16 / 600 * 1024 * 1000, rel=0.01)
     assert re.search(r"Memory of the loader workers rose steadily, from (17\.9|18\.0)", finding["why"])
-    assert "The 16.00 GiB that the host had left last" in finding["why"] and "13 min" in finding["why"]
+    assert "What the host had left, 16.00 GiB, is used up" in finding["why"] and "13 min" in finding["why"]
     fixes = [f["title"] for f in report["findings"] if f["id"].startswith("EV-HOST")]
     assert fixes == [
         "Fix 1 for growing host memory: training.persistent_workers true → false",
@@ -170,17 +170,26 @@ def test_the_end_of_a_run_that_is_going_on_comes_from_its_config(tmp_path, capsy
 
 def test_a_disk_that_will_be_full_is_told_with_the_step(tmp_path, capsys):
     # 1.5 GiB less every 10 steps of 20 s; 11.5 GiB are left at step 600.
-    run = run_with(tmp_path / "run", disk_free_gib=lambda n: 100 - 1.5 * n)
+    config = RunConfig.model_validate({"training": {"checkpoint": {"keep": 20}}})
+    run = run_with(tmp_path / "run", config=config, disk_free_gib=lambda n: 100 - 1.5 * n)
     output = tmp_path / "fixed.yaml"
     code, report = found(capsys, "--run", run, "-o", output)
     assert code == 0
     (finding,) = machine_findings(report)
     assert (finding["id"], finding["severity"]) == ("A10", "warn")
     assert (finding["measured"], finding["threshold"], finding["unit"]) == (677, 1200, "steps")
-    assert "11.50 GiB was left at step 600, 154,000 MiB less every 1,000 steps" in finding["why"]
+    assert "11.50 GiB was left at step 600, 150.00 GiB less every 1,000 steps" in finding["why"]
     assert load_config(output).config.training.checkpoint.keep == 1
     done = run_with(tmp_path / "done", status="finished", disk_free_gib=lambda n: 100 - 1.5 * n)
     assert machine_findings(found(capsys, "--run", done)[1]) == []
+
+
+def test_checkpoints_at_their_number_do_not_fill_a_disk(tmp_path, capsys):
+    run = run_with(tmp_path / "run", disk_free_gib=lambda n: 100 - 1.5 * n)
+    _, report = found(capsys, "--run", run)
+    fix = next(f for f in report["findings"] if f["id"] == "EV-DISK-KEEP")
+    assert fix["severity"] == "pass" and "something else fills the disk" in fix["title"]
+    assert report["verdict"] == "disk: no setting to change, see above."
 
 
 def test_a_disk_that_is_nearly_full(tmp_path, capsys):

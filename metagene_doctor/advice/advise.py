@@ -27,6 +27,8 @@ from metagene_train.errors import InputError, MetageneError
 
 ORDER = ("oom", "host-growth", "disk", "instability", "overfitting", "underfitting", "slow")
 """Gravest first: a run that does not fit or does not converge has no speed to improve."""
+OF_THE_MACHINE = {"host-growth", "disk"}
+"""What other programs or the run's surroundings can cause as well as its configuration."""
 WHATEVER_IS_ASKED = ("host-memory", "host-growth", "disk", "card", "drift", "ending")
 """Symptoms that are told although another one was asked for."""
 
@@ -208,7 +210,8 @@ def _verdict(made: Plan, named: list[str], has_config: bool) -> str:
     if later:
         parts[0] += f", {later} more if that is not enough"
     if not made.advised:
-        parts = [f"{', '.join(named)}: nothing to change"]
+        what = "no setting to change, see above" if set(named) <= OF_THE_MACHINE else "nothing to change"
+        parts = [f"{', '.join(named)}: {what}"]
     if made.need_gib is not None and "oom" in named:
         room = f" of {gib(made.usable_gib)} usable" if made.usable_gib is not None else ""
         parts.append(

@@ -154,9 +154,9 @@ def host_growth(evidence: Evidence) -> list[Symptom]:
     whose = "loader workers" if found.from_workers >= 0.5 else "training process"
     why = (
         f"Memory of the {whose} rose steadily, {_gib_from_to(rise)} from step {rise.first_step:,} to "
-        f"{rise.last_step:,}, mapped files not counted. The {gib(found.available_gib)} that the host had "
-        f"left last {found.lasts:,} steps more at the latest (about "
-        f"{duration(found.lasts * found.seconds_per_step)}), then the kernel kills the run"
+        f"{rise.last_step:,}, mapped files not counted. What the host had left, "
+        f"{gib(found.available_gib)}, is used up {found.lasts:,} steps later at the latest (about "
+        f"{duration(found.lasts * found.seconds_per_step)}); the kernel then kills the run"
     )
     fix = command = ""
     if evidence.status not in (None, "finished") and found.from_workers < 0.5:
@@ -191,7 +191,7 @@ def disk(evidence: Evidence) -> list[Symptom]:
             Symptom(
                 "A10", "disk", "The disk will be full before the run ends", Severity.WARN,
                 full, end, "steps",
-                f"{gib(free)} was left at step {last.step:,}, {_per_thousand(fall.per_step):,.6g} MiB less "
+                f"{gib(free)} was left at step {last.step:,}, {gib(1000 * fall.per_step)} less "
                 f"every 1,000 steps: full at about step {full:,} of {end:,}, {duration(seconds)} later. The "
                 "next checkpoint or log line then ends the run; the last whole checkpoint stays",
                 "Make room, then see that disk_free_gib in metrics.jsonl no longer falls", "",

@@ -32,6 +32,7 @@ def relevance(symptom: str, fix: Fix, config: RunConfig, evidence: Evidence) -> 
     judges = {
         "oom": _memory,
         "host-growth": _host_growth,
+        "disk": _disk,
         "slow": _speed,
         "instability": _stability,
         "underfitting": _fit,
@@ -80,6 +81,18 @@ def _host_growth(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
     return Relevance(
         shown_by_run=True, reason=f"workers hold {100 * found.from_workers:.0f} % of what came to it"
     )
+
+
+def _disk(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
+    """A checkpoint comes with every evaluation, and from the second after ``keep`` on an older one goes."""
+    written = len(evidence.evaluations)
+    if fix.key == "training.checkpoint.keep" and written > config.training.checkpoint.keep + 1:
+        return Relevance(
+            excluded=True,
+            reason=f"after {written} evaluations older checkpoints were deleted as new ones came, so "
+            "something else fills the disk",
+        )
+    return UNKNOWN
 
 
 def _speed(fix: Fix, config: RunConfig, evidence: Evidence) -> Relevance:
