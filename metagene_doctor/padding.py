@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metagene_doctor.facts.model.tokens import TokenFacts
-from metagene_doctor.facts.reads.facts import ReadsFacts
-from metagene_train.config import RunConfig
+if TYPE_CHECKING:
+    from metagene_doctor.facts.model.tokens import TokenFacts
+    from metagene_doctor.facts.reads.facts import ReadsFacts
+    from metagene_train.config import RunConfig
 
 WINDOW_BATCHES = 50
 """Batches that are sorted together, as by `metagene_train.training.batching`."""

@@ -192,3 +192,13 @@ def test_a_workload_keeps_what_decides_memory():
     probe = Workload.from_config(config, num_labels=10)
     assert (probe.targets, probe.accumulates, probe.length) == ((), True, 512)
     assert trace(probe).breakdown["adapters"] < 0.001
+
+
+def test_more_structures_than_are_kept_in_memory_are_all_answered(monkeypatch):
+    """A search asks for many at once, some of them known already."""
+    monkeypatch.setattr(templates, "MOST_KEPT", 1)
+    known, other = (replace(workload(), checkpointing=on).structure() for on in (True, False))
+    first = templates.template_of(known, (8, 0))
+    found = templates.templates([known, other, known], (8, 0))
+    assert found[0] is found[2] is first
+    assert found[1] is not first

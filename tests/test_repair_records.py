@@ -115,16 +115,6 @@ def test_headers_of_another_pattern_keep_their_layout(capsys, tmp_path):
     ]
 
 
-def test_a_pattern_without_room_for_a_number_is_refused(capsys, tmp_path):
-    path = written(tmp_path / "x.fa", ">7\nACGT\n>7\nAC\n")
-    code, _, err = fix(
-        capsys, path, "--header-regex", r"^(?P<class_id>\d+)$", "--fix", "headers", out=tmp_path / "o"
-    )
-    assert code == 1
-    assert "line 3, record 2" in err and "(?P<name>...)" in err
-    assert not (tmp_path / "o" / "x.fa").exists()
-
-
 def test_damaged_records_are_set_aside_with_place_and_reason(capsys, tmp_path):
     path = written(
         tmp_path / "x.fq",

@@ -43,18 +43,20 @@ def templates(structures: Sequence[Workload], capability: Capability, processes:
     Raises InputError (no such encoder) and ConfigError (target modules or layers that it lacks).
     """
     capability = _alike(capability)
+    found: dict[Workload, Template] = {}
     missing = []
     for structure in dict.fromkeys(structures):
-        if (structure, capability) not in _known:
-            stored = template_store.load(structure, capability)
-            if stored is None:
-                missing.append(structure)
-            else:
-                _keep(structure, capability, stored)
+        known = _known.get((structure, capability)) or template_store.load(structure, capability)
+        if known is None:
+            missing.append(structure)
+        else:
+            found[structure] = known
     for structure, traced in zip(missing, _trace_all(missing, capability, processes), strict=True):
-        _keep(structure, capability, traced)
+        found[structure] = traced
         template_store.save(structure, capability, traced)
-    return [_known[structure, capability] for structure in structures]
+    for structure, template in found.items():
+        _keep(structure, capability, template)
+    return [found[structure] for structure in structures]
 
 
 def _alike(capability: Capability) -> Capability:
