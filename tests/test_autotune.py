@@ -291,6 +291,23 @@ def test_a_card_without_bf16_gets_fp16() -> None:
     assert search.recommend(request(gpu="rtx4090"), made_up).config.training.precision == "bf16-mixed"
 
 
+@pytest.mark.parametrize(("gain", "larger"), [(0.02, True), (0.06, True), (0.3, False)])
+def test_a_little_less_padding_does_not_make_passes_small(gain: float, larger: bool) -> None:
+    """What smaller passes gain by padding they may lose by launching more often."""
+
+    def smaller_is_faster(configs: Sequence[RunConfig]) -> list[Prediction]:
+        found = []
+        for config, one in zip(configs, made_up(configs), strict=True):
+            rate = 100 * (1 + gain if config.training.batch_size < 8 else 1)
+            found.append(replace(one, speed=Speed(rate, 0.7 * rate, 1.2 * rate, 40.0, "arithmetic")))
+        return found
+
+    best = search.recommend(request(80), smaller_is_faster).config.training
+    assert (best.batch_size >= 8) == larger
+    fastest = search.recommend(request(80, goal="max-speed"), smaller_is_faster).config.training
+    assert fastest.batch_size < 8
+
+
 def test_checkpointing_is_off_where_activations_fit() -> None:
     assert not search.recommend(request(80), made_up).config.model.gradient_checkpointing
     long_reads = statistics(500, 512)
