@@ -20,7 +20,7 @@ class Held(NamedTuple):
     names: np.ndarray
     mates: np.ndarray
     prefixes: np.ndarray
-    """None for a comparison without a sieve [0, 2]."""
+    """uint32 [N, 2]; empty where no sieve is made of them."""
 
 
 class HeldReads:
