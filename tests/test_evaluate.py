@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pyarrow.parquet
@@ -10,6 +11,7 @@ from eval_fixtures import tiny_run
 from sklearn.metrics import f1_score, log_loss
 
 from metagene_doctor.cli.main import main
+from metagene_train.config import HEADER_REGEX
 from metagene_train.errors import DataError, InputError
 from metagene_train.evaluation import evaluate as evaluate_module
 from metagene_train.evaluation.evaluate import evaluate
@@ -226,3 +228,41 @@ def test_pieces_of_the_file_change_nothing_but_the_order(run_dir, monkeypatch):
     assert pieces.coverage == whole.coverage and pieces.accuracy_gain == pytest.approx(whole.accuracy_gain)
     assert pieces.baseline.kmer == whole.baseline.kmer and pieces.baseline.random == whole.baseline.random
     assert (pieces.train_reads == whole.train_reads).all()
+
+
+def with_other_headers(text):
+    return re.sub(r">lbl\|(\d+)\|\d+\|\d+\|(\S+)/1", r">\2 class=\1", text)
+
+
+def test_reads_with_other_headers_than_those_of_the_run(run_dir, tmp_path, capsys):
+    other = tmp_path / "other.fa"
+    other.write_text(with_other_headers(val_fasta(run_dir).read_text()))
+    command = ["evaluate", str(run_dir), "--device", "cpu", "--fasta", str(other)]
+    assert main(command) == 1
+    assert "--header-regex" in capsys.readouterr().err
+    assert main([*command, "--json", "-q", "--header-regex", r"class=(?P<class_id>\d+)"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert main([*command[:-1], str(val_fasta(run_dir)), "--json", "-q"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    # The same reads, and the baseline learns from training reads with the run's own headers.
+    assert record["model"] == own["model"] and record["baseline"]["kmer"] == own["baseline"]["kmer"]
+    assert main([*command, "--header-regex", "class=("]) == 2
+    assert "--header-regex is not a regular expression" in capsys.readouterr().err
+    assert main([*command, "--header-regex", "class=(.)"]) == 2
+    assert "--header-regex must have a group (?P<class_id>...)" in capsys.readouterr().err
+
+
+def test_the_header_pattern_of_the_run_is_taken_unless_another_is_given(tmp_path):
+    run_dir = tiny_run(tmp_path)
+    standard = val_fasta(run_dir).read_text()
+    for name in ("train", "val"):
+        file = tmp_path / f"{name}.fa"
+        file.write_text(with_other_headers(file.read_text()))
+    config = run_dir / "model" / "config.yaml"
+    pattern = r"class=(?P<class_id>\d+)"
+    config.write_text(re.sub("header_regex: .*", lambda _: f"header_regex: '{pattern}'", config.read_text()))
+    found = evaluate(run_dir, device="cpu")
+    assert (found.metrics.reads, found.baseline.training_reads) == (15, 48)
+    (tmp_path / "standard.fa").write_text(standard)
+    again = evaluate(run_dir, tmp_path / "standard.fa", header_regex=HEADER_REGEX, device="cpu")
+    assert again.metrics.headline == found.metrics.headline and again.baseline.kmer == found.baseline.kmer

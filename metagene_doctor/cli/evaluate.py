@@ -21,6 +21,11 @@ from metagene_doctor.cli.progress import progress_bar
     help="Reads of known class (repeatable)  [default: the run's test, else validation reads].",
 )
 @click.option(
+    "--header-regex",
+    metavar="REGEX",
+    help="Header pattern of these reads, with a group (?P<class_id>...)  [default: the run's].",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",
@@ -32,6 +37,7 @@ from metagene_doctor.cli.progress import progress_bar
 def command(
     run_dir: Path,
     fasta: tuple[Path, ...],
+    header_regex: str | None,
     batch_size: int | None,
     device: str,
     as_json: bool,
@@ -49,7 +55,14 @@ def command(
 
     check_writable(run_dir)
     with progress_bar("evaluating", quiet=quiet) as progress:
-        evaluation = evaluate(run_dir, fasta, device=device, batch_size=batch_size, progress=progress)
+        evaluation = evaluate(
+            run_dir,
+            fasta,
+            header_regex=header_regex,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
     directory = write_evaluation(evaluation)
     report = write_report(run_dir)
     record = evaluation_record(evaluation)

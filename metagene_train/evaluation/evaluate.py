@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from metagene_train.errors import DataError, InputError, MetageneError
 from metagene_train.evaluation.baseline import Baseline, SequenceReader, kmer_baseline
@@ -124,17 +125,19 @@ def evaluate(
     run_dir: str | Path,
     fasta: str | Path | Sequence[str | Path] | None = None,
     *,
+    header_regex: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Judge the model of a run on ``fasta``, by default the run's test reads, else its validation reads.
 
-    ``fasta`` is a file, a pattern of names, or several of them.
+    ``fasta`` is a file, a pattern of names, or several of them. ``header_regex`` is the header pattern of
+    these reads where it is not the run's; the training reads of the baseline keep the run's.
 
-    Raises InputError (no finished run, no such file), DataError (damaged file, no reads to judge,
-    or with ``dataset.strict_classes`` reads without a class that the model has) and RunError (out of
-    memory).
+    Raises InputError (no finished run, no such file, no header pattern), DataError (damaged file, no
+    reads to judge, or with ``dataset.strict_classes`` reads without a class that the model has) and
+    RunError (out of memory).
     """
     from metagene_train.config_file import load_config
     from metagene_train.model import load_model
@@ -149,7 +152,7 @@ def evaluate(
     if fasta is None:
         raise InputError(f"{run_dir}: the run has no test or validation reads; name some with --fasta")
     # All that can be wrong with the reads, before the gigabytes of the encoder are loaded.
-    reads = _open_reads(fasta, config.dataset, labels)
+    reads = _open_reads(fasta, _with_header(config.dataset, header_regex), labels)
     _check_classes(reads, config.dataset.strict_classes)
     classifier = load_model(model_dir, resolve_device(device))
 
@@ -176,6 +179,19 @@ def evaluate(
         device=str(classifier.model.device),
         seconds=seconds,
     )
+
+
+def _with_header(settings: DatasetConfig, header_regex: str | None) -> DatasetConfig:
+    """The settings of a run with another header pattern, if there is one."""
+    if header_regex is None:
+        return settings
+    own = settings.model_copy()
+    try:
+        own.header_regex = header_regex
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"--header-regex {reason}") from None
+    return own
 
 
 def _open_reads(

@@ -86,7 +86,8 @@ class ReadIndex:
         if not len(index):
             raise DataError(
                 f"{path}: none of its {index.records:,} records is usable; {index.rejection_summary}; "
-                "`metagene doctor --fasta` with it says what to do"
+                "`metagene doctor --fasta` with it says what to do, such as --header-regex (in a config "
+                "dataset.header_regex) for other headers"
             )
         return index
 
