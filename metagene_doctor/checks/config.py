@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.commands import autotune_command
 from metagene_doctor.checks.reads.labels import STEEP_IMBALANCE
 from metagene_doctor.checks.reads.unseen import not_judged
 from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.repairs import fix, mend
 from metagene_doctor.checks.sizes import reads_seen, steps_per_epoch, total_steps
 from metagene_doctor.facts.facts import Facts
-from metagene_doctor.facts.reads.facts import ReadsFacts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
 from metagene_doctor.report.quantities import GIB, count, duration, rate
-from metagene_train.config import HEADER_REGEX, METAGENE_1
 
 config_finding = partial(Finding, scope="config")
 
@@ -57,41 +56,6 @@ def _example(warning: str) -> Example:
     return (
         Example(file=match[1], line=int(match[2]) or None, text=match[3]) if match else Example(text=warning)
     )
-
-
-def autotune_command(facts: Facts, card: str | None = None) -> str:
-    """The command that searches settings for the same config and reads, and for the same card unless
-    another is given as an option."""
-    parts = ["metagene autotune"]
-    if card is None and facts.target is not None:
-        card = facts.target.option
-    if card:
-        parts.append(card)
-    if facts.run.path is not None:
-        parts.append(f"--config {quote(facts.run.path)}")
-    else:
-        config = facts.run.config
-        encoder, tokenizer = config.model.encoder_path, config.tokenizer.name_or_path
-        given = {
-            "--fasta": _paths(facts.train, "train.fa"),
-            "--val": _paths(facts.val, "val.fa"),
-            "--mapping": [facts.mapping.path] if facts.mapping else [],
-            "--header-regex": _unless(config.dataset.header_regex, HEADER_REGEX),
-            "--encoder": _unless(encoder, METAGENE_1),
-            "--tokenizer": _unless(tokenizer, encoder),
-            "--index-dir": [config.dataset.index_dir] if config.dataset.index_dir else [],
-        }
-        parts += [f"{option} {quote(value)}" for option, values in given.items() for value in values]
-    return " ".join([*parts, "-o recommended.yaml"])
-
-
-def _paths(side: ReadsFacts | None, saved_as: str) -> list[str]:
-    """The files of one side; what came through a pipe has to be saved under some name first."""
-    return [saved_as if file.stream else file.path for file in side.files] if side is not None else []
-
-
-def _unless(value: str, usual: str) -> list[str]:
-    return [] if value == usual else [value]
 
 
 def fits_gpu(facts: Facts) -> Iterator[Finding]:

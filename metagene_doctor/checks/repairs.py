@@ -180,10 +180,9 @@ def in_one_command(findings: Iterable[Finding], files: Iterable[str]) -> tuple[F
     that are a choice. Each command has a directory of its own, in which none of the files lies.
     """
     findings = tuple(findings)
-    asked = [(finding, remedy.repair) for finding in findings if (remedy := _repaired(finding))]
-    all_needed = [repair for finding, repair in asked if _is_needed(finding, repair)]
-    needed = reduce(Repair.__add__, all_needed) if all_needed else None
-    taken = {part for file in files for part in PurePath(file).parts}
+    asked = _asked(findings)
+    needed = _needed(asked)
+    taken = _parts(files)
     return tuple(
         finding.model_copy(update={"remedy": Remedy(text=remedy.text, commands=(_command(
             finding, remedy.repair, needed, asked, taken),))})
@@ -191,6 +190,26 @@ def in_one_command(findings: Iterable[Finding], files: Iterable[str]) -> tuple[F
         else finding
         for finding in findings
     )  # fmt: skip
+
+
+def needed_repair(findings: Iterable[Finding], files: Iterable[str]) -> tuple[Repair, str] | None:
+    """What `in_one_command` puts into the one command that all warnings and errors need, and its
+    directory; None where they need none."""
+    needed = _needed(_asked(findings))
+    return None if needed is None else (needed, _free(DIRECTORY, _parts(files)))
+
+
+def _parts(files: Iterable[str]) -> set[str]:
+    return {part for file in files for part in PurePath(file).parts}
+
+
+def _asked(findings: Iterable[Finding]) -> list[tuple[Finding, Repair]]:
+    return [(finding, remedy.repair) for finding in findings if (remedy := _repaired(finding))]
+
+
+def _needed(asked: Iterable[tuple[Finding, Repair]]) -> Repair | None:
+    needed = [repair for finding, repair in asked if _is_needed(finding, repair)]
+    return reduce(Repair.__add__, needed) if needed else None
 
 
 def _repaired(finding: Finding) -> RepairRemedy | None:

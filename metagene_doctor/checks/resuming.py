@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from shlex import quote
 
+from metagene_doctor.checks.commands import train_command
 from metagene_doctor.checks.remedies import edit
 from metagene_doctor.facts.facts import Facts
 from metagene_doctor.finding import Example, Finding, Remedy, Severity
@@ -56,6 +56,6 @@ def output_directory_usable(facts: Facts) -> Iterator[Finding]:
             why="Training goes on from there with --resume, and does not start without.",
             remedy=Remedy(
                 text="Go on with it:",
-                commands=(f"metagene train --config {quote(facts.run.path or '')} --resume",),
+                commands=(train_command(facts, resume=True),),
             ),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import click
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from metagene_doctor import ignoring
-from metagene_doctor.checks.config import autotune_command
+from metagene_doctor.checks.next_step import next_step
 from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
 from metagene_doctor.checks.repairs import in_one_command
 from metagene_doctor.checks.runner import run_checks
@@ -38,6 +37,7 @@ OVERRIDES = {
     "header_regex": "dataset.header_regex",
     "encoder": "model.encoder_path",
     "tokenizer": "tokenizer.name_or_path",
+    "index_dir": "dataset.index_dir",
 }
 """Option -> the configuration key it overrides."""
 
@@ -71,9 +71,7 @@ OVERRIDES = {
     help="quick: a sample of large files, in seconds; standard: all reads; deep: also a second reader, "
     "loads on GPU and disk, and every package.",
 )
-@click.option(
-    "--index-dir", type=click.Path(path_type=Path), metavar="DIR", help="Where read indexes are kept."
-)
+@click.option("--index-dir", metavar="DIR", help="Where read indexes are kept.")
 @click.option("--only", multiple=True, metavar="ID", help="Run only this check or scope (repeatable).")
 @click.option("--skip", multiple=True, metavar="ID", help="Leave this check or scope out (repeatable).")
 @click.option(
@@ -119,7 +117,6 @@ def command(
     gpu: str | None,
     gpu_mem: float | None,
     level: Level,
-    index_dir: Path | None,
     only: tuple[str, ...],
     skip: tuple[str, ...],
     fail_on: str,
@@ -185,7 +182,6 @@ def command(
             level=level,
             gpu=gpu,
             gpu_mem=gpu_mem,
-            index_dir=index_dir,
             argv=argv,
             sections=sections(checks),
         )
@@ -207,7 +203,7 @@ def command(
             bytes=sum(reads.bytes_examined for reads in facts.reads),
             records=sum(reads.records for reads in facts.reads),
         ),
-        next_step=_next_step(facts),
+        next_step=next_step(facts, findings),
     )
     if facts_file is None and not only and not skip:
         kept.keep(report, [file.path for file in facts.files], facts.config.dataset)
@@ -248,7 +244,7 @@ def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
         raise click.UsageError("standard input can be read only once: give --fasta - or --val -, not both")
     loaded = load_config(config_path)
     config, given = loaded.config, set(loaded.lines)
-    own = None
+    own, overridden = None, []
     if overrides["encoder"] is not None:
         own = tokenizer_beside(overrides["encoder"], config, given)
     for option, dotted in OVERRIDES.items():
@@ -257,6 +253,7 @@ def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
             value = value[0] if len(value) == 1 else list(value) or None
         if value is None:
             continue
+        overridden.append(dotted)
         section, key = dotted.split(".")
         try:
             setattr(getattr(config, section), key, value)
@@ -265,7 +262,8 @@ def _run_facts(config_path: str | None, overrides: dict[str, Any]) -> RunFacts:
             raise click.UsageError(f"--{option.replace('_', '-')} {reason}") from None
     if own is not None and overrides["tokenizer"] is None:
         config.tokenizer.name_or_path = own
-    return RunFacts(config=config, path=config_path, warnings=loaded.warnings)
+        overridden.append("tokenizer.name_or_path")
+    return RunFacts(config=config, path=config_path, overridden=tuple(overridden), warnings=loaded.warnings)
 
 
 def _load_facts(path: str) -> Facts:
@@ -317,13 +315,3 @@ def describe(facts: Facts) -> str:
         parts.append(f"{gib(facts.host.memory_ceiling_bytes)} RAM")
     parts.append(f"level {facts.level}")
     return " | ".join(part for part in parts if part)
-
-
-def _next_step(facts: Facts) -> str:
-    if facts.run.path is not None:
-        there = facts.previous_run
-        resume = " --resume" if there is not None and there.continues else ""
-        return f"metagene train --config {quote(facts.run.path)}{resume}"
-    if facts.train is None:
-        return "metagene doctor --fasta train.fa --mapping labels.tsv"
-    return autotune_command(facts)

@@ -78,6 +78,8 @@ class RunFacts(Frozen):
     config: RunConfig
     path: str | None = None
     """The config file; None when only options and defaults count."""
+    overridden: tuple[str, ...] = ()
+    """Keys that an option of the command has set instead of the file."""
     warnings: tuple[str, ...] = ()
 
 

@@ -185,12 +185,21 @@ def _joint_name(role: Role, inputs: Sequence[Input], gzip: bool | None, repair: 
             f"cannot {repair} FASTA and FASTQ together ({kinds['fasta']} and {kinds['fastq']}); "
             f"{repair} the files of one kind at a time"
         )
-    return _packed(f"{role}.fa" if "fasta" in kinds else f"{role}.fq", inputs, gzip)
+    (kind,) = kinds
+    return joint_name(role, kind, packed=_is_packed(inputs, gzip))
+
+
+def joint_name(role: Role, kind: str, *, packed: bool) -> str:
+    """The file that the reads of a side are in which were split, or which were shuffled together."""
+    return f"{role}.{'fa' if kind == 'fasta' else 'fq'}{'.gz' if packed else ''}"
 
 
 def _packed(name: str, inputs: Sequence[Input], gzip: bool | None) -> str:
-    packed = any(each.form.compression != "none" for each in inputs) if gzip is None else gzip
-    return f"{name}.gz" if packed else name
+    return f"{name}.gz" if _is_packed(inputs, gzip) else name
+
+
+def _is_packed(inputs: Sequence[Input], gzip: bool | None) -> bool:
+    return any(each.form.compression != "none" for each in inputs) if gzip is None else gzip
 
 
 def told_apart(files: Sequence[tuple[Role, Path]], taken: Iterable[str]) -> list[str]:

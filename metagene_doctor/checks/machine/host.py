@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
-from shlex import quote
 
+from metagene_doctor.checks.commands import train_command
 from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.sizes import host_memory_bytes, reads_seen, worker_queue_bytes
 from metagene_doctor.facts.facts import Facts
@@ -171,7 +171,7 @@ def time_left(facts: Facts) -> Iterator[Finding]:
             why="The scheduler would end the run before it is done.",
             remedy=Remedy(
                 text="Ask for more time, or go on from the last checkpoint in a second job:",
-                commands=(f"metagene train --config {quote(facts.run.path or 'run.yaml')} --resume",),
+                commands=(train_command(facts, resume=True),),
             ),
             confidence="estimated",
         )

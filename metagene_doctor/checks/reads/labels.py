@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
 from shlex import quote
 
+from metagene_doctor.checks.commands import as_yaml
 from metagene_doctor.checks.reads.unseen import not_judged, unseen
 from metagene_doctor.checks.remedies import edit
 from metagene_doctor.checks.repairs import Purpose, fix, mend
@@ -71,16 +70,11 @@ def _columns_in_a_config(facts: Facts, columns: tuple[str, str]) -> Remedy:
         "dataset.class_column": columns[0],
         "dataset.label_column": columns[1],
     }
-    words = [f"{key}={_as_yaml(value)}" for key, value in values.items() if value is not None]
+    words = [f"{key}={as_yaml(value)}" for key, value in values.items() if value is not None]
     return Remedy(
         text="Rename its columns, or say in a config which they are, and go on with --config run.yaml:",
         commands=(shlex.join(["metagene", "config", "init", "-o", "run.yaml", *words]),),
     )
-
-
-def _as_yaml(value: str | list[str]) -> str:
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_/][\w./-]*", value)
-    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def _example(path: str, problem: str) -> Example:
