@@ -335,7 +335,8 @@ def _split() -> Iterator[Case]:
     yield "V01", facts(**joined, split=SplitFacts(same_file=True, shared_files=("more.fa",)))
     yield "V01", facts(**sides, split=SplitFacts(same_reads=True, val_reads=1000))
     same = {"train": reads(headers_digest="d"), "val": reads("val", headers_digest="d")}
-    yield "V01", facts(**same, split=SplitFacts(val_reads=1000))
+    for copied in (0, 1000):
+        yield "V01", facts(**same, split=SplitFacts(val_reads=1000, same_strand=copied))
     for copied in (1, 28, 280):
         split = SplitFacts(val_reads=1000, same_strand=copied, sequence_examples=(pair,))
         yield "V02", facts(**sides, split=split)

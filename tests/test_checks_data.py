@@ -283,7 +283,9 @@ def both(**shared):
 def test_same_file_and_same_names():
     assert severities(split.separate_files(facts(**both(same_file=True)))) == ["error"]
     copied = both() | {"train": reads(headers_digest="ab"), "val": reads("val", headers_digest="ab")}
-    assert severities(split.separate_files(facts(**copied))) == ["error"]
+    assert severities(split.separate_files(facts(**copied))) == ["warn"]
+    known = both(same_strand=990, other_strand=10)["split"]
+    assert severities(split.separate_files(facts(**copied | {"split": known}))) == ["error"]
     assert not list(split.separate_files(facts(**both())))
 
 

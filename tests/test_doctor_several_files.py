@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -164,6 +165,30 @@ def test_the_same_reads_in_another_order_and_under_other_names(
         _, report, facts = judge(lab, capsys, *named(lab, "t1.fa", "t2.fa", "v1.fa"))
         assert not facts.split.same_reads
         assert not any(f["id"] == "V01" and f["severity"] == "error" for f in report["findings"])
+
+
+def test_other_reads_under_the_same_names_are_no_copies(
+    lab: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forward and reverse reads without mate numbers: nothing of them is left out by what is advised."""
+    monkeypatch.chdir(lab)
+    pool = sequences(120)
+    write_reads(lab / "t1.fa", pool[:60], name="a")
+    write_reads(lab / "v1.fa", pool[60:], name="a")
+    code, report, _ = judge(lab, capsys, *named(lab, "t1.fa", "v1.fa"))
+    same = next(f for f in report["findings"] if f["id"] == "V01")
+    assert (code, same["severity"]) == (0, "warn") and "other reads under the same names" in same["title"]
+    (command,) = same["remedy"]["commands"]
+    assert main([*shlex.split(command)[1:], "-q"]) == 0
+    sides = [
+        [line for line in (lab / "repaired" / f"{side}.fa").read_text().splitlines() if line[0] == ">"]
+        for side in ("train", "val")
+    ]
+    assert len(sides[0]) + len(sides[1]) == 120 and not set(sides[0]) & set(sides[1])
+    write_reads(lab / "v1.fa", pool[:60], name="a")
+    code, report, _ = judge(lab, capsys, *named(lab, "t1.fa", "v1.fa"))
+    copy = next(f for f in report["findings"] if f["id"] == "V01")
+    assert (code, copy["severity"]) == (1, "error") and "Copies of one file" in copy["why"]
 
 
 def test_samples_of_files_claim_nothing_of_class_shares(

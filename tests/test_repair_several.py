@@ -265,3 +265,40 @@ def test_more_files_than_a_process_may_open(capsys, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(manifest["outputs"]) == 150
+
+
+def test_a_split_says_what_it_leaves_out_of_each_side(capsys, tmp_path):
+    """What is done to the training reads is done to validation reads that a split brings in."""
+    pool = sequences(40)
+
+    def named(numbers, name):
+        return [(f"lbl|{n % 2}|1|60|{name}{n}", pool[n]) for n in numbers]
+
+    train = written(tmp_path / "t.fa", fasta([*named(range(20), "t"), *named(range(3), "again")]))
+    # Five training reads, one of them on the other strand and once more; one read of its own twice.
+    strange = [
+        ("lbl|0|1|60|reverse", opposite(pool[0])),
+        ("lbl|0|1|60|n", "N" * 60),
+        ("nothing", "ACGT"),
+    ]
+    val = written(
+        tmp_path / "v.fa",
+        fasta([*named(range(20, 40), "v"), *named(range(4), "w"), *strange, *named([20], "again")]),
+    )
+    repairs = ("--val", val, "--fix", "drop-damaged", "--fix", "deduplicate", "--fix", "split")
+    code, dry, _ = fix(capsys, train, *repairs)
+    assert code == 0
+    assert "copies left out: 9; of these, validation reads that repeat a training read: 5" in dry
+    assert "of --fasta: 20 kept, 3 copies left out (13.0 %) of 23 records" in dry
+    assert "of --val: 20 kept, 2 set aside (7.1 %), 6 copies left out (21.4 %) of 28 records" in dry
+    out = tmp_path / "out"
+    manifest = fixed(capsys, train, *repairs, out=out)
+    sides = {each["side"]: each for each in manifest["inputs"]}
+    assert sides["train"]["copies"]["records"] == 3 and sides["val"]["copies"]["records"] == 6
+    assert sides["val"]["set_aside"]["records"] == 2 and sides["train"]["set_aside"]["records"] == 0
+    assert len(reads_of(out / "train.fa")) + len(reads_of(out / "val.fa")) == 40
+    aside = [line.split("\t")[0] for line in (out / "quarantine.tsv").read_text().splitlines()[1:]]
+    assert aside == [str(val)] * 2
+    # Copies of the training reads are still there when each side is repaired for itself.
+    alone = fixed(capsys, train, *repairs[:-2], out=tmp_path / "alone")
+    assert {each["side"]: each["copies"]["records"] for each in alone["inputs"]} == {"train": 3, "val": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from metagene_doctor.repair.balance import Amount
 from metagene_doctor.repair.draft import Draft
 from metagene_doctor.repair.fragments import hashes_of
 from metagene_doctor.repair.marks import COPY, Marks
+from metagene_doctor.repair.plan import Role
 from metagene_doctor.repair.spill import Spill, mix
+
+ACROSS = "of these, validation reads that repeat a training read"
 
 _LENGTH = np.uint64((1 << 32) - 1)
 
@@ -25,7 +29,9 @@ class Deduplicate:
 
     name = "deduplicate"
 
-    def __init__(self, directory: Path):
+    def __init__(self, directory: Path, sides: Sequence[Role]):
+        """``sides`` are those of the inputs."""
+        self._held_out = np.array([side == "val" for side in sides])
         self._spill = Spill(directory, "sequences")
         self.copies: list[Amount] = []
         """Of each input, once they are decided; bases without the blanks that were taken out."""
@@ -43,14 +49,20 @@ class Deduplicate:
 
     def decide(self, marks: Marks) -> Counter[str]:
         records, bases = np.zeros((2, len(marks.firsts)), dtype=np.int64)
+        across = 0
         for rows in self._spill.blocks():
+            if not len(rows):
+                continue
             rows = rows[np.lexsort((rows[:, 2], rows[:, 0]))]
             same = (rows[1:, 0] == rows[:-1, 0]) & (rows[1:, 2] == rows[:-1, 2])
             copies, lengths = rows[1:, 1][same], rows[1:, 2][same] & _LENGTH
             marks.flags[copies] |= COPY
             inputs = marks.inputs_of(copies)
+            starts = np.concatenate(([0], np.where(same, 0, np.arange(1, len(rows)))))
+            kept = rows[np.maximum.accumulate(starts), 1][1:][same]
+            across += int(np.count_nonzero(self._held_out[inputs] & ~self._held_out[marks.inputs_of(kept)]))
             np.add.at(records, inputs, 1)
             np.add.at(bases, inputs, lengths.astype(np.int64))
         self._spill.remove()
         self.copies = [Amount(*both) for both in zip(records.tolist(), bases.tolist(), strict=True)]
-        return Counter({"copies left out": int(records.sum())})
+        return Counter({"copies left out": int(records.sum()), ACROSS: across})

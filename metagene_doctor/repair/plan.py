@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,7 @@ GENOME_REGEX = r"(?P<genome>[A-Z]{1,6}_?\d{5,}(?:\.\d+)?)|^(?P<rest>.+)[-_.:|]\d
 
 Role = Literal["train", "val"]
 
-_PLAN_VERSION = 2
+_PLAN_VERSION = 3
 _COMPRESSED_SUFFIXES = (".gz", ".bgz", ".bgzf", ".zst", ".xz", ".bz2")
 _RESERVED = ("manifest.json", "quarantine.fa", "quarantine.fq", "quarantine.tsv", ".metagene-repair")
 _PARTIAL = ".partial"
@@ -51,11 +51,12 @@ _LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Input:
-    """A reads file, as it was when the plan was made."""
+    """A reads file, as it was when the plan was made, and the side it was given for."""
 
     path: Path
     form: ReadFormat
     fingerprint: Fingerprint
+    role: Role = "train"
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,10 @@ class Plan:
         """Equal for plans that make the same files of the same inputs."""
         known = asdict(self)
         known["jobs"] = [
-            {"inputs": [asdict(each.fingerprint) for each in job.inputs], "outputs": job.outputs}
+            {
+                "inputs": [[each.role, asdict(each.fingerprint)] for each in job.inputs],
+                "outputs": job.outputs,
+            }
             for job in self.jobs
         ]
         text = json.dumps([_PLAN_VERSION, known], sort_keys=True)
@@ -146,6 +150,7 @@ def make_jobs(
     written together. ``gzip=None`` compresses what was compressed, or what of one new file was.
     Raises InputError for a file given twice and for files of two kinds that would have to become one.
     """
+    sides = {role: [replace(each, role=role) for each in inputs] for role, inputs in sides.items()}
     _refuse_repetitions([each for inputs in sides.values() for each in inputs])
     if "split" in repairs:
         both = tuple(each for inputs in sides.values() for each in inputs)

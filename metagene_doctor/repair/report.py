@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from metagene_doctor.repair.balance import Balance
-from metagene_doctor.repair.plan import ORDER, Job
+from metagene_doctor.repair.plan import ORDER, Job, Role
 from metagene_doctor.repair.run import Outcome
 from metagene_doctor.repair.space import to_write
 from metagene_doctor.repair.survey import Found
 from metagene_doctor.repair.write import Written
 from metagene_doctor.report.quantities import base_count, count, file_size, percent
+
+SIDES: dict[Role, str] = {"train": "of --fasta", "val": "of --val"}
 
 MOST_LINES = 20
 """Files listed one by one."""
@@ -62,6 +64,10 @@ def _job(outcome: Outcome, job: Job, found: Found, made: list[Written] | None) -
             yield f"  {repair:<13} {_counts(found, repair)}"
     total = sum(found.balances.values(), Balance())
     yield f"  = {_sum(total)} → {_named(job.outputs)}"
+    if len({each.role for each in job.inputs}) > 1:
+        for role, side in SIDES.items():
+            paths = [str(each.path) for each in job.inputs if each.role == role]
+            yield f"    {side}: {_sum(sum((found.balances[path] for path in paths), Balance()))}"
     if made is not None and job.apart:
         gone = [each.path for each, one in zip(job.inputs, made, strict=True) if not one.records]
         yield from _listed(f"! nothing of {path} is left: no file was made of it" for path in gone)

@@ -79,6 +79,7 @@ class Outcome:
                 inputs.append(
                     {
                         "path": str(each.path),
+                        "side": each.role,
                         "format": str(each.form),
                         "bytes": each.fingerprint.size,
                         "sha256": self.digests.get(str(each.path)),

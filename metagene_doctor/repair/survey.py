@@ -80,7 +80,9 @@ def survey(job: Job, plan: Plan, directory: Path, progress: Progress | None = No
     """
     directory.mkdir(parents=True, exist_ok=True)
     names = UniqueNames(directory) if "headers" in plan else None
-    deduplicate = Deduplicate(directory) if "deduplicate" in plan else None
+    deduplicate = (
+        Deduplicate(directory, [each.role for each in job.inputs]) if "deduplicate" in plan else None
+    )
     watchers: list[FileRepair] = []
     if deduplicate:
         watchers.append(deduplicate)

@@ -35,7 +35,8 @@ FEW_VALIDATION_READS = 20
 
 
 def separate_files(facts: Facts) -> Iterator[Finding]:
-    """Training and validation reads are not one file under two names, nor the same reads in another order."""
+    """Training and validation reads are not one file under two names, nor the same reads in another order,
+    nor other reads under the same names."""
     assert facts.split and facts.train and facts.val
     if facts.split.same_file:
         shared = title_of(facts.split.shared_files)
@@ -59,7 +60,19 @@ def separate_files(facts: Facts) -> Iterator[Finding]:
             why=MEMORY,
             remedy=mend(HOLD_OUT, split_anew(facts, without=[file.path for file in facts.val.files])),
         )
+    copied = facts.split.same_strand + facts.split.other_strand
     for ours, theirs in same_names:
+        if copied < theirs.accepted:
+            # No copies: none of them may be left out, and names tie what belongs together.
+            yield split_finding(
+                id="V01",
+                severity=Severity.WARN,
+                title=f"{ours.name} and {theirs.name} hold other reads under the same names",
+                count=theirs.records,
+                why="Perhaps mates, or one file edited; names that are only numbered alike do no harm.",
+                remedy=mend("Split anew, reads of one name on the same side", split_anew(facts)),
+            )
+            continue
         yield split_finding(
             id="V01",
             severity=Severity.ERROR,
