@@ -157,7 +157,7 @@ def test_a_resumed_run_is_judged_since_it_was_resumed(tmp_path, capsys):
 
 
 def test_the_end_of_a_run_that_is_going_on_comes_from_its_config(tmp_path, capsys):
-    """run.json has no planned steps before a run ends. One epoch takes 600 steps here."""
+    """run.json of an older version has no planned steps before a run ends. One epoch takes 600 steps here."""
     for epochs, alarms in ((1, 0), (2, 1)):
         run = run_with(
             tmp_path / f"{epochs}",

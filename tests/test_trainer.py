@@ -19,7 +19,7 @@ from metagene_train.config import MemoryConfig, RunConfig
 from metagene_train.config_file import dump_config, load_config
 from metagene_train.labels import LabelMap, read_mapping
 from metagene_train.model import build_model, load_model
-from metagene_train.training import callbacks
+from metagene_train.training import callbacks, training_loop
 from metagene_train.training.batching import BatchOrder, collate
 from metagene_train.training.step import build_optimizer, evaluation_step, training_step
 from metagene_train.training.trainer import class_weights, train
@@ -37,6 +37,24 @@ def open_dataset(config: RunConfig, path: str):
     index = ReadIndex.open_or_build(path, header=header, index_dir=config.dataset.index_dir)
     labels = LabelMap.from_mapping(read_mapping(config.dataset.mapping_tsv))
     return ReadDataset(index, labels, load_tokenizer(config.tokenizer), config)
+
+
+def test_the_plan_is_written_before_the_first_step(tmp_path, monkeypatch):
+    original, seen = training_loop.forward_loss, []
+
+    def forward_loss(*arguments):
+        seen.append(json.loads((tmp_path / "run" / "run.json").read_text()))
+        return original(*arguments)
+
+    monkeypatch.setattr(training_loop, "forward_loss", forward_loss)
+    config = tiny_config(tmp_path, training__max_epochs=2, training__grad_accum_steps=2)
+    train(config, quiet=True)
+    assert {(run["status"], run["steps"], run["planned_steps"]) for run in seen} == {("running", 0, 6)}
+    assert seen[0]["train_reads"] == 48 and seen[0]["trained_parameters"] > 0
+    seen.clear()
+    train(change(config, training__max_epochs=3), quiet=True, resume=True)
+    assert {(run["status"], run["steps"], run["planned_steps"]) for run in seen} == {("running", 6, 9)}
+    assert seen[0]["resumed_from_step"] == 6
 
 
 def test_a_run_learns_and_leaves_its_files(tmp_path):

@@ -49,6 +49,18 @@ class Interruption:
         self.requested = True
 
 
+class BeforeTheFirstStep(TrainerCallback):
+    """Calls a function when the steps of the run are planned, of a resumed run before those that are left."""
+
+    def __init__(self, act: Callable[[], None]):
+        self._act = act
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **unused: Any
+    ) -> None:
+        self._act()
+
+
 class Throughput:
     """Reads, tokens and padding of the steps since the last `take`, per second of training.
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,14 +30,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What became of a run; ``run.json``. Seconds are of this session, not of those before a resume."""
+    """What became of a run; ``run.json``. Seconds are of this session, not of those before a resume.
+    ``planned_steps`` is None until the first step is about to be taken."""
 
     status: Literal["running", "finished", "interrupted", "failed"]
     output_dir: str
     device: str
     error: str | None = None
     steps: int = 0
-    planned_steps: int = 0
+    planned_steps: int | None = None
     epochs: float = 0.0
     seconds: float = 0.0
     resumed_from_step: int | None = None
@@ -76,7 +78,7 @@ def train(
     configure_allocator(config.memory_optimization)
     import torch
 
-    from metagene_train.training.callbacks import Interruption
+    from metagene_train.training.callbacks import BeforeTheFirstStep, Interruption
 
     device = _device(config)
     labels = _labels(config)
@@ -105,6 +107,8 @@ def train(
         trainer = _trainer(
             config, tokenizer, train_data, validation_data, labels, device, interruption, quiet
         )
+        planned = partial(_write_planned, summary, trainer, checkpoint)
+        trainer.add_callback(BeforeTheFirstStep(planned))
         with interruption:
             interrupted = _run(trainer, checkpoint)
         exported = None if interrupted else _export(trainer, tokenizer, labels)
@@ -312,7 +316,7 @@ def _progress(trainer: ReadTrainer | None, checkpoint: Path | None) -> dict[str,
     validates = trainer.eval_dataset is not None and bool(state.best_global_step)
     return {
         "steps": state.global_step,
-        "planned_steps": max(state.max_steps, 0),
+        "planned_steps": state.max_steps if state.max_steps > 0 else None,
         "epochs": state.epoch or 0.0,
         "resumed_from_step": run_directory.step_of(checkpoint) if checkpoint else None,
         "trained_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
@@ -321,6 +325,10 @@ def _progress(trainer: ReadTrainer | None, checkpoint: Path | None) -> dict[str,
         "best_step": state.best_global_step if validates else None,
         **peak_memory(trainer.args.device),
     }
+
+
+def _write_planned(summary: TrainingSummary, trainer: ReadTrainer, checkpoint: Path | None) -> None:
+    _write_summary(replace(summary, **_progress(trainer, checkpoint)))
 
 
 def _write_summary(summary: TrainingSummary) -> None:
