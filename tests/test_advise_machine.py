@@ -24,6 +24,7 @@ def run_with(
     config: RunConfig | None = None,
     status: str = "interrupted",
     planned_steps: int = 1200,
+    error: str | None = None,
     **fields: Callable,
 ) -> Path:
     """A run that converges, halfway to its 1,200 steps; each field is a function of the point's number."""
@@ -39,7 +40,9 @@ def run_with(
         }
         line |= {name: value(number) for name, value in fields.items()}
     scores = evaluated([1.2, 0.9, 0.8, 0.79, 0.785, 0.784])
-    return write_run(directory, lines, scores, config, status=status, planned_steps=planned_steps)
+    return write_run(
+        directory, lines, scores, config, status=status, planned_steps=planned_steps, error=error
+    )
 
 
 def config_with(**training) -> RunConfig:
@@ -245,3 +248,32 @@ def test_a_neighbour_that_came_later(tmp_path, capsys, fields, measured):
 def test_they_are_told_whatever_is_asked_for(tmp_path, capsys):
     run = run_with(tmp_path / "run", disk_free_gib=lambda n: 0.3)
     assert len(machine_findings(found(capsys, "slow", "--run", run)[1])) == 1
+
+
+BUS_ERROR = "DataLoader worker (pid 99) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory."
+
+
+def test_host_memory_that_ran_out_is_mended_by_the_config_where_it_can_be(tmp_path, capsys):
+    run = run_with(tmp_path / "run", config=config_with(num_workers=4), status="failed", error=BUS_ERROR)
+    output = tmp_path / "fixed.yaml"
+    code, report = found(capsys, "--run", run, "-o", output)
+    assert code == 1
+    (failure,) = [f for f in report["findings"] if f["id"] == "A17"]
+    assert "--shm-size" in failure["remedy"]["text"] and "without workers" in failure["remedy"]["text"]
+    assert report["verdict"].startswith("host-memory: 1 fix to make")
+    assert load_config(output).config.training.num_workers == 0
+
+    run = run_with(tmp_path / "alone", config=config_with(num_workers=0), status="failed", error=BUS_ERROR)
+    code, report = found(capsys, "--run", run)
+    (failure,) = [f for f in report["findings"] if f["id"] == "A17"]
+    assert code == 1 and "workers" not in failure["remedy"]["text"]
+    assert report["verdict"] == "host-memory: no setting to change, see above."
+
+
+def test_host_memory_that_ran_out_of_a_run_whose_config_is_not_known(tmp_path, capsys):
+    log = tmp_path / "slurm.out"
+    log.write_text(f"RuntimeError: {BUS_ERROR}\n")
+    code, report = found(capsys, "--log", log)
+    (failure,) = [f for f in report["findings"] if f["id"] == "A17"]
+    assert code == 1 and failure["remedy"]["commands"] == ["training.num_workers: 0"]
+    assert report["verdict"].startswith("See above") and "no change of" not in report["verdict"]

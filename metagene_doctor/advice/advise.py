@@ -25,9 +25,9 @@ from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config, set_keys
 from metagene_train.errors import InputError, MetageneError
 
-ORDER = ("oom", "host-growth", "disk", "instability", "overfitting", "underfitting", "slow")
+ORDER = ("oom", "host-memory", "host-growth", "disk", "instability", "overfitting", "underfitting", "slow")
 """Gravest first: a run that does not fit or does not converge has no speed to improve."""
-OF_THE_MACHINE = {"host-growth", "disk"}
+OF_THE_MACHINE = {"host-memory", "host-growth", "disk"}
 """What other programs or the run's surroundings can cause as well as its configuration."""
 WHATEVER_IS_ASKED = ("host-memory", "host-growth", "disk", "card", "drift", "ending")
 """Symptoms that are told although another one was asked for."""
@@ -87,6 +87,9 @@ def advise(
     usable = usable_after_failure(evidence, gpu.usable_gib if gpu else None)
     detected = [found for found in detect(evidence, usable) if _asked_for(found, symptom)]
     named = [name for name in ORDER if name == symptom or any(found.symptom == name for found in detected)]
+    if config is None and "host-memory" in named:
+        # Its one setting is that of a default config already; the symptom itself names it.
+        named.remove("host-memory")
     findings = [symptom_finding(found) for found in detected]
     if evidence.source and not findings:
         findings.append(healthy(evidence))
@@ -197,7 +200,7 @@ def _reason(made: Plan, key: str) -> str:
 
 def _nothing_found(evidence: Evidence, findings: list[Finding]) -> str:
     if any(finding.severity in (Severity.ERROR, Severity.WARN) for finding in findings):
-        return "See above: no change of the configuration helps here."
+        return "See above; the rule book has no other setting against it."
     if not evidence.training and not evidence.evaluations:
         return f"{evidence.source}: nothing to judge: no losses, speeds or memory failures found."
     return "Healthy: none of the five symptoms shows."

@@ -14,6 +14,7 @@ from metagene_doctor.rulebook.schema import Fix
 
 NAMES = {
     "oom": "out of memory",
+    "host-memory": "host memory",
     "host-growth": "growing host memory",
     "disk": "room on the disk",
     "slow": "speed",
@@ -23,6 +24,7 @@ NAMES = {
 }
 VERIFY = {
     "oom": "Verify with `metagene estimate` before the run.",
+    "host-memory": "Verify with `metagene doctor --only H02,H03` before the run.",
     "host-growth": "Verify after a few epochs: workers_memory_gib in metrics.jsonl should no longer rise.",
     "disk": "Verify after the next evaluations: disk_free_gib in metrics.jsonl should no longer fall.",
     "slow": "Verify after 50 steps: reads_per_s in metrics.jsonl should be higher.",

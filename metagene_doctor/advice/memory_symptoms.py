@@ -67,11 +67,8 @@ def host_memory(evidence: Evidence) -> list[Symptom]:
         "shared memory": "Shared memory (/dev/shm) ran out while workers passed batches",
         "killed": "The run was killed, most likely by the kernel or the scheduler for its memory",
     }
-    fixes = {
-        "allocation": "Ask for more memory, or read without workers",
-        "shared memory": "Start the container with --ipc=host or --shm-size=8g, or read without workers",
-        "killed": "Ask for more memory, or read without workers",
-    }
+    fix = {"shared memory": "Start the container with --ipc=host or --shm-size=8g"}
+    workers = evidence.config.training.num_workers if evidence.config else None
     return [
         Symptom(
             id="A17",
@@ -82,8 +79,9 @@ def host_memory(evidence: Evidence) -> list[Symptom]:
             threshold=None,
             unit="GiB" if failure.tried_gib is not None else None,
             why=f"line {failure.line}: {failure.text[:160]}",
-            fix=fixes[failure.kind],
-            command="training.num_workers: 0",
+            fix=fix.get(failure.kind, "Ask for more memory")
+            + ("" if workers == 0 else ", or read without workers"),
+            command="training.num_workers: 0" if workers is None else "",
         )
         for failure in evidence.host_failures[-1:]
     ]

@@ -206,7 +206,9 @@ class Fix(Change):
 class Symptom(Entry):
     """What goes wrong, and its fixes in the order to try them (evidence first)."""
 
-    id: Literal["oom", "host-growth", "disk", "slow", "overfitting", "underfitting", "instability"]
+    id: Literal[
+        "oom", "host-memory", "host-growth", "disk", "slow", "overfitting", "underfitting", "instability"
+    ]
     title: str
     source: str
     sign: str
