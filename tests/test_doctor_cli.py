@@ -132,6 +132,30 @@ def test_exit_code_is_the_same_in_every_mode(capsys, data, bad):
     assert set(codes.values()) == {int(bad)}, codes
 
 
+@pytest.mark.parametrize(
+    ("given", "ids"),
+    [
+        (["--only", "T01,f18"], {"T01", "F18"}),
+        (["--only", "T01, L01", "--only", "F18"], {"T01", "L01", "F18"}),
+        (
+            ["--only", "split,L01,", "--skip", "V01,V02,V03,V04,V05", "--skip", "V06"],
+            {"L01", "V07", "V08", "V09"},
+        ),
+    ],
+)
+def test_names_of_checks_with_commas_between_them(capsys, data, given, ids):
+    _, out, _ = doctor(capsys, "--fasta", data / "train.fa", *given, "--json")
+    assert {finding["id"] for finding in json.loads(out)["findings"]} == ids
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"), [("T01,X99", "X99"), (",", ","), ("", ""), ("T01 T02", "T01 T02")]
+)
+def test_a_list_of_checks_with_a_wrong_name(capsys, wrong, named):
+    code, _, err = doctor(capsys, "--only", wrong)
+    assert code == 2 and f"no check {named!r}" in err
+
+
 def test_warnings_are_exit_0_unless_asked(capsys, data):
     arguments = ("--fasta", data / "train.fa", "--only", "C05")
     assert doctor(capsys, *arguments)[0] == 0

@@ -267,6 +267,18 @@ def test_more_files_than_a_process_may_open(capsys, tmp_path):
     assert len(manifest["outputs"]) == 150
 
 
+def test_repairs_with_commas_between_them(capsys, tmp_path):
+    path = written(tmp_path / "t.fa", fasta(pairs(40, classes=2)))
+    apart = fixed(capsys, path, "--fix", "deduplicate", "--fix", "split", out=tmp_path / "apart")
+    together = fixed(capsys, path, "--fix", "split,deduplicate", out=tmp_path / "together")
+    assert (
+        together["key"] == apart["key"]
+        and made(tmp_path / "together").keys() == made(tmp_path / "apart").keys()
+    )
+    code, _, err = fix(capsys, path, "--fix", "split,dedup")
+    assert code == 2 and "no repair 'dedup'" in err
+
+
 def test_a_split_says_what_it_leaves_out_of_each_side(capsys, tmp_path):
     """What is done to the training reads is done to validation reads that a split brings in."""
     pool = sequences(40)

@@ -219,6 +219,11 @@ def rules(checks: Sequence[Check] = CHECKS) -> tuple[Rule, ...]:
     return tuple(Rule(check.id, check.title, inspect.getdoc(check.judge) or "") for check in checks)
 
 
+def names() -> list[str]:
+    """What `select` takes: scopes, then ids."""
+    return [*dict.fromkeys(check.scope for check in CHECKS), *(check.id for check in CHECKS)]
+
+
 def _named(check: Check, names: Sequence[str]) -> bool:
     return check.id in {name.upper() for name in names} or check.scope in {name.lower() for name in names}
 

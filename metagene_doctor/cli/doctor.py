@@ -14,9 +14,10 @@ from pydantic_core import PydanticSerializationError
 
 from metagene_doctor import ignoring
 from metagene_doctor.checks.next_step import next_step
-from metagene_doctor.checks.registry import CHECKS, explain, rules, sections, select
+from metagene_doctor.checks.registry import CHECKS, explain, names, rules, sections, select
 from metagene_doctor.checks.repairs import in_one_command
 from metagene_doctor.checks.runner import run_checks
+from metagene_doctor.cli.name_lists import NameList, one_by_one
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.collect import Request, collect
 from metagene_doctor.configuration.own_encoder import tokenizer_beside
@@ -72,8 +73,22 @@ OVERRIDES = {
     "loads on GPU and disk, and every package.",
 )
 @click.option("--index-dir", metavar="DIR", help="Where read indexes are kept.")
-@click.option("--only", multiple=True, metavar="ID", help="Run only this check or scope (repeatable).")
-@click.option("--skip", multiple=True, metavar="ID", help="Leave this check or scope out (repeatable).")
+@click.option(
+    "--only",
+    multiple=True,
+    type=NameList(names),
+    callback=one_by_one,
+    metavar="ID",
+    help="Run only this check or scope, or these: T01,T02 (repeatable).",
+)
+@click.option(
+    "--skip",
+    multiple=True,
+    type=NameList(names),
+    callback=one_by_one,
+    metavar="ID",
+    help="Leave this check or scope out, or these (repeatable).",
+)
 @click.option(
     "--fail-on",
     type=click.Choice(["warn", "error"]),

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
+from metagene_doctor.cli.name_lists import NameList, one_by_one
+from metagene_doctor.repair.plan import ORDER
 from metagene_train.config import DatasetConfig, ReadsFiles
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,6 +52,8 @@ def repair_options(command: Command) -> Command:
             multiple=True,
             is_flag=False,
             flag_value="",
+            type=NameList(lambda: ORDER),
+            callback=one_by_one,
             metavar="[REPAIR]",
             help="Show what a repair would change, and with -o make new files (repeatable): line-ends, "
             "uppercase, u-to-t, iupac-to-n, headers, whole-words, drop-damaged, deduplicate, split, shuffle; "
