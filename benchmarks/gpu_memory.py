@@ -239,10 +239,16 @@ def problems(case: Case, predicted: MemoryProfile, measured: Mapping[str, Any]) 
         return found
     error = predicted.reserved_gib / measured["reserved_gib"] - 1
     if abs(error) > BAR and not measured["retries"]:
-        found.append(f"reserved is off by {error:+.1%}")
+        found.append(f"reserved is off by {signed(error)}")
     if measured["device_gib"] > predicted.device_gib + predicted.margin_gib:
         found.append("takes more than prediction and margin")
     return found
+
+
+def signed(error: float) -> str:
+    """A relative error with its sign, which nothing has that rounds to zero."""
+    text = f"{error:+.1%}"
+    return text if text.strip("+-0.%") else text[1:]
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:
@@ -263,7 +269,7 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
         lines.append(
             f"| {result['case']} | {measured['live_gib']:.2f} ({predicted['live_gib']:.2f}) "
             f"| {measured['reserved_gib']:.2f} ({predicted['reserved_gib']:.2f}) "
-            f"| {'' if out_of_memory else f'{error:+.1%}'} "
+            f"| {'' if out_of_memory else signed(error)} "
             f"| {measured['device_gib']:.2f} ({predicted['device_gib']:.2f} + {predicted['margin_gib']:.2f}) "
             f"| {measured['context_gib']:.2f} + {grown:.2f} "
             f"| {step} |"

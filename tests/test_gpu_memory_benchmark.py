@@ -285,7 +285,7 @@ def test_a_run_writes_what_it_measured_and_a_table(bench, machine, tmp_path, cap
         ].keys()
         assert {"device_gib", "context_gib", "outside_gib", "seconds_per_step"} <= result["measured"].keys()
     shown = capsys.readouterr()
-    assert shown.out.count("| case ") == 3 and "0.250 s" in shown.out and "+0.0%" in shown.out
+    assert shown.out.count("| case ") == 3 and "0.250 s" in shown.out and "| 0.0% |" in shown.out
     (markdown,) = tmp_path.glob("gpu_memory_geforce_rtx_4090.md")
     assert markdown.read_text() == shown.out
     assert shown.err.endswith("3 workloads, 0 with problems\n")
@@ -429,3 +429,11 @@ import metagene_train.training.step, metagene_train.model
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) > 12
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [(0.0, "0.0%"), (-0.0, "0.0%"), (0.0004, "0.0%"), (-0.0004, "0.0%"), (0.0006, "+0.1%"), (-0.1, "-10.0%")],
+)
+def test_an_error_that_rounds_to_zero_has_no_sign(bench, error, shown):
+    assert bench.signed(error) == shown

@@ -54,11 +54,15 @@ def compare_memory(evidence: Evidence) -> list[Finding]:
             "Memory as predicted" if agrees else "Memory differs from the prediction",
             measured,
             reserved,
-            f"Reserved memory peaked at {gib(measured)}, {100 * off:+.1f} % from the {gib(reserved)} "
-            "predicted",
+            f"Reserved memory peaked at {gib(measured)}, {_signed(off)} from the {gib(reserved)} predicted",
             Severity.PASS if agrees else Severity.INFO,
         )
     ]
+
+
+def _signed(off: float) -> str:
+    text = f"{100 * off:+.1f} %"
+    return text if text.strip("+-0. %") else text[1:]
 
 
 def compare_speed(evidence: Evidence) -> list[Finding]:
