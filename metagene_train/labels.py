@@ -170,6 +170,13 @@ def _missing(
     body: list[list[str]],
 ) -> MissingColumnsError:
     likely = _likely_columns(columns, body)
+    if likely and _whole_number(likely[0].strip()) is not None:
+        # Taken for the names of columns it would be a class that is lost without a word.
+        return MissingColumnsError(
+            f"{path}:{line}: is a class and not the names of the columns ({', '.join(columns)}); put a line "
+            f"with {' and '.join(required)} above it (separator: {_DELIMITERS[delimiter]})",
+            None,
+        )
     names = [f": {_as_yaml(name)}" for name in likely] if likely else ["", ""]
     lacking = " and no column ".join(name for name in required if name not in columns)
     return MissingColumnsError(

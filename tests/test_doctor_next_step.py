@@ -2,6 +2,7 @@
 
 import gzip
 import shlex
+from pathlib import Path
 
 import pytest
 from doctor_command import doctor
@@ -9,6 +10,7 @@ from doctor_fixtures import sequences, write_mapping
 from reads_fixtures import fasta, written
 from repair_fixtures import quick_disk, reads_of
 
+import metagene_doctor
 from metagene_doctor.cli.main import main
 from metagene_train.config_file import load_config
 
@@ -95,3 +97,9 @@ def test_options_beside_the_config_are_not_forgotten(capsys, reads, tmp_path):
     assert dataset.train_fasta == [reads, "v.fa"] and dataset.val_fasta == "v.fa"
     assert (dataset.mapping_tsv, dataset.header_regex, dataset.index_dir) == ("labels.tsv", pattern, "here")
     assert not [word for word in train if "mapping" in word]
+
+
+def test_an_encoder_brings_its_tokenizer_without_being_told(capsys, reads):
+    encoder = Path(metagene_doctor.__file__).parent / "demo" / "data" / "encoder"
+    (autotune,) = next_commands(capsys, "--fasta", reads, "--encoder", encoder, "--only", "F18")
+    assert str(encoder) in autotune and "--tokenizer" not in autotune

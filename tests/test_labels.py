@@ -76,6 +76,10 @@ def test_every_problem_is_reported_with_its_line(tmp_path: Path) -> None:
             r":1: no column class_id and no column label_name; found: id, name \(separator: tab\)",
         ),
         ("class_id\tname\n1\ta\n", r"no column label_name; found: class_id, name"),
+        (
+            "562\tE. coli\n287\tP. aeruginosa\n",
+            r":1: is a class and not the names .* class_id and label_name above",
+        ),
         ("class_id label_name\n1 a\n", r"found: class_id label_name"),
         ("class_id\tclass_id\tlabel_name\n1\t1\ta\n", "column class_id occurs 2 times"),
         ("class_id\tlabel_name\n", "has a header but no classes"),

@@ -40,6 +40,9 @@ def autotune_command(facts: Facts, card: str | None = None, sides: Sides | None 
     if facts.run.path is not None:
         parts.append(f"--config {quote(facts.run.path)}")
         told = {key: values for key, values in told.items() if key in _beside_the_config(facts, sides)}
+    elif told.get("tokenizer.name_or_path") == told.get("model.encoder_path"):
+        # An encoder that is named brings the tokenizer beside it.
+        told.pop("tokenizer.name_or_path", None)
     parts += [f"{option} {quote(value)}" for option, key in OPTIONS.items() for value in told.get(key, ())]
     return " ".join([*parts, "-o recommended.yaml"])
 
