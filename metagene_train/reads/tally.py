@@ -31,6 +31,8 @@ from metagene_train.reads.records.opening import OpenReads
 from metagene_train.reads.records.records import decode_header
 from metagene_train.reads.watching import Watched
 
+_OTHER = KINDS.index("other")
+
 
 class Tally:
     """Everything counted so far, and the index being written."""
@@ -242,4 +244,4 @@ def _is_spotless(batch: RecordBatch, columns: HeaderColumns | None, letters: Let
     """
     if columns is None or batch.layout.quality_start is not None or batch.layout.faults.any():
         return False
-    return not letters.bases.other and bool((columns.name_start >= 0).all())
+    return not letters.kinds[:, _OTHER].any() and bool((columns.name_start >= 0).all())

@@ -48,8 +48,8 @@ class Letters(NamedTuple):
     @property
     def bases(self) -> BaseCounts:
         """The letters of all records."""
-        unusual = BaseCounts(*self.kinds.sum(axis=0).tolist())
-        return unusual + BaseCounts(acgt=self.total - unusual.total)
+        unusual = self.kinds[:, 1:].sum(axis=0).tolist()
+        return BaseCounts(self.total - sum(unusual), *unusual)
 
 
 def count_letters(batch: RecordBatch) -> Letters:

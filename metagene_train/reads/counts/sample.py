@@ -67,7 +67,7 @@ class Sample(Generic[Item]):
             np.concatenate((keys, picked.keys)), np.concatenate((positions, picked.positions)), items
         )
         # Not every time, because it costs as much for one read as for half of the sample.
-        if len(self._kept.keys) >= self._size + self._size // 2:
+        if len(self._kept.keys) >= 2 * self._size:
             self.prune()
 
     def merge(self, other: Sample[Item]) -> None:

@@ -42,28 +42,29 @@ class KnownPrefixes:
 
     def __init__(self) -> None:
         self._texts: dict[bytes, tuple[int, ...]] = {}
-        self._table = _Table({})
+        self._table: _Table | None = None
         self._looked_up = False
         self._failures = self._rest = 0
 
     def look_up(self, columns: np.ndarray) -> Prefixes | None:
         """Prefixes of headers given as columns of zero-padded words [W, N]; None: it is of no use now."""
-        self._looked_up = bool(self._texts) and not self._rest
-        if self._looked_up:
+        if self._table and not self._rest:
+            self._looked_up = True
             return self._table.look_up(columns)
+        self._looked_up = False
         self._rest = max(0, self._rest - 1)
         return None
 
     def learn(self, texts: list[bytes], numbers: list[tuple[int, ...]], missed: float) -> None:
         """Prefixes with their numbers and lengths, and the share of headers that ``look_up`` missed."""
-        if self._texts and not self._looked_up:
+        if self._table and not self._looked_up:
             return
         self._failures = self._failures + 1 if self._looked_up and missed > _TOO_MANY_MISSED else 0
         self._rest = min((1 << self._failures) - 1, _LONGEST_REST)
         self._texts |= zip(texts, numbers, strict=True)
         if len(self._texts) > _MOST:
-            self._texts, self._rest = {}, _LONGEST_REST
-        elif not self._table.takes(self._texts):
+            self._texts, self._table, self._rest = {}, None, _LONGEST_REST
+        elif self._texts and not (self._table and self._table.takes(self._texts)):
             self._table = _Table(self._texts)
 
 
@@ -79,7 +80,7 @@ class _Table:
         self._count = 0
         self._words, self._masks = np.zeros((2, _WORDS, room), dtype=np.uint64)
         self._numbers = np.zeros((4, room), dtype=np.int64)
-        self._shortest = min(map(len, texts), default=0)
+        self._shortest = min(map(len, texts))
         self._longest = 0
         self._key_mask = LOW_BYTES[min(max(self._shortest - WORD, 0), WORD)]
         bits = min(max(8, 2 * len(texts).bit_length() - 2), _MOST_SLOT_BITS)
@@ -87,7 +88,7 @@ class _Table:
         self._slots = np.zeros(1 << bits, dtype=np.int64)
         words = _as_columns(list(texts))
         for self._weights in column_weights(2 * _ATTEMPTS).reshape(_ATTEMPTS, 2):
-            if len(np.unique(self._hashes(words))) == len(texts):
+            if len(set(self._hashes(words).tolist())) == len(texts):
                 break
         self.takes(texts)
 
