@@ -52,8 +52,8 @@ class Job:
         return [part.format(folder=folder) for part in self.command]
 
 
-def seqkit(title: str, *arguments: str, slow: bool = False) -> Job:
-    return Job(title, "seqkit", command=("seqkit", *arguments), slow=slow)
+def seqkit(title: str, *arguments: str) -> Job:
+    return Job(title, "seqkit", command=("seqkit", *arguments))
 
 
 STATS, STATS_ALL = "seqkit stats", "seqkit stats -a"
@@ -88,9 +88,7 @@ ACCESS = (
 LEAKS = (
     Job(LEAKAGE, job="leakage"),
     Job(EVERY_COMPARISON, job="every_comparison"),
-    seqkit(
-        COMMON, "common", "-s", "{folder}/train.fa", "{folder}/val.fa", "-o", "{folder}/common.fa", slow=True
-    ),
+    seqkit(COMMON, "common", "-s", "{folder}/train.fa", "{folder}/val.fa", "-o", "{folder}/common.fa"),
 )
 
 RATIOS = (

@@ -60,7 +60,7 @@ class Tally:
         self.sample: Sample[bytes] = Sample()
         self.ends_with_a_sound_record = True
         self._records = self._accepted = self._lines = self._crlf_lines = 0
-        self._total_bases = self._longest = self._non_ascii = self._header_sum = 0
+        self._total_bases = self._non_ascii = self._header_sum = 0
 
     def add(self, batch: RecordBatch, parser: HeaderParser | None) -> Watched | None:
         """Count one batch, the headers of which the parser of the file takes apart.
@@ -73,7 +73,7 @@ class Tally:
             return None
         layout = batch.layout
         sound = layout.faults == SOUND
-        accepted = usable = sound & (layout.length > 0)
+        accepted = usable = sound if layout.shortest else sound & (layout.length > 0)
         rows = HeaderRows.of(batch)
         columns = parser.parse(batch, rows) if parser else None
         if columns:
@@ -129,7 +129,6 @@ class Tally:
         lengths = _chosen(batch.layout.length, sound)
         self._lengths.add(lengths)
         self._total_bases += letters.total
-        self._longest = max(self._longest, int(lengths.max(initial=0)))
         if len(places) < len(batch):
             offsets = offsets[places]
         self.sample.offer(offsets, lambda wanted: batch.sequences(places[wanted]))
@@ -188,7 +187,6 @@ class Tally:
             assert isinstance(later._writer, HeldColumns)
             later._writer.pour(self._writer, self._accepted)
         self._unusual += later._unusual
-        self._longest = max(self._longest, later._longest)
         self._header_sum = (self._header_sum + later._header_sum) % 2**64
         for name in ("_records", "_accepted", "_lines", "_crlf_lines", "_total_bases", "_non_ascii"):
             setattr(self, name, getattr(self, name) + getattr(later, name))
@@ -211,7 +209,7 @@ class Tally:
             problems=self.problems.as_tuple(),
             lengths=self._lengths.clipped(),
             total_bases=self._total_bases,
-            longest=self._longest,
+            longest=max(self._lengths.as_dict(), default=0),
             bases=bases,
             quality_range=self._quality.range,
             lines=self._lines,

@@ -34,23 +34,35 @@ def gather_words(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) ->
 
     Strings are of at most ``LONGEST_ROW`` bytes, or one longer one at a time.
     """
-    longest = int(lengths.max(initial=1))
-    width = -(-longest // WORD) * WORD
-    rows = _rows(buffer, starts, width)
-    shortest = int(lengths.min(initial=longest))
-    for column in range(shortest // WORD, width // WORD):
-        if shortest == longest:
-            rows[:, column] &= LOW_BYTES[longest - WORD * column]
-        else:
-            rows[:, column] &= LOW_BYTES[np.minimum(np.maximum(lengths - WORD * column, 0), WORD)]
+    rows = gather_unmasked(buffer, starts, int(lengths.max(initial=1)))
+    mask_columns(rows.T, lengths)
     return rows
+
+
+def gather_unmasked(buffer: np.ndarray, starts: np.ndarray, longest: int) -> np.ndarray:
+    """Rows of words [N, W] that hold as many bytes as the longest string, with what follows the others.
+
+    To copy all of a row costs as much as one word does.
+    """
+    width = -(-longest // WORD) * WORD
+    return gather_strings(buffer, starts, width).view("<u8").reshape(len(starts), width // WORD)
+
+
+def mask_columns(columns: np.ndarray, lengths: np.ndarray) -> None:
+    """Put zeros behind strings of some lengths [N], given as columns of words [W, N]."""
+    longest, shortest = int(lengths.max(initial=1)), int(lengths.min(initial=LONGEST_ROW))
+    for number in range(shortest // WORD, len(columns)):
+        if shortest == longest:
+            columns[number] &= LOW_BYTES[longest - WORD * number]
+        else:
+            columns[number] &= LOW_BYTES.take(np.clip(lengths - WORD * number, 0, WORD))
 
 
 def gather_reversed(buffer: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The same strings read backwards, as rows of words like those of `gather_words`."""
     longest = int(lengths.max(initial=1))
     width = -(-longest // WORD) * WORD
-    rows = _rows(buffer, starts + lengths - width, width)
+    rows = gather_unmasked(buffer, starts + lengths - width, width)
     shortest = int(lengths.min(initial=longest))
     for column in range((width - shortest + WORD - 1) // WORD):
         spare = np.minimum(np.maximum(width - lengths - WORD * column, 0), WORD)
@@ -62,11 +74,6 @@ def gather_strings(buffer: np.ndarray, starts: np.ndarray, length: int) -> np.nd
     """Strings of one length of a uint8 buffer, one after the other [N * length] uint8."""
     strings = np.ndarray((len(buffer) - length + 1,), dtype=f"V{length}", buffer=buffer, strides=(1,))
     return strings[starts].view(np.uint8)
-
-
-def _rows(buffer: np.ndarray, starts: np.ndarray, width: int) -> np.ndarray:
-    """``width`` bytes from each start on, as words. To copy all of a row costs as much as one word does."""
-    return gather_strings(buffer, starts, width).view("<u8").reshape(len(starts), width // WORD)
 
 
 class Numbers(NamedTuple):

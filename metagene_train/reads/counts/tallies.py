@@ -99,8 +99,9 @@ class OrderTally:
 
     def _follow(self, first: np.ndarray, last: np.ndarray) -> None:
         """Reads that start with ``first`` and end with ``last``, which overlap if they are few."""
-        joined = np.concatenate((self._recent, first))
-        self.same += int(np.count_nonzero(joined[ORDER_LAG:] == joined[:-ORDER_LAG]))
+        joined = np.concatenate((self._recent, first[:ORDER_LAG]))
+        for one in (joined, first):
+            self.same += int(np.count_nonzero(one[ORDER_LAG:] == one[:-ORDER_LAG]))
         if len(self._earliest) < ORDER_LAG:
             self._earliest = np.concatenate((self._earliest, first))[:ORDER_LAG].copy()
         whole = joined if len(first) < ORDER_LAG else last

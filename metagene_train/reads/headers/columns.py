@@ -21,9 +21,10 @@ from metagene_train.reads.words import (
     WORD,
     Numbers,
     drop_bits,
-    gather_words,
+    gather_unmasked,
     hash_rows,
     leading_numbers,
+    mask_columns,
 )
 
 _BAR, _SLASH, _ZERO = ord("|"), ord("/"), ord("0")
@@ -31,6 +32,7 @@ _LBL = np.uint64(int.from_bytes(b"lbl|", "little"))
 _ONE_CHARACTER, _FOUR_BYTES = np.uint64(8), np.uint64(32)
 _HIGH_BITS = np.uint64(0x8080808080808080)
 _FIRST_PRINTABLE, _LAST_PRINTABLE = ord("!"), ord("~")
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,12 @@ class HeaderRows:
     @classmethod
     def of(cls, batch: RecordBatch) -> HeaderRows:
         lengths = batch.layout.header_end - batch.layout.header_start
-        too_long = np.flatnonzero(lengths > LONGEST_ROW)
-        lengths[too_long] = 0
-        rows = gather_words(batch.data, batch.layout.header_start, lengths)
+        longest = int(lengths.max(initial=1))
+        too_long = np.flatnonzero(lengths > LONGEST_ROW) if longest > LONGEST_ROW else _NONE
+        if len(too_long):
+            lengths[too_long] = 0
+            longest = int(lengths.max(initial=1))
+        rows = gather_unmasked(batch.data, batch.layout.header_start, longest)
         # Out of these rows, because their columns have the characters of a header far apart.
         letters = rows.reshape(-1).view(np.uint8)
         last = np.arange(0, rows.nbytes, rows.strides[0])
@@ -59,7 +64,9 @@ class HeaderRows:
         last -= 1
         ends = letters.take(last), letters.take(last - 1)
         # As columns, because each is used a few times and then as fast as can be.
-        return cls(np.ascontiguousarray(rows.T), lengths, ends, too_long)
+        columns = np.ascontiguousarray(rows.T)
+        mask_columns(columns, lengths)
+        return cls(columns, lengths, ends, too_long)
 
     def hashes(self, batch: RecordBatch) -> np.ndarray:
         """64-bit hashes of the headers [N] uint64."""

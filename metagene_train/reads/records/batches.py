@@ -46,7 +46,7 @@ class RecordBatch:
 
     def offsets(self) -> np.ndarray:
         """Where the records start in the unpacked file [N] int64."""
-        return self.layout.starts - self.begin + self.offset
+        return self.layout.starts + (self.offset - self.begin)
 
     def line(self, record: int) -> int:
         """The line on which a record of the batch (from 0) starts."""

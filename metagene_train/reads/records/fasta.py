@@ -13,7 +13,7 @@ def find_records(window: Window, lines: Lines) -> Layout:
     is_header = window.data.take(lines.starts[:-1]) == ord(">")
     if is_header[::2].all() and not is_header[1::2].any() and not (window.final and len(lines) % 2):
         count = len(lines) // 2 if window.final else max(0, len(lines) - 1) // 2
-        return _one_line_layout(window, lines.starts, lines.ends, count)
+        return _one_line_layout(window, lines, count)
     headers = np.flatnonzero(is_header)
     if not len(headers):
         return _layout(window, lines, headers, np.array([len(lines)]))
@@ -25,21 +25,21 @@ def find_records(window: Window, lines: Lines) -> Layout:
     return _layout(window, lines, headers[:-1], headers)
 
 
-def _one_line_layout(window: Window, starts: np.ndarray, ends: np.ndarray, count: int) -> Layout:
-    """Records of two lines each, from the starts and ends of lines: slices, where others need lookups."""
-    stop = 2 * count
-    sequence_start = starts[1:stop:2].copy()
-    record_end = starts[2 : stop + 1 : 2].copy()
+def _one_line_layout(window: Window, lines: Lines, count: int) -> Layout:
+    """Records of two lines each: their starts and ends are taken apart once, where others need lookups."""
+    header_end, sequence_stop = lines.ends[: 2 * count].reshape(count, 2).T.copy()
+    starts, sequence_start = lines.starts[: 2 * count].reshape(count, 2).T.copy()
+    record_end = np.append(starts[1:], lines.starts[2 * count])
     return Layout(
-        lines=stop,
-        starts=starts[:stop:2].copy(),
+        lines=2 * count,
+        starts=starts,
         ends=np.minimum(record_end, window.content_end) if window.completed_line else record_end,
-        line=np.arange(0, stop, 2),
-        header_start=starts[:stop:2] + 1,
-        header_end=ends[:stop:2].copy(),
+        line=np.arange(0, 2 * count, 2),
+        header_start=starts + 1,
+        header_end=header_end,
         sequence_start=sequence_start,
         sequence_end=record_end,
-        length=ends[1:stop:2] - sequence_start,
+        length=sequence_stop - sequence_start,
         quality_start=None,
         quality_end=None,
         faults=np.zeros(count, dtype=np.uint8),
