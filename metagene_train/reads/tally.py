@@ -73,7 +73,7 @@ class Tally:
             return None
         layout = batch.layout
         sound = layout.faults == SOUND
-        accepted = usable = sound if layout.shortest else sound & (layout.length > 0)
+        accepted = usable = sound & (layout.length > 0)
         rows = HeaderRows.of(batch)
         columns = parser.parse(batch, rows) if parser else None
         if columns:

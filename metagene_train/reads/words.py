@@ -50,7 +50,8 @@ def gather_unmasked(buffer: np.ndarray, starts: np.ndarray, longest: int) -> np.
 
 def mask_columns(columns: np.ndarray, lengths: np.ndarray) -> None:
     """Put zeros behind strings of some lengths [N], given as columns of words [W, N]."""
-    longest, shortest = int(lengths.max(initial=1)), int(lengths.min(initial=LONGEST_ROW))
+    longest = int(lengths.max(initial=1))
+    shortest = int(lengths.min(initial=longest))
     for number in range(shortest // WORD, len(columns)):
         if shortest == longest:
             columns[number] &= LOW_BYTES[longest - WORD * number]

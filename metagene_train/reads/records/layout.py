@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -45,13 +44,3 @@ class Layout:
     quality_start: np.ndarray | None
     quality_end: np.ndarray | None
     faults: np.ndarray
-
-    @cached_property
-    def shortest(self) -> int:
-        """The smallest ``length``; 0 without records."""
-        return int(self.length.min(initial=self.longest))
-
-    @cached_property
-    def longest(self) -> int:
-        """The largest ``length``; 0 without records."""
-        return int(self.length.max(initial=0))
