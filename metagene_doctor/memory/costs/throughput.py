@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metagene_doctor.memory.measured.device import MEASURED
+from metagene_doctor.memory.measured.host_rates import HostRates
 from metagene_doctor.memory.profiling import capability
 from metagene_doctor.memory.sizes import Dimensions
 from metagene_doctor.memory.tracing.recording import Phase
@@ -40,6 +40,10 @@ class Assumptions:
     efficiency: float
     bandwidth: float
     launch_s: float
+    draw_s: float = 0.0
+    """Per random number; on a card drawing them is no more than writing them."""
+    overlap: bool = True
+    """Launching goes on while what was launched runs, as on a card; a processor does both itself."""
 
 
 EXPECTED = Assumptions(efficiency=0.6, bandwidth=0.85, launch_s=10e-6)
@@ -47,6 +51,14 @@ FASTEST = Assumptions(efficiency=0.8, bandwidth=0.93, launch_s=6e-6)
 SLOWEST = Assumptions(efficiency=0.4, bandwidth=0.7, launch_s=23e-6)
 """The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
 micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
+ON_HOST = (
+    Assumptions(efficiency=0.9, bandwidth=0.7, launch_s=1.8, draw_s=1.05, overlap=False),
+    Assumptions(efficiency=1.1, bandwidth=1.2, launch_s=1.05, draw_s=0.95, overlap=False),
+    Assumptions(efficiency=0.7, bandwidth=0.35, launch_s=2.4, draw_s=1.25, overlap=False),
+)
+"""Expected, fastest and slowest on a processor, as shares and multiples of what was measured there at
+best. Small tensors stay in the caches, which are faster than the memory that was measured. Larger
+operations than those of the smallest step start threads, and a trainer loads batches and keeps account."""
 DATA_PARALLEL_SHARE = 0.92
 """Share of the throughput of N devices that data parallelism keeps (gradients of adapters only)."""
 PACKED_BYTES = {"int8": 1.0, "nf4": 0.516}
@@ -80,12 +92,46 @@ class TimeEstimate:
 
 
 class _Work(NamedTuple):
-    """Seconds of one micro-batch on the card by cause, and launches; seconds of the optimizer."""
+    """Seconds of one micro-batch by cause; seconds of the optimizer."""
 
     arithmetic: float
     traffic: float
-    launches: float
+    drawing: float
+    launching: float
     optimizer: float
+
+    @property
+    def device(self) -> float:
+        return self.arithmetic + self.traffic + self.drawing
+
+    @property
+    def limit(self) -> str:
+        if self.launching > self.device:
+            return "launching kernels"
+        by_cause = {
+            "arithmetic": self.arithmetic,
+            "memory traffic": self.traffic,
+            "random numbers (dropout)": self.drawing,
+        }
+        return max(by_cause, key=by_cause.__getitem__)
+
+
+def _assumptions(card: Gpu) -> tuple[Assumptions, Assumptions, Assumptions]:
+    """Expected, fastest, slowest; the last on a processor with as much other work as it was measured with."""
+    if not isinstance(card, HostRates):
+        return EXPECTED, FASTEST, SLOWEST
+    expected, fastest, slowest = (
+        replace(share, launch_s=share.launch_s * card.launch_s, draw_s=share.draw_s * card.draw_s)
+        for share in ON_HOST
+    )
+    strained = Assumptions(
+        slowest.efficiency / card.strain,
+        slowest.bandwidth / card.strain,
+        slowest.launch_s * card.strain,
+        slowest.draw_s * card.strain,
+        overlap=False,
+    )
+    return expected, fastest, strained
 
 
 def throughput(
@@ -115,23 +161,17 @@ def throughput(
     batch = workload.micro_batch
     steps: dict[Assumptions, float] = {}
     limit = ""
-    for assumed in (EXPECTED, FASTEST, SLOWEST):
+    expected, fastest, slowest = _assumptions(card)
+    for assumed in (expected, fastest, slowest):
         work = _work(
             template, dimensions, tokens, card, assumed, micro_batches=2 if workload.accumulates else 1
         )
-        device = work.arithmetic + work.traffic
-        host = work.launches * assumed.launch_s
-        steps[assumed] = accumulation * (max(device, host) + unpacked / assumed.bandwidth) + work.optimizer
-        if assumed is EXPECTED:
-            limit = (
-                "launching kernels"
-                if host > device
-                else "arithmetic"
-                if work.arithmetic > work.traffic
-                else "memory traffic"
-            )
+        batch_s = max(work.device, work.launching) if assumed.overlap else work.device + work.launching
+        steps[assumed] = accumulation * (batch_s + unpacked / assumed.bandwidth) + work.optimizer
+        if assumed is expected:
+            limit = work.limit
     share = DATA_PARALLEL_SHARE if devices > 1 else 1.0
-    step = _scaled(Range(steps[EXPECTED], steps[FASTEST], steps[SLOWEST]), 1 / share)
+    step = _scaled(Range(steps[expected], steps[fastest], steps[slowest]), 1 / share)
     per_step = batch * accumulation * devices
     speed = Range(*(per_step / seconds for seconds in (step.expected, step.high, step.low)))
     epoch = None if reads is None else _scaled(step, reads / per_step / 3600)
@@ -149,7 +189,7 @@ def throughput(
         padded_tokens=tokens,
         limit=limit,
         basis="estimate: FLOPs and traffic of the traced step on "
-        + ("rates measured here" if card.source == MEASURED else "the card's published rates"),
+        + ("rates measured here" if isinstance(card, HostRates) else "the card's published rates"),
     )
 
 
@@ -179,7 +219,7 @@ def _work(
     assumed: Assumptions,
     micro_batches: int,
 ) -> _Work:
-    flops, traffic = _at(template, dimensions, tokens)
+    flops, traffic, drawn = _at(template, dimensions, tokens)
     computing = flops / (card.bf16_tflops * 1e12 * assumed.efficiency)
     moving = traffic / (card.bandwidth_gbs * 1e9 * assumed.bandwidth)
     in_batch = template.phases != Phase.OPTIMIZER
@@ -188,29 +228,34 @@ def _work(
     return _Work(
         arithmetic=float((often * computing)[by_arithmetic].sum()),
         traffic=float((often * moving)[~by_arithmetic].sum()),
-        launches=float(often.sum()),
-        optimizer=float((template.launches * moving)[~in_batch].sum()),
+        drawing=float((often * drawn).sum()) * assumed.draw_s,
+        launching=float(often.sum()) * assumed.launch_s,
+        optimizer=float((template.launches * moving)[~in_batch].sum())
+        + (0 if assumed.overlap else float(template.launches[~in_batch].sum()) * assumed.launch_s),
     )
 
 
 def _flops(template: Template, dimensions: Dimensions, tokens: float, accumulates: bool) -> float:
-    flops, _ = _at(template, dimensions, tokens)
+    flops, _, _ = _at(template, dimensions, tokens)
     return float((flops * template.launches).sum()) / (2 if accumulates else 1)
 
 
-def _at(template: Template, dimensions: Dimensions, tokens: float) -> tuple[np.ndarray, np.ndarray]:
-    """FLOPs and bytes of each launch at a mean length between two whole ones."""
+def _at(
+    template: Template, dimensions: Dimensions, tokens: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """FLOPs, bytes and random numbers of each launch at a mean length between two whole ones."""
     below = int(tokens)
     share = tokens - below
-    flops = traffic = np.zeros(len(template.launches))
+    flops = traffic = drawn = np.zeros(len(template.launches))
     for length, weight in ((below, 1 - share), (below + 1, share)):
         if weight:
             at = dimensions._replace(tokens=length)
             flops = flops + weight * template.flops.at(at)
+            drawn = drawn + weight * template.drawn.at(at)
             traffic = traffic + weight * np.bincount(
                 template.launch_of, weights=template.traffic.at(at), minlength=len(template.launches)
             )
-    return flops, traffic
+    return flops, traffic, drawn
 
 
 def _scaled(value: Range, factor: float) -> Range:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,8 +16,8 @@ GIB = 2**30
 CPU_PROCESS_GIB = 1.0
 """Resident memory of Python with torch, transformers and PEFT imported, before any tensor: 0.7-0.9
 GiB measured on Linux with torch 2.13 (CPU build), rounded up."""
-MEASURED = "measured"
-"""Source of the rates of this machine's processor, which no vendor publishes."""
+BUSY = 1.5
+"""Strain of a processor (`HostRates.strain`) from which other work on it is told of."""
 
 
 @dataclass(frozen=True)
@@ -117,50 +116,19 @@ def capability_of(device: GpuDevice) -> dict[str, Any]:
 
 
 def host() -> Device:
-    """This machine without a GPU: its free memory, and rates measured in half a second."""
+    """This machine without a GPU: its free memory, and rates measured in a second or two."""
     from metagene_doctor.facts.machine import host as host_facts
+    from metagene_doctor.memory.measured.host_rates import measure
 
     facts = host_facts.collect()
-    tflops, bandwidth_gbs = _measured_rates()
+    rates = measure(f"CPU ({facts.cpus_usable} cores)", facts.memory_ceiling_bytes // 2**20)
     free = facts.memory_free_bytes / GIB
-    rates = Gpu(
-        name="cpu",
-        title=f"CPU ({facts.cpus_usable} cores)",
-        marketed_gb=0,
-        visible_mib=facts.memory_ceiling_bytes // 2**20,
-        visible="reported",
-        bf16_tflops=tflops,
-        fp32_tflops=tflops,
-        bandwidth_gbs=bandwidth_gbs,
-        compute_capability="0.0",
-        bf16=False,
-        source=MEASURED,
-    )
+    busy = f"; other work made it {rates.strain:.1f} times slower" if rates.strain > BUSY else ""
     return Device(
         kind="cpu",
         rates=rates,
         usable_gib=free,
         origin=f"no GPU: this machine's processor and {free:.1f} GiB of free host memory "
-        f"({tflops * 1000:.0f} GFLOP/s in fp32, measured)",
+        f"({rates.fp32_tflops * 1000:.0f} GFLOP/s in fp32, {rates.launch_s * 1e6:.0f} µs to start an "
+        f"operation, measured{busy})",
     )
-
-
-def _measured_rates() -> tuple[float, float]:
-    """fp32 matrix products per second (10^12) and memory copied per second (10^9 bytes)."""
-    import torch
-
-    left = torch.ones(512, 512)
-    product = left @ left
-    rounds, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 0.25:
-        torch.matmul(left, left, out=product)
-        rounds += 1
-    flops = 2 * 512**3 * rounds / (time.perf_counter() - start)
-    block = torch.ones(32 * 2**20 // 4)
-    copy = block.clone()
-    rounds, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 0.25:
-        copy.copy_(block)
-        rounds += 1
-    moved = 2 * block.numel() * 4 * rounds / (time.perf_counter() - start)
-    return flops / 1e12, moved / 1e9

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
+    from metagene_train.model import ReadClassifier
+
 GIB = 2**30
 STEPS = 4
 """Training steps: the first fills caches and state, the last is timed."""
@@ -242,7 +244,13 @@ def _model(config: RunConfig, num_labels: int, device: str) -> Any:
         return build_model(
             config, num_labels, make_encoder=partial(_packed, config, torch.device(device)), device=device
         )
-    model = build_model(config, num_labels, weights=False)
+    return with_equal_weights(build_model(config, num_labels, weights=False), device)
+
+
+def with_equal_weights(model: ReadClassifier, device: str) -> ReadClassifier:
+    """A model of the meta device on a real one."""
+    import torch
+
     model.to_empty(device=device)
     with torch.no_grad():
         for parameter in model.parameters():

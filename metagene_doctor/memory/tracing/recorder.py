@@ -296,13 +296,15 @@ class Recorder(TorchDispatchMode):
             for tensor in (*_tensors(args), *_tensors((result,)))
             if tensor.numel()
         )
-        self.recording.operations[Operation(self.phase, self.layer, flops, tensors)] += 1
+        drawn = next(_tensors((result,))).numel() if func in _RANDOM else 0
+        self.recording.operations[Operation(self.phase, self.layer, flops, tensors, drawn)] += 1
 
 
 _META = torch.device("meta")
 _MATRIX_PRODUCTS = frozenset(
     {torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default}
 )
+_RANDOM = frozenset({torch.ops.aten.native_dropout.default, torch.ops.aten.bernoulli_.float})
 _WITHOUT_KERNEL = frozenset(
     f"aten::{name}"
     for name in ("empty", "empty_like", "empty_strided", "new_empty", "lift_fresh", "detach", "_unsafe_view")

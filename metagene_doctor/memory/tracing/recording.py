@@ -56,12 +56,13 @@ class Event(NamedTuple):
 
 
 class Operation(NamedTuple):
-    """A kernel launch: floating-point operations, bytes of each tensor it reads or writes."""
+    """A kernel launch: floating-point operations, bytes of each tensor it reads or writes, random numbers."""
 
     phase: Phase
     layer: int
     flops: int
     tensors: tuple[int, ...]
+    drawn: int = 0
 
 
 @dataclass

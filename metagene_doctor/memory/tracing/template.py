@@ -25,6 +25,8 @@ class Template:
     flops: Formulas
     traffic: Formulas
     """Bytes read or written, one entry per tensor of a launch."""
+    drawn: Formulas
+    """Random numbers that a launch draws."""
     launch_of: np.ndarray
     """Which launch each entry of ``traffic`` belongs to."""
     launches: np.ndarray

@@ -34,7 +34,7 @@ CODE = (
 )
 MOST_FILES = 300
 """Newest templates kept, about 100 KB each."""
-_FORMULAS = ("sizes", "flops", "traffic")
+_FORMULAS = ("sizes", "flops", "traffic", "drawn")
 _ARRAYS = ("growth", "launch_of", "launches", "phases")
 
 

@@ -156,6 +156,7 @@ def _trace(structure: Workload, capability: Capability) -> Template:
         growth=growth,
         flops=sizes.formulas([operation.flops for operation, _ in operations], dimensions),
         traffic=sizes.formulas([size for _, size in tensors], dimensions),
+        drawn=sizes.formulas([operation.drawn for operation, _ in operations], dimensions),
         launch_of=np.array([at for at, _ in tensors], dtype=np.int64),
         launches=np.array(
             [
