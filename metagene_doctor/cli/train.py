@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -50,7 +51,11 @@ def command(config_path: Path, overrides: tuple[str, ...], resume: bool, quiet: 
             click.echo(f"metagene: warning: doctor found {finding['id']}: {finding['title']}", err=True)
     try:
         summary = train(
-            loaded.config, resume=resume, quiet=quiet, predicted=foretell(loaded.config), doctor=report
+            loaded.config,
+            resume=resume,
+            quiet=quiet,
+            foretell=partial(foretell, loaded.config),
+            doctor=report,
         )
     except RunError as error:
         explain = f"metagene advise --run {quote(loaded.config.training.output_dir)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -60,13 +60,14 @@ def train(
     *,
     resume: bool = False,
     quiet: bool = False,
-    predicted: Mapping[str, Any] | None = None,
+    foretell: Callable[[], Mapping[str, Any] | None] | None = None,
     doctor: Mapping[str, Any] | None = None,
 ) -> TrainingSummary:
     """Train, evaluate, checkpoint and export one run into ``training.output_dir``.
 
-    ``predicted`` is what somebody foretold of the run, and ``doctor`` what was found in its files; they
-    are kept as ``predicted.json`` and ``doctor.json``, beside what is measured.
+    ``foretell`` is asked, once the reads are open and before the model is built, what is expected of the
+    run, and ``doctor`` is what was found in its files; they are kept as ``predicted.json`` and
+    ``doctor.json``, beside what is measured.
 
     ``resume`` continues the run of that directory from its newest checkpoint (or from the start when
     it had none yet), with the same batches and schedule as if it had not stopped. SIGINT and
@@ -87,9 +88,7 @@ def train(
     directory = Path(config.training.output_dir)
     checkpoint = run_directory.claim(directory, config, labels, resume=resume) if _is_main() else None
     checkpoint = checkpoint or (run_directory.newest_checkpoint(directory) if resume else None)
-    for name, record in ((run_directory.PREDICTED, predicted), (run_directory.DOCTOR, doctor)):
-        if record is not None and _is_main():
-            run_directory.write_text(directory / name, json.dumps(record, indent=1) + "\n")
+    _keep(directory / run_directory.DOCTOR, doctor)
     began = time.monotonic()
     summary = TrainingSummary("running", str(directory), _device_name(device), classes=len(labels))
     _write_summary(summary)
@@ -103,6 +102,8 @@ def train(
             excluded_reads=train_data.excluded_reads
             + (validation_data.excluded_reads if validation_data else 0),
         )
+        if foretell is not None and _is_main():
+            _keep(directory / run_directory.PREDICTED, foretell())
         interruption = Interruption()
         trainer = _trainer(
             config, tokenizer, train_data, validation_data, labels, device, interruption, quiet
@@ -132,6 +133,11 @@ def train(
         summary = replace(summary, seconds=time.monotonic() - began, **_progress(trainer, checkpoint))
         _write_summary(summary)
     return summary
+
+
+def _keep(path: Path, record: Mapping[str, Any] | None) -> None:
+    if record is not None and _is_main():
+        run_directory.write_text(path, json.dumps(record, indent=1) + "\n")
 
 
 def _device(config: RunConfig) -> torch.device:

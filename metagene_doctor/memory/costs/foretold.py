@@ -13,10 +13,9 @@ from metagene_train.config import RunConfig
 def foretell(config: RunConfig) -> dict[str, Any] | None:
     """The estimate of this run on the GPU of this machine, or its processor, as JSON, for ``predicted.json``.
 
-    None without a mapping (the run itself says that it needs one). Lengths are ``tokenizer.max_length``:
-    an upper bound of memory, and a lower one of speed, when reads are shorter. A processor's record has
-    no memory: what is modelled is the allocator of a GPU. Memory is that of one process, speed that of
-    all that a launcher (torchrun) has started.
+    None without a mapping (the run itself says that it needs one). Lengths are those of the run's training
+    reads. A processor's record has no memory: what is modelled is the allocator of a GPU. Memory is that
+    of one process, speed that of all that a launcher (torchrun) has started.
     """
     if config.dataset.mapping_tsv is None:
         return None
@@ -31,6 +30,7 @@ def foretell(config: RunConfig) -> dict[str, Any] | None:
 
 def foretold_on(config: RunConfig, card: rulebook.Gpu, devices: int = 1) -> dict[str, Any]:
     """The same on so many of a named card. Raises what reading the mapping and the dry run raise."""
+    from metagene_doctor.memory.costs.batches import batches_of
     from metagene_doctor.memory.costs.estimate import estimate
     from metagene_train.labels import read_mapping
 
@@ -41,6 +41,16 @@ def foretold_on(config: RunConfig, card: rulebook.Gpu, devices: int = 1) -> dict
         label_column=settings.label_column,
         tax_column=settings.tax_column,
     )
-    record = estimate(config, card, num_labels=len(mapping.rows), devices=devices).to_dict()
+    classes = len(mapping.rows)
+    batches = batches_of(config, classes)
+    record = estimate(
+        config,
+        card,
+        num_labels=classes,
+        token_length=batches.longest,
+        padded_tokens=batches.padded_tokens,
+        reads=batches.statistics.reads,
+        devices=devices,
+    ).to_dict()
     del record["memory"]["timeline"]
     return record

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metagene_doctor import rulebook
+from metagene_doctor.memory.costs.batches import batches_of
 from metagene_doctor.memory.costs.estimate import Estimate, estimate
 from metagene_train.config import RunConfig
 from metagene_train.config_file import load_config
-from metagene_train.errors import ConfigError, DataError, InputError
+from metagene_train.errors import ConfigError
 
 if TYPE_CHECKING:
-    from metagene_doctor.memory.costs.read_lengths import ReadStatistics
     from metagene_doctor.rulebook import Gpu
 
 
@@ -67,60 +67,21 @@ def prepare(question: Question, progress: Callable[[int, int], None] | None = No
         config.dataset.train_fasta = spelled_out([str(file) for file in question.fasta])
     card, card_origin = choose_card(question.gpu, question.gpu_mem)
     classes, classes_origin = _classes(config)
-    statistics = _statistics(config, classes, progress, asked=bool(question.fasta))
+    batches = batches_of(config, classes, progress, asked=bool(question.fasta))
+    statistics = batches.statistics
     if classes is None and statistics.reads is not None:
         classes_origin = f"{statistics.classes:,} classes found in the reads"
-    length, length_origin = _longest(config, statistics)
-    padded = (
-        float(config.tokenizer.max_length)
-        if config.tokenizer.padding == "max_length"
-        else statistics.padded_tokens(
-            config.tokenizer.max_length,
-            config.training.batch_size,
-            grouped=config.training.group_by_length,
-        )
-    )
     return Prepared(
         config=config,
         card=card,
         num_labels=statistics.classes,
-        token_length=length,
-        padded_tokens=padded,
+        token_length=batches.longest,
+        padded_tokens=batches.padded_tokens,
         reads=statistics.reads,
         devices=question.devices,
-        origins=(card_origin, classes_origin, length_origin, statistics.origin),
+        origins=(card_origin, classes_origin, batches.origin, statistics.origin),
         warnings=loaded.warnings,
     )
-
-
-def _statistics(
-    config: RunConfig,
-    classes: int | None,
-    progress: Callable[[int, int], None] | None,
-    *,
-    asked: bool,
-) -> ReadStatistics:
-    """Of the run's training reads; of assumed ones, as in a search, when none are named, or when those of
-    the config are on another machine or damaged. Reads that were ``asked`` for have to be there."""
-    from metagene_doctor.memory.costs import read_lengths
-    from metagene_train.reads.access.data_set import distinct_files
-
-    named = config.dataset.train_fasta
-    if named is None:
-        return read_lengths.assumed(classes)
-    if not asked:
-        try:
-            absent = [file for file in distinct_files(named) if not file.exists()]
-        except InputError as error:  # a pattern without files
-            return read_lengths.assumed(classes, because=str(error))
-        if absent:
-            return read_lengths.assumed(classes, because=f"{absent[0]} is not on this machine")
-    try:
-        return read_lengths.measure(config, classes, progress)
-    except DataError as error:
-        if asked:
-            raise
-        return read_lengths.assumed(classes, because=str(error))
 
 
 def choose_card(gpu: str | None, gpu_mem: float | None) -> tuple[Gpu | None, str]:
@@ -159,17 +120,3 @@ def _classes(config: RunConfig) -> tuple[int | None, str]:
         tax_column=dataset.tax_column,
     )
     return len(table), f"{len(table):,} classes in {Path(dataset.mapping_tsv).name}"
-
-
-def _longest(config: RunConfig, statistics: ReadStatistics) -> tuple[int, str]:
-    """Tokens of the longest batch: of the longest read, in multiples of 8 as a search has them, which
-    also leaves room for a read of a large file that the sample missed."""
-    from metagene_doctor.memory.costs.read_lengths import MULTIPLE
-
-    limit = config.tokenizer.max_length
-    if config.tokenizer.padding == "max_length":
-        return limit, f"every batch padded to {limit} tokens (tokenizer.padding: max_length)"
-    if statistics.reads is None:
-        return limit, f"longest batch taken as tokenizer.max_length, {limit} tokens (--fasta would tell)"
-    longest = min(limit, -(-statistics.longest // MULTIPLE) * MULTIPLE)
-    return longest, f"longest batch {longest} tokens (longest read {statistics.longest:,}, limit {limit})"
