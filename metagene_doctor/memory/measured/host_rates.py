@@ -124,6 +124,7 @@ def _step() -> Probe:
     from metagene_train.model import build_model
     from metagene_train.training.step import build_optimizer
 
+    rehearsal.import_what_it_needs()
     workload, architecture = _smallest()
     build = functools.partial(rehearsal.build, workload, architecture)
     train = functools.partial(rehearsal.train, workload)
