@@ -72,17 +72,22 @@ def test_out_of_memory_is_fixed_in_order_until_it_fits_and_no_further() -> None:
     assert predicted_gib(twice) > usable, "the micro-batch is the largest that fits"
 
 
-def test_a_card_too_small_for_the_weights_gets_quantised_ones() -> None:
+@pytest.mark.parametrize(("compute_capability", "quantization"), [("7.5", "int8"), ("7.0", "nf4")])
+def test_a_card_too_small_for_the_weights_gets_quantised_ones(
+    compute_capability: str, quantization: str
+) -> None:
     config = RunConfig()
     config.model.gradient_checkpointing = True
     config.training.batch_size, config.training.grad_accum_steps = 1, 32
     config.tokenizer.max_length = 128
     book = rulebook.load()
-    card, _ = book.smallest_gpu(8)
+    smallest, _ = book.smallest_gpu(8)
+    card = smallest.model_copy(update={"compute_capability": compute_capability})
     advice = advise(Evidence(source="", config=config), book, symptom="oom", gpu=card, predict=predicted_gib)
     assert advice.plan is not None
-    assert [(c.key, c.new) for c in advice.plan.changes] == [("model.quantization", "int8")]
-    assert "6.6" in next(f for f in advice.findings if f.id == "EV-OOM-QUANTIZATION").why
+    assert [(c.key, c.new) for c in advice.plan.changes] == [("model.quantization", quantization)]
+    needed = {"int8": "6.6", "nf4": "3.5"}[quantization]
+    assert needed in next(f for f in advice.findings if f.id == "EV-OOM-QUANTIZATION").why
 
 
 def test_weights_that_do_not_fit_are_quantised_before_the_micro_batch_is_cut_down() -> None:
