@@ -20,6 +20,7 @@ from advise_fixtures import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import LlamaConfig
 
 from metagene_doctor import rulebook
 from metagene_doctor.advice.advise import advise, collect
@@ -88,6 +89,27 @@ def test_a_card_too_small_for_the_weights_gets_quantised_ones(
     assert [(c.key, c.new) for c in advice.plan.changes] == [("model.quantization", quantization)]
     needed = {"int8": "6.6", "nf4": "3.5"}[quantization]
     assert needed in next(f for f in advice.findings if f.id == "EV-OOM-QUANTIZATION").why
+
+
+@pytest.mark.parametrize(("gpu", "kind"), [("t4", "int8"), ("v100", "nf4")])
+def test_a_card_is_advised_only_a_quantisation_that_it_can_multiply_in(
+    gpu: str, kind: str, tmp_path: Path, capsys
+) -> None:
+    sizes = {
+        "hidden_size": 5120,
+        "intermediate_size": 13824,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+    }
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    LlamaConfig(vocab_size=1024, **sizes).save_pretrained(encoder)  # 23.6 GiB of weights, 11.8 in 8 bits
+    config = tmp_path / "config.yaml"
+    config.write_text(f"model:\n  encoder_path: {encoder}\n")
+    for named in ([], ["--config", config]):
+        _, report = found(capsys, "oom", "--gpu", gpu, *named)
+        (fix,) = (f for f in report["findings"] if f["id"] == "EV-OOM-QUANTIZATION")
+        assert fix["remedy"]["commands"] == [f"model.quantization={kind}"], named
 
 
 def test_weights_that_do_not_fit_are_quantised_before_the_micro_batch_is_cut_down() -> None:

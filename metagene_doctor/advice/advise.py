@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metagene_doctor.advice.budget import Budget, bias, usable_after_failure
-from metagene_doctor.advice.changes import QUANTIZATIONS, ConfigChange, shown
+from metagene_doctor.advice.changes import ConfigChange, shown
 from metagene_doctor.advice.confusion import concentrated_errors
 from metagene_doctor.advice.dry_run import Predictor, predictor
 from metagene_doctor.advice.evidence import Evidence, read_run
@@ -116,6 +116,7 @@ def advise(
         budget,
         processors=host.collect().cpus_usable,
         bf16=gpu.bf16 if gpu else True,
+        int8=gpu.int8 if gpu else True,
         on_cpu=on_cpu,
     )
     made = plan(named, config or RunConfig(), situation)
@@ -164,8 +165,7 @@ def _budget(
         )
     # One token costs 2 operations per weight, and a 16-bit weight is 2 bytes to read.
     busy = gpu.bf16_tflops * 1e12 / (gpu.bandwidth_gbs * 1e9) if gpu else 0.0
-    able = tuple(kind for kind in QUANTIZATIONS if kind != "int8" or gpu is None or gpu.int8)
-    return Budget(usable, predict, bias(evidence, predicted), busy, able), ()
+    return Budget(usable, predict, bias(evidence, predicted), busy), ()
 
 
 def rewritten(advice: Advice, run_dir: Path | None, config: Path | None) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from metagene_doctor.advice.changes import (
-    QUANTIZATIONS,
     ConfigChange,
     micro_batches,
     with_changes,
@@ -27,14 +26,12 @@ class Budget:
     ``predict`` gives device memory with its margin, or None where it cannot tell. ``bias_gib`` is what
     this run was seen to need beyond the prediction of its own configuration. ``busy_tokens`` is how
     many tokens one pass must bring for the card to be limited by arithmetic, not by reading weights.
-    ``quantizations`` are those that the card can compute with.
     """
 
     usable_gib: float | None
     predict: Callable[[RunConfig], float | None]
     bias_gib: float = 0.0
     busy_tokens: float = 0.0
-    quantizations: tuple[str, ...] = QUANTIZATIONS
 
     def need(self, config: RunConfig) -> float | None:
         predicted = self.predict(config)
@@ -88,15 +85,12 @@ def _least(config: RunConfig) -> RunConfig:
     )
 
 
-def fitting_quantization(config: RunConfig, budget: Budget) -> tuple[ConfigChange, ...]:
-    """8 bits where the card has them and one read at a time then fits, else 4."""
-    old = config.model.quantization
-    smaller = QUANTIZATIONS[QUANTIZATIONS.index(old) + 1 :]
-    changes = [
-        (ConfigChange("model.quantization", old, kind),) for kind in smaller if kind in budget.quantizations
-    ]
-    fitting = (change for change in changes if budget.fits(_least(with_changes(config, change))))
-    return next(fitting, changes[-1])
+def fitting_quantization(
+    config: RunConfig, budget: Budget, proposals: list[tuple[ConfigChange, ...]]
+) -> tuple[ConfigChange, ...]:
+    """The first of the proposals with which one read at a time fits, else the last."""
+    fitting = (change for change in proposals if budget.fits(_least(with_changes(config, change))))
+    return next(fitting, proposals[-1])
 
 
 def fitting_micro_batch(

@@ -218,10 +218,15 @@ def _at_most(fix: Fix, config: RunConfig) -> Proposal:
 
 
 def _quantization(fix: Fix, config: RunConfig) -> Proposal:
+    smaller = smaller_weights(config)
+    return smaller[0] if smaller else Impossible("the encoder is held in 4 bits already", already=True)
+
+
+def smaller_weights(config: RunConfig) -> list[tuple[ConfigChange, ...]]:
+    """Every quantisation that holds the encoder in fewer bits than now, the mildest first."""
     old = config.model.quantization
-    if old == QUANTIZATIONS[-1]:
-        return Impossible("the encoder is held in 4 bits already", already=True)
-    return (ConfigChange(fix.key, old, QUANTIZATIONS[QUANTIZATIONS.index(old) + 1]),)
+    kinds = QUANTIZATIONS[QUANTIZATIONS.index(old) + 1 :]
+    return [(ConfigChange("model.quantization", old, kind),) for kind in kinds]
 
 
 def _length_of_run(fix: Fix, config: RunConfig) -> Proposal:

@@ -19,6 +19,7 @@ from metagene_doctor.advice.changes import (
     Proposal,
     merged,
     propose,
+    smaller_weights,
     with_changes,
 )
 from metagene_doctor.advice.evidence import Evidence
@@ -42,7 +43,8 @@ NEGLIGIBLE_GIB = 0.01
 class Situation:
     """What a fix is judged by besides the configuration.
 
-    ``processors`` bounds the number of workers; ``bf16`` says whether the device multiplies it fast.
+    ``processors`` bounds the number of workers; ``bf16`` says whether the device multiplies it fast,
+    ``int8`` whether it multiplies in 8 bits at all.
     """
 
     evidence: Evidence
@@ -50,6 +52,7 @@ class Situation:
     budget: Budget | None = None
     processors: int | None = None
     bf16: bool = True
+    int8: bool = True
     on_cpu: bool = False
 
     @property
@@ -207,8 +210,8 @@ def _tailored(
     evidence, budget, processors = situation.evidence, situation.budget, situation.processors
     if budget and budget.usable_gib is not None and fix.key == "training.batch_size":
         return fitting_micro_batch(fix, config, budget, evidence.longest_read_tokens) or proposal
-    if budget and budget.usable_gib is not None and fix.key == "model.quantization":
-        return fitting_quantization(config, budget)
+    if fix.key == "model.quantization":
+        return _quantization_of_device(config, situation)
     if fix.key == "training.precision":
         return _precision_of_device(proposal, situation)
     if processors is not None and (fix.key, fix.action) == ("training.num_workers", "raise"):
@@ -223,6 +226,15 @@ def _tailored(
     if fix.key == "training.max_epochs" and fix.action == "lower":
         return _until_best(proposal, evidence)
     return proposal
+
+
+def _quantization_of_device(config: RunConfig, situation: Situation) -> Proposal:
+    """The mildest that the card multiplies in; 4 bits where 8 are known not to fit."""
+    smaller = [changes for changes in smaller_weights(config) if situation.int8 or changes[0].new != "int8"]
+    budget = situation.budget
+    if budget is None or budget.usable_gib is None:
+        return smaller[0]
+    return fitting_quantization(config, budget, smaller)
 
 
 def _precision_of_device(proposal: tuple[ConfigChange, ...], situation: Situation) -> Proposal:
