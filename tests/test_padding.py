@@ -37,3 +37,11 @@ def test_padding_is_that_of_the_batches_that_training_takes(tmp_path, monkeypatc
     assert padding_share(facts.lengths, config, facts.by_bases) == pytest.approx(share, abs=0.01)
     if micro_batch == 32:
         assert share > 0.02
+
+
+def test_reads_that_are_assumed_differ_in_tokens_so_that_larger_passes_pad_more():
+    statistics = read_lengths.assumed(None)
+    assert statistics.longest == 64 and statistics.token_counts.sum() == pytest.approx(1)
+    alone, few, many = (statistics.padded_tokens(64, reads, grouped=True) for reads in (1, 8, 32))
+    assert alone == pytest.approx(statistics.mean_tokens) == pytest.approx(36.3, abs=0.1)
+    assert alone < few < many < 41

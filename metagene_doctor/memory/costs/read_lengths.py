@@ -23,6 +23,9 @@ LONGEST = 200
 """Of them, the longest reads of the file in bases, so that the tail is seen."""
 MULTIPLE = 8
 """max_length is a multiple of 8 tokens, which tensor cores want (NVIDIA, mixed-precision guide)."""
+ASSUMED_TOKENS, ASSUMED_SPREAD = 36, 1.6
+"""Mean and standard deviation for reads of 150 bases: the mean is that of wastewater reads, the deviation
+that of 20,000 random sequences, which METAGENE-1's tokenizer makes 33 to 45 tokens of, [EOS] included."""
 ASSUMED_CLASSES = 1000
 """Head size when neither config, mapping nor reads tell it: 16 MB of fp32 weights for METAGENE-1."""
 
@@ -42,7 +45,7 @@ class ReadStatistics:
     tokenized: int
     """Reads that were tokenized; 0 for an assumption or an estimate."""
     sample: Lengths | None = None
-    """Of single reads; None where tokens are all that is assumed of them."""
+    """Of single reads; None where their tokens are all that is known."""
 
     @property
     def longest(self) -> int:
@@ -77,18 +80,20 @@ def assumed(classes: int | None, because: str = "no reads given") -> ReadStatist
 
     ``because`` says why they are assumed. 150 bases are 36 tokens on wastewater reads and at most 44 on
     random sequence; 64 tokens hold any read up to about 215 bases, so that slightly longer reads are not
-    cut unseen.
+    cut unseen. One in a hundred is taken to be that long.
     """
-    counts = np.zeros(65)
-    counts[36] = 0.99
-    counts[64] = 0.01
+    usual = np.arange(ASSUMED_TOKENS - 5, ASSUMED_TOKENS + 6)
+    shares = np.exp(-(((usual - ASSUMED_TOKENS) / ASSUMED_SPREAD) ** 2) / 2)
+    tokens = np.append(usual, 64)
+    weights = np.append(0.99 * shares / shares.sum(), 0.01)
     return ReadStatistics(
         reads=None,
         classes=classes or ASSUMED_CLASSES,
         bases=150,
-        token_counts=counts,
-        origin=f"{because}: reads of 150 bases assumed, 36 tokens each (METAGENE-1's tokenizer makes one "
-        "token of 4.29 bases of wastewater reads), with room for 64"
+        token_counts=np.bincount(tokens, weights=weights),
+        sample=Lengths(np.where(tokens < 64, 150, 215), tokens, weights),
+        origin=f"{because}: reads of 150 bases assumed, about 36 tokens each (METAGENE-1's tokenizer makes "
+        "one token of 4.29 bases of wastewater reads), with room for 64"
         + (f"; {classes:,} classes" if classes else f"; {ASSUMED_CLASSES:,} classes assumed"),
         tokenized=0,
     )
