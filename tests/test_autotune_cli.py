@@ -149,8 +149,10 @@ def test_nothing_fits_exits_1_and_writes_nothing(tmp_path: Path, capsys: pytest.
 
 def test_guides_row_that_does_not_fit_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "r.yaml"
-    assert main(["autotune", "--gpu-mem", "12", "--policy", "guide", "-q", "-o", str(output)]) == 1
-    assert "does not fit" in capsys.readouterr().out
+    assert main(["autotune", "--gpu-mem", "12", "--policy", "guide", "-o", str(output)]) == 1
+    shown = capsys.readouterr()
+    assert "does not fit" in shown.out
+    assert shown.err == f"wrote {output}, which does not fit\n"
     config = load_config(output).config
     assert config.model.lora.r == 2
     assert config.model.lora.target_modules == ["q_proj"]
@@ -243,6 +245,13 @@ def test_a_card_the_rule_book_lacks_gets_the_speed_of_one_of_its_size(
         (["--gpu-mem", "24", "--config", "absent.yaml"], "absent.yaml"),
         (["--gpu-mem", "24", "-o", "absent/r.yaml"], "no directory"),
         (["--gpu-mem", "24", "--mapping", "absent.tsv"], "absent.tsv"),
+        (["--gpu-mem", "24564"], "not in the range 1<=x<=1024"),
+        (["--gpu-mem", "nan"], "'nan' is not a finite number"),
+        (["--gpu-mem", "24", "--epochs", "inf"], "'inf' is not a finite number"),
+        (["--gpu-mem", "24", "--max-truncation", "nan"], "'nan' is not a finite number"),
+        (["--gpu-mem", "24", "--plot", "maps.jpeg.txt"], "a picture is a file .png, .svg or .pdf"),
+        (["--gpu-mem", "24", "--plot", "absent/maps.png"], "no directory"),
+        (["--gpu-mem", "24", "--plot", "there.png"], "there.png: exists already"),
     ],
 )
 def test_what_is_missing_is_one_message_and_exit_code_2(
@@ -253,10 +262,23 @@ def test_what_is_missing_is_one_message_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("there.png").touch()
     assert main(["autotune", *options]) == 2
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+def test_a_cache_that_cannot_be_written_only_makes_it_slower(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cache"
+    file.write_text("a file, no directory")
+    monkeypatch.setenv("METAGENE_CACHE", str(file))
+    tiny_architecture(num_hidden_layers=5).save_pretrained(tmp_path / "encoder")
+    assert main(["autotune", "--gpu", "t4", "--encoder", str(tmp_path / "encoder"), "-q"]) == 0
+    assert capsys.readouterr().out.startswith("Recommended: ")
+    assert file.read_text() == "a file, no directory"
 
 
 def test_an_existing_file_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

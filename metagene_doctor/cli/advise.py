@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from metagene_doctor.cli.card_options import gpu_memory_option
+
 SYMPTOMS = ["oom", "slow", "overfitting", "underfitting", "instability"]
 
 
@@ -24,9 +26,7 @@ SYMPTOMS = ["oom", "slow", "overfitting", "underfitting", "instability"]
     help="Config of the run  [default: RUN's own].",
 )
 @click.option("--gpu", metavar="NAME", help="Card the run is for, e.g. rtx4090.")
-@click.option(
-    "--gpu-mem", type=click.FloatRange(min=1), metavar="GB", help="Its memory as sold, instead of its name."
-)
+@gpu_memory_option
 @click.option(
     "--length", type=click.IntRange(min=1), metavar="N", help="Tokens of the longest read, if no run tells."
 )

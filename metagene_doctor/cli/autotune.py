@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from metagene_doctor.cli.card_options import gpu_memory_option, gpus_option
+from metagene_doctor.cli.numbers import Number
 
 GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min-memory", "max-speed"]
 
@@ -65,13 +66,11 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
 @gpus_option
 @click.option(
     "--max-truncation",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="SHARE",
     help="Largest share of the reads that may be cut  [default: 0.001].",
 )
-@click.option(
-    "--epochs", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Passes over the reads."
-)
+@click.option("--epochs", type=Number(min=0, min_open=True), metavar="N", help="Passes over the reads.")
 @click.option(
     "--rules", type=click.Path(path_type=Path), metavar="DIR", help="Directory with a lab's own rules."
 )
@@ -87,7 +86,7 @@ GOALS = ["balanced", "max-quality", "fast-convergence", "anti-overfitting", "min
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the memory maps as a picture (PNG).",
+    help="Write the memory maps as a picture (.png, .svg or .pdf).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the recommendation only.")
@@ -106,7 +105,7 @@ def command(
     Needs no GPU, no weights and no network: memory comes from a dry run of the training step.
 
     Exit codes: 0 settings were found, 1 nothing fits (or, with --policy guide, the guide's row does
-    not), 2 usage, config or missing input, 130 interrupted.
+    not) or reads or mapping are damaged, 2 usage, config or missing input, 130 interrupted.
     """
     if options["gpu"] and options["gpu_mem"]:
         raise click.UsageError("give --gpu or --gpu-mem, not both")
@@ -121,6 +120,8 @@ def command(
 
     if output is not None:
         recommended.must_be_new(output, force=force)
+    if plot is not None:
+        picture.must_be_drawable(plot, force=force)
     wishes = Wishes(cpu=device == "cpu", devices=gpus, **options)
     with progress_bar("Reading", quiet=quiet or as_json) as progress:
         asked = build(wishes, progress)
@@ -142,5 +143,8 @@ def command(
         report.render(result, ReportConsole(width=None if sys.stdout.isatty() else 120))
     if written is not None and not quiet:
         launcher = f"torchrun --nproc-per-node {gpus} --no-python " if gpus > 1 else ""
-        click.echo(f"wrote {written}; next: {launcher}metagene train --config {written}", err=True)
+        following = f"next: {launcher}metagene train --config {written}"
+        click.echo(
+            f"wrote {written}{'; ' + following if recommendation.fits else ', which does not fit'}", err=True
+        )
     return 0 if recommendation.fits else 1

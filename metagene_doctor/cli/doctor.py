@@ -17,6 +17,7 @@ from metagene_doctor.checks.next_step import next_step
 from metagene_doctor.checks.registry import CHECKS, explain, names, rules, sections, select
 from metagene_doctor.checks.repairs import in_one_command
 from metagene_doctor.checks.runner import run_checks
+from metagene_doctor.cli.card_options import CARD_GB
 from metagene_doctor.cli.name_lists import NameList, one_by_one
 from metagene_doctor.cli.repair import repair_options, run_repair, wanted
 from metagene_doctor.collect import Request, collect
@@ -62,7 +63,7 @@ OVERRIDES = {
     "--gpu", metavar="NAME", help="Judge for this card (rtx4090, a100-80gb, ...), not the one here."
 )
 @click.option(
-    "--gpu-mem", type=float, metavar="GB", help="Judge for the smallest card sold with this memory."
+    "--gpu-mem", type=CARD_GB, metavar="GB", help="Judge for the smallest card sold with this memory."
 )
 @click.option(
     "--level",

@@ -46,8 +46,8 @@ def command(
     KEY=VALUE overrides the config (training.batch_size=16). With --gpus N, N cards train together and
     each runs the micro-batches of the config: memory of each, time of all.
 
-    Exit codes: 0 the run fits the card, 1 it does not (or ran out of memory under --measure), 2 usage,
-    config or missing input, 130 interrupted.
+    Exit codes: 0 the run fits the card, 1 it does not (or ran out of memory under --measure) or reads or
+    mapping are damaged, 2 usage, config or missing input, 130 interrupted.
     """
     if gpu is not None and gpu_mem is not None:
         raise click.UsageError("give --gpu or --gpu-mem, not both")

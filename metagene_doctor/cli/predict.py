@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from metagene_doctor.cli.numbers import Number
 from metagene_doctor.cli.progress import progress_bar
 
 
@@ -33,7 +34,7 @@ from metagene_doctor.cli.progress import progress_bar
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     metavar="SHARE",
     help="Leave reads with less confidence than this unclassified.",
 )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from metagene_doctor.cli.name_lists import NameList, one_by_one
+from metagene_doctor.cli.numbers import Number
 from metagene_doctor.repair.plan import ORDER
 from metagene_train.config import DatasetConfig, ReadsFiles
 
@@ -68,7 +69,7 @@ def repair_options(command: Command) -> Command:
         ),
         click.option(
             "--validation-share",
-            type=click.FloatRange(0, 0.9, min_open=True),
+            type=Number(0, 0.9, min_open=True),
             metavar="SHARE",
             help="Share of each class that --fix split holds out. [default: 0.1]",
         ),
@@ -77,7 +78,7 @@ def repair_options(command: Command) -> Command:
         ),
         click.option(
             "--max-n",
-            type=click.FloatRange(0, 1),
+            type=Number(0, 1),
             metavar="SHARE",
             help="Share of letters read as N that --fix drop-damaged tolerates. [default: 0.1]",
         ),

@@ -5,6 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from metagene_doctor.tuning.exploration import HeatMap
+from metagene_doctor.tuning.recommended import must_be_new
+from metagene_train.errors import InputError
+
+SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def must_be_drawable(path: Path, *, force: bool) -> None:
+    """Raise InputError before the search rather than after it, when the picture could not be written."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--plot {path}: a picture is a file {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    must_be_new(path, force=force)
 
 
 def save(heat_maps: tuple[HeatMap, ...], path: Path, title: str) -> None:

@@ -6,6 +6,7 @@ versions of the packages that build the model, and the source of this package an
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -91,7 +92,8 @@ def save(structure: Workload, capability: Capability, template: Template) -> Non
         for old in stored[:-MOST_FILES]:
             old.unlink(missing_ok=True)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def directory() -> Path:
