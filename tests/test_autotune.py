@@ -6,6 +6,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ import pytest
 from metagene_doctor import rulebook
 from metagene_doctor.memory.costs import read_lengths as reads
 from metagene_doctor.memory.measured import device
-from metagene_doctor.tuning import exploration, plan, recommended, search, speed
+from metagene_doctor.report.terminal import ReportConsole
+from metagene_doctor.tuning import autotune, exploration, plan, recommended, report, search, speed
 from metagene_doctor.tuning.search import Prediction
 from metagene_doctor.tuning.speed import Architecture, Speed
 from metagene_train.config import RunConfig
@@ -193,7 +195,10 @@ def test_few_long_reads_that_decide_the_length_are_told() -> None:
     (note,) = found.notes
     assert note.startswith("0.5 % of the reads are why max_length is 304 and not 40; --max-truncation 0.01")
     cut = search.recommend(request(reads=few, max_truncation=0.01), made_up)
-    assert cut.config.tokenizer.max_length == 40 and not cut.notes
+    assert cut.config.tokenizer.max_length == 40
+    assert cut.notes == (
+        "0.5 % of the reads have more than 40 tokens: they are cut; --max-truncation 0 keeps them whole",
+    )
     assert cut.best.speed.reads_per_s > found.best.speed.reads_per_s
     assert not search.recommend(request(reads=few, max_truncation=0.0), made_up).notes
     many = statistics(*[40] * 90, *[300] * 10)
@@ -266,8 +271,13 @@ def test_more_cards_than_the_effective_batch_has_reads_are_told() -> None:
     reason = recommended.comments(found)["training.grad_accum_steps"]
     asked = found.plan.value("effective_batch")
     assert reason.startswith(f"1 x 1 x 64 devices = effective batch 64, as near to {asked} as they come:")
+    (note,) = found.notes
+    assert note.startswith(
+        f"64 devices take at least 64 reads in a step, more than the {asked} of EV-EFFECTIVE-"
+    )
     exact = search.recommend(request(80, devices=4), made_up)
     assert "as near" not in recommended.comments(exact)["training.grad_accum_steps"]
+    assert not exact.notes
 
 
 def test_reasons_say_where_the_evidence_does_not_support_the_rule() -> None:
@@ -277,6 +287,20 @@ def test_reasons_say_where_the_evidence_does_not_support_the_rule() -> None:
     assert "[EV-LR;" in reasons["optimizer.lr"]
     followed = recommended.comments(search.recommend(request(policy="guide"), made_up))
     assert "[GM-MEM-24GB, contradicted;" in followed["training.batch_size"]
+
+
+def shown(found: search.Recommendation) -> str:
+    console = ReportConsole(file=StringIO(), width=250)
+    disk = dict.fromkeys(("checkpoints", "model", "download", "index"), 10**9)
+    report.render(autotune.Result(found, exploration.Exploration((), (), None), disk), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_large_card_that_stays_half_empty_says_why() -> None:
+    why = "GiB stay free: all 32 reads of an optimizer step are one pass, and larger steps learn less"
+    assert why in shown(search.recommend(request(80, devices=2), made_up))
+    assert "stay free" not in shown(search.recommend(request(24), made_up))
+    assert "stay free" not in shown(search.recommend(request(80, goal="min-memory"), made_up))
 
 
 def test_a_length_for_reads_that_are_assumed_says_so() -> None:
@@ -343,9 +367,28 @@ def test_evaluation_batch_stays_below_the_peak_of_training() -> None:
 
 
 def test_guide_policy_is_told_that_it_does_not_fit() -> None:
-    found = search.recommend(request(40, policy="guide"), made_up)
+    long = statistics(36, 512)
+    found = search.recommend(request(40, policy="guide", reads=long), made_up)
     assert found.config.training.batch_size == 32
-    assert not found.fits
+    assert not found.fits and not found.notes
+
+
+def test_the_guides_row_is_judged_by_batches_of_these_reads_and_says_what_longer_ones_would_take() -> None:
+    """As training pads them, and as `estimate` judges the same configuration."""
+    short = search.recommend(request(40, policy="guide"), made_up)
+    assert short.fits and short.config.tokenizer.max_length == 512
+    own = search.with_values(short.config, {"tokenizer.max_length": 40})
+    assert short.best.memory == made_up([own])[0].memory
+    (note,) = short.notes
+    assert note.startswith("no read has more than 40 tokens: full batches of 512 would take 111.2 GiB")
+    assert note.endswith("does not fit")
+    row = exploration.guide_row(search.recommend(request(40), made_up), made_up)
+    assert row.candidate.memory == short.best.memory and row.reasons[-1] == note
+    unknown = exploration.guide_row(
+        search.recommend(request(40, reads=reads.assumed(None)), made_up), made_up
+    )
+    assert unknown.reasons[0].startswith("it does not fit: 111.2 GiB with margin")
+    assert not unknown.candidate.fits
 
 
 # speed
@@ -423,14 +466,14 @@ def test_a_length_that_no_read_has_costs_nothing_and_tells_what_full_batches_wou
     assert (longer.delta_gib, longer.speed_ratio, longer.candidate.fits) == (0.0, 1.0, True)
     assert longer.candidate.config.tokenizer.max_length == 80
     full = search.with_values(longer.candidate.config, {"training.eval_batch_size": None})
-    (candidate,) = search.judge(found.request, [full], made_up)
+    (candidate,) = search.judge(found.request, [full], made_up, full=True)
     price = f"{candidate.needed_gib - found.best.needed_gib:+.2f}" + ("" if candidate.fits else " x")
     assert longer.remark == f"no read is that long; {price} if a batch were"
 
-    # One read in 2,000 has 70 tokens and is cut: another length takes what 70 tokens take, not 80.
+    # One read in 2,000 has 70 tokens and is cut: another length takes what 72 tokens take, not 80.
     rare = search.recommend(request(reads=statistics(*[40] * 1999, 70)), made_up)
     (longer,) = (n for n in exploration.neighbours(rare, made_up) if n.value == 80)
-    same = {"tokenizer.max_length": 70, "training.eval_batch_size": None}
+    same = {"tokenizer.max_length": 72, "training.eval_batch_size": None}
     (priced,) = search.judge(rare.request, [search.with_values(rare.config, same)], made_up)
     assert (
         longer.delta_gib == pytest.approx(priced.needed_gib - rare.best.needed_gib) and longer.delta_gib > 0
@@ -453,19 +496,29 @@ def test_heat_map_has_the_recommendation_in_it() -> None:
     row = over_batch.rows.index(found.config.training.batch_size)
     column = over_batch.columns.index(found.config.tokenizer.max_length)
     assert over_batch.gib[row][column] == pytest.approx(found.best.needed_gib, abs=0.05)
+    turned = [n for n in exploration.neighbours(found, made_up) if n.knob == "training.batch_size"]
+    assert turned
+    for neighbour in turned:
+        row = over_batch.rows.index(neighbour.value)
+        assert over_batch.gib[row][column] == pytest.approx(neighbour.candidate.needed_gib), neighbour.value
     assert all(left <= right for line in over_batch.gib for left, right in itertools.pairwise(line))
     assert max(over_batch.columns) == METAGENE.context
     assert found.config.model.lora.r in over_rank.rows
 
 
 def test_guides_row_is_compared_on_the_same_card() -> None:
-    found = search.recommend(request(40), made_up)
+    found = search.recommend(request(40, reads=statistics(36, 500)), made_up)
     row = exploration.guide_row(found, made_up)
     assert row.rule == "GM-MEM-40GB"
     assert not row.taken
     assert any("does not fit" in reason for reason in row.reasons)
     assert any("effective batch of 64 lies above 16-32" in reason for reason in row.reasons)
     assert not any("learning rate" in reason for reason in row.reasons)
+
+    turing = search.recommend(request(gpu="t4", reads=statistics(36, 500)), made_up)
+    reasons = exploration.guide_row(turing, made_up).reasons
+    assert "Tesla T4 has no bf16 arithmetic, which it asks for" in reasons
+    assert "its 256 tokens cut 50.0 % of the reads" in reasons
 
     few = search.recommend(request(24, reads=statistics(36, 40, number=500)), made_up)
     reasons = exploration.guide_row(few, made_up).reasons

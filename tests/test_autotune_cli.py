@@ -46,7 +46,7 @@ def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
     monkeypatch.chdir(tmp_path)
     assert main(["autotune", "--device", "cpu", *arguments(inputs), "--epochs", "1", "-o", str(output)]) == 0
     shown = capsys.readouterr()
-    assert "300 reads" in shown.out
+    assert " for 1 epoch of 300 reads (range " in shown.out
     assert "3 classes" in shown.out
     assert "no checkpointing, fp32;" in shown.out
     assert "Memory over length and micro-batch" in shown.out

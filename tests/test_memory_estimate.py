@@ -138,12 +138,13 @@ def test_several_cards_each_hold_buckets_and_share_the_epoch(capsys):
 
 @pytest.mark.parametrize("gpus", ["1", "2"])
 @pytest.mark.parametrize("with_reads", [False, True])
-def test_autotune_and_estimate_give_the_same_answer(gpus, with_reads, tmp_path, capsys):
+@pytest.mark.parametrize("policy", ["evidence", "guide"])
+def test_autotune_and_estimate_give_the_same_answer(gpus, with_reads, policy, tmp_path, capsys):
     output, fasta = tmp_path / "recommended.yaml", tmp_path / "train.fa"
     asked = ["--gpu", "rtx4090", "--gpus", gpus, "--json"]
     of_reads = ["--fasta", str(fasta)] if with_reads else []
     fasta.write_text("".join(f">lbl|{i % 3}|{i}|60|r{i}/1\n{'ACGT' * (5 + i % 11)}\n" for i in range(90)))
-    assert main(["autotune", *asked, *of_reads, "-o", str(output)]) == 0
+    assert main(["autotune", *asked, *of_reads, "--policy", policy, "-o", str(output)]) == 0
     recommended = json.loads(capsys.readouterr().out)["recommended"]
     assert main(["estimate", "--config", str(output), *asked]) == 0
     estimated = json.loads(capsys.readouterr().out)

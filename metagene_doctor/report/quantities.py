@@ -38,12 +38,27 @@ def percent(fraction: float) -> str:
 
 def whole_percent(fraction: float, sign: str = "") -> str:
     """A fraction without decimals, as tables have it; with ``sign`` "+" a change: ``+12 %``."""
-    return f"{100 * fraction:{sign}.0f} %"
+    return f"{_no_negative_zero(100 * fraction, 0):{sign}.0f} %"
+
+
+def gib_change(gib: float) -> str:
+    """GiB more or less: ``+1.25``, ``-0.40``, ``+0.00``."""
+    return f"{_no_negative_zero(gib, 2):+.2f}"
+
+
+def _no_negative_zero(value: float, decimals: int) -> float:
+    return round(value, decimals) + 0.0
 
 
 def rate(per_second: float) -> str:
     """Something per second that is known roughly: whole from ten on, two digits below."""
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
+
+
+def measured_rate(per_second: float) -> str:
+    """Something per second with the digits that tell neighbours in a table apart: 124, 60.0, 4.95, 0.167."""
+    decimals = 0 if per_second >= 100 else 1 if per_second >= 10 else 2 if per_second >= 1 else 3
+    return f"{per_second:,.{decimals}f}"
 
 
 def at_most_percent(fraction: float) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metagene_doctor.report.quantities import percent
+from metagene_doctor.report.quantities import gib_change, percent
 from metagene_doctor.rulebook.schema import Band, Rule
 from metagene_doctor.tuning.plan import make
 from metagene_doctor.tuning.search import (
@@ -18,12 +18,14 @@ from metagene_doctor.tuning.search import (
     configured,
     judge,
     with_values,
+    without_long_reads,
 )
 from metagene_train.config import ATTENTION_PROJECTIONS, RunConfig
 
 LENGTHS = (32, 64, 128, 256, 512)
 MICRO_BATCHES = (1, 2, 4, 8, 16, 32, 64)
 RANKS = (4, 8, 16, 32, 64)
+STEPS = "training.grad_accum_steps"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ def neighbours(recommendation: Recommendation, predict: Predict) -> tuple[Neighb
     for (knob, was, value, _), candidate in zip(turns, found, strict=True):
         remark = _remark(recommendation, knob, value)
         if knob == "tokenizer.max_length" and request.reads.cut(value) == 0:
-            candidate, remark = _of_own_lengths(recommendation, candidate, predict)
+            (full,) = judge(request, [candidate.config], predict, full=True)
+            candidate, remark = _of_own_lengths(recommendation, full, predict)
         priced.append(
             Neighbour(
                 knob=knob,
@@ -136,13 +139,13 @@ def _of_own_lengths(
     request, best = recommendation.request, recommendation.best
     if best.config.tokenizer.padding == "max_length":
         return full, ""
-    longest = request.reads.longest
+    longest = request.reads.longest_batch(full.config.tokenizer.max_length)
     own = best
     if longest > best.config.tokenizer.max_length:
         same = {"tokenizer.max_length": longest, "training.eval_batch_size": None}
         (own,) = judge(request, [with_values(best.config, same)], predict)
     assumed = "" if request.reads.reads else " (assumed)"
-    price = f"{full.needed_gib - best.needed_gib:+.2f}" + ("" if full.fits else " x")
+    price = gib_change(full.needed_gib - best.needed_gib) + ("" if full.fits else " x")
     return replace(own, config=full.config), f"no read is that long{assumed}; {price} if a batch were"
 
 
@@ -225,12 +228,22 @@ def _heat_map(
 ) -> HeatMap:
     row_name, key, values = rows
     request, config = recommendation.request, recommendation.config
+    sizes = key == "training.batch_size"
     grid = [
-        with_values(config, {key: value, "tokenizer.max_length": length, "training.eval_batch_size": None})
+        with_values(
+            config,
+            {
+                key: value,
+                "tokenizer.max_length": length,
+                "training.eval_batch_size": None,
+                # The effective batch stays, as far as the micro-batch lets it.
+                **({STEPS: max(1, config.training.effective_batch // value)} if sizes else {}),
+            },
+        )
         for value in values
         for length in lengths
     ]
-    needed = [candidate.needed_gib for candidate in judge(request, grid, predict)]
+    needed = [candidate.needed_gib for candidate in judge(request, grid, predict, full=True)]
     width = len(lengths)
     return HeatMap(
         title=title,
@@ -241,7 +254,7 @@ def _heat_map(
         gib=tuple(tuple(needed[start : start + width]) for start in range(0, len(needed), width)),
         usable_gib=request.device.usable_gib,
         recommended=(
-            config.training.batch_size if key == "training.batch_size" else config.model.lora.r,
+            config.training.batch_size if sizes else config.model.lora.r,
             config.tokenizer.max_length,
         ),
     )
@@ -264,6 +277,7 @@ def guide_row(recommendation: Recommendation, predict: Predict) -> GuideRow:
     )
     config = configured(request, plan, {"training.eval_batch_size": None})
     (row,) = judge(request, [config], predict)
+    remark = without_long_reads(request, row, predict)
     tier = request.book.rule(plan.settings["training.batch_size"].rule)
     if request.policy == "guide":
         return GuideRow(tier.id, getattr(tier, "title", tier.id), row, True, ("asked for (--policy guide)",))
@@ -272,7 +286,7 @@ def guide_row(recommendation: Recommendation, predict: Predict) -> GuideRow:
         title=getattr(tier, "title", tier.id),
         candidate=row,
         taken=False,
-        reasons=tuple(_against(recommendation, row, best)),
+        reasons=(*_against(recommendation, row, best), *filter(None, [remark])),
     )
 
 
@@ -291,6 +305,11 @@ def _against(recommendation: Recommendation, row: Candidate, best: Candidate) ->
         elif ratio < 0.95:
             yield f"it would run {1 / ratio:.1f} times as many reads per second (estimate)"
     theirs, ours = row.config, best.config
+    if theirs.training.precision.startswith("bf16") and not device.bf16:
+        yield f"{device.title} has no bf16 arithmetic, which it asks for"
+    cut = request.reads.cut(theirs.tokenizer.max_length)
+    if cut > request.reads.cut(ours.tokenizer.max_length):
+        yield f"its {theirs.tokenizer.max_length} tokens cut {percent(cut)} of the reads"
     if theirs.model.lora.target_modules != ours.model.lora.target_modules:
         shape = request.architecture
         cost = (
@@ -302,9 +321,10 @@ def _against(recommendation: Recommendation, row: Candidate, best: Candidate) ->
             )
         )
         yield (
-            f"adapters on {_names(ours.model.lora.target_modules)} at rank {ours.model.lora.r} cost "
-            f"{cost:.2f} GiB more than on {_names(theirs.model.lora.target_modules)} at rank "
-            f"{theirs.model.lora.r}, and are better (EV-TARGETS)"
+            f"adapters on {_names(ours.model.lora.target_modules)} at rank {ours.model.lora.r} hold "
+            f"{cost:.2f} GiB more (weights, gradients, optimizer) than on "
+            f"{_names(theirs.model.lora.target_modules)} at rank {theirs.model.lora.r}, and are better "
+            "(EV-TARGETS)"
         )
     yield from _against_batch_and_rate(request, theirs)
     longer, shorter = theirs.training.max_epochs, ours.training.max_epochs

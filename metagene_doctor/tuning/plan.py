@@ -199,7 +199,14 @@ def _own_length(plan: Plan, book: Rulebook, reads: ReadStatistics, context: int,
     plan = plan.with_setting("tokenizer.max_length", Setting(length, why, rule.id, source))
     notes = list(plan.notes)
     if cut > allowed:
-        notes.append(f"{percent(cut)} of the reads exceed the context of {context} tokens")
+        notes.append(
+            f"{percent(cut)} of the reads exceed the encoder's context of {context} tokens: they are cut"
+        )
+    elif cut > 0 and reads.reads is not None:
+        notes.append(
+            f"{percent(cut)} of the reads have more than {length} tokens: they are cut"
+            + ("; --max-truncation 0 keeps them whole" if reads.longest <= context else "")
+        )
     shorter = reads.shortest_length(FEW_READS, context)
     if not asked and 2 * shorter <= length:
         notes.append(

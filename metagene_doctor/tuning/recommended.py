@@ -102,5 +102,7 @@ def duration_of(recommendation: Recommendation) -> str:
     expected, best, worst = (
         quantities.duration(hours * 3600) for hours in rate.hours(reads or 1e6, epochs if reads else 1)
     )
-    what = f"{epochs:g} epochs of {reads:,} reads" if reads else "each pass over a million reads"
+    what = "each pass over a million reads"
+    if reads:
+        what = f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'} of {quantities.count(reads, 'read')}"
     return f"{expected} for {what} (range {best} to {worst}), without evaluations"

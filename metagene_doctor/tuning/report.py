@@ -33,6 +33,8 @@ def render(result: Result, console: Console) -> None:
     if recommendation.fits:
         _say(console, verdict(recommendation), "bold green")
         _say(console, f"{duration_of(recommendation)}; limited by {best.speed.limit} (estimate)")
+        if reason := _spare(recommendation):
+            _say(console, reason)
         _say(console, _disk(result.disk))
     else:
         _say(console, verdict(recommendation), "bold red")
@@ -118,6 +120,20 @@ def names(targets: list[str] | str) -> str:
     return targets if isinstance(targets, str) else ",".join(name.removesuffix("_proj") for name in targets)
 
 
+def _spare(recommendation: Recommendation) -> str:
+    """Why much of a large card stays empty; nothing where that was asked for, or is not so."""
+    request, best = recommendation.request, recommendation.best
+    spare = request.device.usable_gib - best.needed_gib
+    single = best.config.training.grad_accum_steps == 1
+    if request.goal == "min-memory" or not single or spare < request.device.usable_gib / 2:
+        return ""
+    reads = best.config.training.effective_batch * request.devices
+    return (
+        f"{spare:.1f} GiB stay free: all {reads} reads of an optimizer step are one pass, and larger steps "
+        "learn less from each read (EV-EFFECTIVE-BATCH)"
+    )
+
+
 def _disk(disk: Mapping[str, int | None]) -> str:
     parts = (
         ("checkpoints", "checkpoints"),
@@ -157,6 +173,8 @@ def _candidates(recommendation: Recommendation) -> Table:
     for number, candidate in enumerate((*shown, *misfits[:1])):
         config, speed = candidate.config, candidate.speed
         weights = config.model.quantization if config.model.quantization != "none" else _precision(config)
+        if config.optimizer.name != "adamw":
+            weights += f", {config.optimizer.name}"
         chosen = number == 0 and recommendation.fits
         table.add_row(
             f"{config.training.batch_size} x {config.training.grad_accum_steps}",
@@ -166,14 +184,11 @@ def _candidates(recommendation: Recommendation) -> Table:
             f"{candidate.memory.device_gib:.2f}",
             f"{candidate.memory.margin_gib:.2f}",
             quantities.whole_percent(candidate.needed_gib / usable) + ("" if candidate.fits else " x"),
-            f"{_rate(speed.reads_per_s)} ({_rate(speed.slow)}-{_rate(speed.fast)})",
+            f"{quantities.measured_rate(speed.reads_per_s)} "
+            f"({quantities.measured_rate(speed.slow)}-{quantities.measured_rate(speed.fast)})",
             style="bold" if chosen else "" if candidate.fits else "dim",
         )
     return table
-
-
-def _rate(reads_per_s: float) -> str:
-    return f"{reads_per_s:,.0f}" if reads_per_s >= 100 else f"{reads_per_s:.3g}"
 
 
 def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
@@ -184,7 +199,7 @@ def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
             _knob(neighbour.knob),
             _value(neighbour.was),
             _value(neighbour.value),
-            f"{neighbour.delta_gib:+.2f}" + ("" if neighbour.candidate.fits else " x"),
+            quantities.gib_change(neighbour.delta_gib) + ("" if neighbour.candidate.fits else " x"),
             quantities.whole_percent(neighbour.speed_ratio - 1, "+"),
             neighbour.remark,
             style="" if neighbour.candidate.fits else "dim",

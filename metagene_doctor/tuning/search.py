@@ -152,20 +152,48 @@ def recommend(request: Request, predict: Predict) -> Recommendation:
             best = _with_evaluation_batch(request, best, predict)
             ranked = _ranked(tried, best, request.goal)
             settings = _explained(request, relaxed, best, feasible)
-            return Recommendation(request, relaxed, best, ranked, settings, (*plan.notes, *notes))
+            told = (*plan.notes, *notes, *_too_many_devices(request, relaxed))
+            return Recommendation(request, relaxed, best, ranked, settings, told)
     tightest = min(tried, key=lambda candidate: candidate.needed_gib)
     ranked = tuple(sorted(tried, key=lambda candidate: candidate.needed_gib))
     return Recommendation(request, plan, tightest, ranked, plan.settings, plan.notes)
 
 
-def judge(request: Request, configs: Sequence[RunConfig], predict: Predict) -> list[Candidate]:
-    """Memory and speed of each configuration, and whether it fits the request's device."""
+def judge(
+    request: Request, configs: Sequence[RunConfig], predict: Predict, *, full: bool = False
+) -> list[Candidate]:
+    """Memory and speed of each configuration, and whether it fits the request's device.
+
+    Batches are as long as these reads make them; with ``full``, and where reads are assumed, every read of
+    the longest has ``max_length`` tokens.
+    """
     judged = []
-    for config, found in zip(configs, predict(configs), strict=True):
+    run = configs if full else [_with_own_lengths(request, config) for config in configs]
+    for config, found in zip(configs, predict(run), strict=True):
         needed = found.memory.device_gib + found.memory.margin_gib
         fits = needed <= request.device.usable_gib
         judged.append(Candidate(config, found.memory, found.speed, needed, fits))
     return judged
+
+
+def _with_own_lengths(request: Request, config: RunConfig) -> RunConfig:
+    settings = config.tokenizer
+    length = request.reads.longest_batch(settings.max_length)
+    if request.reads.reads is None or settings.padding == "max_length" or length == settings.max_length:
+        return config
+    return with_values(config, {"tokenizer.max_length": length})
+
+
+def without_long_reads(request: Request, row: Candidate, predict: Predict) -> str:
+    """What full batches of a ``max_length`` that no read reaches would take; empty where reads reach it."""
+    length = row.config.tokenizer.max_length
+    if _with_own_lengths(request, row.config) is row.config:
+        return ""
+    (full,) = judge(request, [row.config], predict, full=True)
+    return (
+        f"no read has more than {request.reads.longest} tokens: full batches of {length} would take "
+        f"{full.needed_gib:.1f} GiB with margin" + ("" if full.fits else ", which does not fit")
+    )
 
 
 def configured(request: Request, plan: Plan, choice: Mapping[str, Any]) -> RunConfig:
@@ -200,6 +228,15 @@ def _choices(request: Request, plan: Plan) -> Iterator[dict[str, Any]]:
                 "training.eval_batch_size": None,
                 "model.gradient_checkpointing": checkpointing,
             }
+
+
+def _too_many_devices(request: Request, plan: Plan) -> Iterator[str]:
+    effective = plan.settings[EFFECTIVE_BATCH]
+    if request.devices > effective.value:
+        yield (
+            f"{request.devices:,} devices take at least {request.devices:,} reads in a step, more than the "
+            f"{effective.value} of {effective.rule}: {effective.why}"
+        )
 
 
 def _activations(config: RunConfig) -> tuple[bool, int]:
@@ -402,4 +439,6 @@ def _follow_guide(request: Request, plan: Plan, predict: Predict) -> Recommendat
     cut = request.reads.cut(config.tokenizer.max_length)
     if cut:
         notes.append(f"the guide's max_length cuts {percent(cut)} of the reads")
+    if remark := without_long_reads(request, candidate, predict):
+        notes.append(remark)
     return Recommendation(request, plan, candidate, (candidate,), plan.settings, tuple(notes))

@@ -77,14 +77,11 @@ def _statistics(
 
 
 def _longest(config: RunConfig, statistics: ReadStatistics) -> tuple[int, str]:
-    """Tokens of the longest batch: of the longest read, in multiples of 8 as a search has them, which
-    also leaves room for a read of a large file that the sample missed."""
-    from metagene_doctor.memory.costs.read_lengths import MULTIPLE
-
+    """Tokens of the longest batch, and where that comes from."""
     limit = config.tokenizer.max_length
     if config.tokenizer.padding == "max_length":
         return limit, f"every batch padded to {limit} tokens (tokenizer.padding: max_length)"
     if statistics.reads is None:
         return limit, f"longest batch taken as tokenizer.max_length, {limit} tokens (--fasta would tell)"
-    longest = min(limit, -(-statistics.longest // MULTIPLE) * MULTIPLE)
+    longest = statistics.longest_batch(limit)
     return longest, f"longest batch {longest} tokens (longest read {statistics.longest:,}, limit {limit})"

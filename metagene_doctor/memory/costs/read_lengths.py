@@ -11,6 +11,7 @@ import numpy as np
 
 from metagene_doctor.memory.costs.read_survey import Survey, survey
 from metagene_doctor.padding import FEWEST_BASES_PER_TOKEN, Lengths
+from metagene_doctor.report.quantities import count
 from metagene_train.config import RunConfig
 from metagene_train.errors import InputError
 
@@ -56,8 +57,13 @@ class ReadStatistics:
         return float(np.arange(len(self.token_counts)) @ self.token_counts)
 
     def cut(self, max_length: int) -> float:
-        """Share of reads longer than ``max_length`` tokens."""
-        return float(self.token_counts[max_length + 1 :].sum())
+        """Share of reads longer than ``max_length`` tokens; the shares' own sum is 1 but for rounding."""
+        return round(float(self.token_counts[max_length + 1 :].sum()), 12)
+
+    def longest_batch(self, max_length: int) -> int:
+        """Tokens of the longest batch that is padded to its longest read, in multiples of 8 as a search has
+        them, which also leaves room for a read of a large file that the sample missed."""
+        return min(max_length, -(-self.longest // MULTIPLE) * MULTIPLE)
 
     def shortest_length(self, max_truncation: float, context: int) -> int:
         """Smallest multiple of 8 tokens that cuts at most ``max_truncation`` of the reads, or the context."""
@@ -125,7 +131,8 @@ def measure(
         classes=labels,
         bases=found.median,
         token_counts=counts / counts.sum(),
-        origin=f"{name}: {len(index):,} reads, median {found.median:g} bases; {how}; {labels:,} classes",
+        origin=f"{name}: {count(len(index), 'read')}, median {found.median:g} "
+        f"{'base' if found.median == 1 else 'bases'}; {how}; {count(labels, 'class')}",
         tokenized=len(positions) if "tokenized" in how else 0,
         sample=lengths,
     )
