@@ -217,6 +217,15 @@ def test_split_and_shuffle_together_mix_classes_of_any_size(capsys, tmp_path):
     assert 600 < sum(ones) / len(ones) < 1400, "half of 2,000 records is expected"
 
 
+def test_a_name_too_narrow_for_its_number_is_refused_before_anything_is_changed(capsys, tmp_path):
+    path = written(tmp_path / "x.fa", fasta([("1 abcd", sequence) for sequence in sequences(10)]))
+    before = path.read_bytes()
+    regex = r"^(?P<class_id>\d+) (?P<name>[\w-]{1,10})$"
+    code, _, error = fix(capsys, path, "--header-regex", regex, "--fix", out=tmp_path / "out")
+    assert code == 1 and "record 10: repeats an earlier header" in error and "-copy10" in error
+    assert path.read_bytes() == before and not (tmp_path / "out" / "x.fa").exists()
+
+
 def test_repeated_headers_that_a_pattern_leaves_no_place_in_are_left_and_told(capsys, tmp_path):
     """Headers of the class alone: a number would be part of it. The other repairs are made all the same."""
     regex = r"^(?P<class_id>\d+)$"

@@ -131,13 +131,14 @@ def write(
 
 def _rename(each: Input, draft: Draft, occurrences: np.ndarray, tag: str) -> None:
     for record in np.flatnonzero(occurrences).tolist():
-        header = renamed(draft.pattern, draft.header(record), f"{tag}{occurrences[record]}")
-        if header is None:
+        suffix = f"{tag}{occurrences[record]}"
+        header = renamed(draft.pattern, draft.header(record), suffix)
+        if header is None:  # a pattern that bounds the length of a name took a shorter number
             number = draft.batch.first_record + record
             raise DataError(
                 f"{each.path}: line {draft.batch.line(record):,}, record {number:,}: repeats an earlier "
-                "header, and the header pattern leaves no place for a number; give the pattern a group "
-                "(?P<name>...), or leave the repair 'headers' out"
+                f"header, and the header pattern leaves no place for a number ({suffix}); let its group "
+                "(?P<name>...) be longer, or leave the repair 'headers' out"
             )
         draft.headers[record] = header
 
