@@ -213,7 +213,7 @@ def _reads() -> Iterator[Case]:
         file = InputFile(role="train", path="data/train.fa", bytes=180_000, companions=(companion,))
         yield "F16", facts(train=reads(path="data/train.fa"), files=(file,))
     for plan in (reads(), large(indexed=True), reads(stream=True), glance(), glance(places=8_192),
-                 several(glance(places=64), glance(places=64))):  # fmt: skip
+                 several(glance(places=64), glance(places=64)), reads(accepted=0, class_counts={})):  # fmt: skip
         yield "F18", facts(train=plan)
     seen = {"version": "2.3.1", "records": 1000, "bases": 150_000}
     for second in (
@@ -444,6 +444,7 @@ def _config() -> Iterator[Case]:
         yield "C07", facts(train=side, target=target(), speed=SPEED)
     yield "C05", facts(train=reads())
     yield "C05", facts(train=reads(stream=True))
+    yield "C05", facts(train=reads(accepted=0, class_counts={}))
     by_accuracy = {"dataset": {"val_fasta": "val.fa"}, "training": {"early_stopping": {"metric": "accuracy"}}}
     for smallest in (1, 3):
         counts = {0: 412 * smallest, 1: smallest}

@@ -205,18 +205,27 @@ def held_out(facts: Facts) -> Iterator[Finding]:
     rare classes count."""
     if facts.train is None:
         return
-    if facts.config.dataset.val_fasta is None:
+    train, dataset = facts.train, facts.config.dataset
+    if dataset.val_fasta is None and not train.accepted:
+        yield config_finding(
+            id="C05",
+            severity=Severity.SKIP,
+            title="No validation reads, and none can be held out",
+            why=train.classes_unknown_because or "",
+        )
+        return
+    if dataset.val_fasta is None:
         yield config_finding(
             id="C05",
             severity=Severity.WARN,
             title="No validation reads",
             why="Nothing will show when it starts to memorise; early stopping and the best checkpoint need "
             "them.",
-            remedy=mend("Hold some reads out, and give them with --val", fix(facts, facts.train, "split")),
+            remedy=mend("Hold some reads out, and give them with --val", fix(facts, train, "split")),
         )
         return
     key, metric = "training.early_stopping.metric", facts.config.training.early_stopping.metric
-    counts = [number for number in facts.train.class_counts.values() if number]
+    counts = [number for number in train.class_counts.values() if number]
     ratio = max(counts) / min(counts) if counts else 1.0
     if metric in SHARE_OF_READS and ratio >= STEEP_IMBALANCE:
         yield config_finding(
@@ -229,5 +238,5 @@ def held_out(facts: Facts) -> Iterator[Finding]:
             unit="largest / smallest class",
             why="It counts reads: the best checkpoint may be one that knows only the large classes.",
             remedy=edit(facts, "Stop on the metric in which all classes weigh the same", key, "macro_f1"),
-            confidence=facts.train.confidence,
+            confidence=train.confidence,
         )

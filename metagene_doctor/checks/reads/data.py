@@ -344,11 +344,13 @@ def plan(facts: Facts) -> Iterator[Finding]:
             lengths,
             "at least " * reads.partial + count(len(reads.class_counts), "class"),
         ]
-        if not start_only:
+        if not reads.accepted:  # what training would make of them is not known
+            parts = [f"{count(reads.records, 'record')} without a class", lengths]
+        elif not start_only:
             index = f"index {file_size(expected * INDEX_BYTES_PER_READ)}" + " written" * reads.indexed
             parts.append(base_count(bases * scale) + " in all")
             parts.append("no index: training needs a file" if reads.stream else index)
-        if reads.role == "train" and not start_only:
+        if reads.role == "train" and reads.accepted and not start_only:
             parts.append(f"{count(steps_per_epoch(expected, facts.config), 'optimizer step')} per epoch")
         yield data_finding(
             id="F18",
