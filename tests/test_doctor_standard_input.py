@@ -50,7 +50,8 @@ def test_a_pipe_by_name_is_judged(capsys, data):
     code, out, _ = doctor(capsys, "--fasta", f"/dev/fd/{descriptor}")
     os.close(descriptor)
     assert code == 0
-    assert "200 reads" in out and "no index: training needs a file" in out
+    assert f"/dev/fd/{descriptor}: 200 reads" in out and "no index: training needs a file" in out
+    assert f"| /dev/fd/{descriptor} (" in out
 
 
 def test_empty_or_doubly_used_standard_input_is_a_usage_error(capsys, monkeypatch):

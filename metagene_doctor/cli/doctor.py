@@ -31,6 +31,7 @@ from metagene_doctor.report.verdict import make_report
 from metagene_train.config_file import load_config
 from metagene_train.errors import InputError
 from metagene_train.reads.access.data_set import title_of
+from metagene_train.reads.records.formats import short_name_of
 
 OVERRIDES = {
     "fasta": "dataset.train_fasta",
@@ -317,7 +318,8 @@ def describe(facts: Facts) -> str:
     """The first line of a report: inputs, card, memory, level."""
     sides = [[file for file in facts.files if file.role == role] for role in ("train", "val")]
     files = [
-        f"{title_of([Path(file.path).name for file in side])} ({file_size(sum(file.bytes for file in side))})"
+        title_of([short_name_of(file.path) for file in side])
+        + f" ({file_size(sum(file.bytes for file in side))})"
         for side in sides
         if side
     ]

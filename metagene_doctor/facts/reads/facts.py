@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from metagene_doctor.facts.reads.companions import Companion
 from metagene_doctor.finding import Example, Frozen
 from metagene_train.reads.access.data_set import title_of
+from metagene_train.reads.records.formats import short_name_of
 
 if TYPE_CHECKING:
     from metagene_train.reads.counts.bases import BaseCounts
@@ -164,7 +164,9 @@ class ReadsFacts(Frozen):
     @property
     def name(self) -> str:
         """What to call it in a sentence."""
-        return title_of([Path(part.path).name for part in self.parts]) if self.parts else Path(self.path).name
+        if self.parts:
+            return title_of([part.name for part in self.parts])
+        return short_name_of(self.path)
 
     @property
     def bytes_unpacked(self) -> int:

@@ -78,6 +78,11 @@ def name_of(path: str | Path) -> str:
     return "standard input" if str(path) == STANDARD_INPUT else str(path)
 
 
+def short_name_of(path: str | Path) -> str:
+    """Without its directories; whole where the name alone would be a number, as of ``<(zcat x.fa.gz)``."""
+    return str(path) if Path(path).parent == Path("/dev/fd") else Path(path).name
+
+
 def sniff(path: str | Path, file_format: str = "auto", gzip: Literal["auto"] | bool = "auto") -> ReadFormat:
     """The format of a reads file; ``file_format`` and ``gzip`` other than auto are what it has to be.
 
