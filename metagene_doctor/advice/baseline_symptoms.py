@@ -29,7 +29,7 @@ def below_baseline(evidence: Evidence, others: Sequence[Symptom]) -> list[Sympto
             round(own["macro_f1"], 4), round(kmer["macro_f1"], 4), "macro-F1",
             f"On the {record['reads']:,} reads of {record['fasta']} the model has macro-F1 "
             f"{own['macro_f1']:.3f}, the regression on the same training reads {kmer['macro_f1']:.3f}; the "
-            f"difference in accuracy is {100 * interval[0]:+.1f} % to {100 * interval[1]:+.1f} % (95 % "
+            f"difference in accuracy is {interval[0]:+.3f} to {interval[1]:+.3f} (95 % "
             "interval). Until that turns, the regression is the better and cheaper classifier of these reads",
         )
     ]  # fmt: skip
