@@ -18,6 +18,11 @@ from metagene_train.quantized import packing, prepare, quantization_config
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("vocab_size", "max_position_embeddings"),
+)
+"""What the configuration of every Llama-like encoder has."""
 CAUSAL_ATTENTION = "metagene_causal_sdpa"
 """Name under which SDPA is registered without a mask builder: transformers then passes no mask."""
 
@@ -26,20 +31,44 @@ def encoder_architecture(encoder_path: str, revision: str | None = None) -> Pret
     """Architecture (not weights) of an encoder.
 
     METAGENE-1's is packaged with this module and needs no network; another hub id is looked up in
-    the hub cache and then on the hub. Raises InputError when there is no such encoder.
+    the hub cache and then on the hub. Raises InputError when there is no such encoder, or its sizes are none.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     if encoder_path == METAGENE_1:
         facts = json.loads((files("metagene_train") / "metagene1.json").read_text())
         return AutoConfig.for_model(facts.pop("model_type"), **facts)
     try:
-        return AutoConfig.from_pretrained(encoder_path, revision=revision)
+        architecture = AutoConfig.from_pretrained(encoder_path, revision=revision)
+    except StrictDataclassError as error:
+        raise _unusable(encoder_path, str(error).splitlines()[-1].strip().partition(": ")[2]) from None
     except (OSError, ValueError) as error:
         raise InputError(
             f"model.encoder_path: no encoder at {encoder_path!r} ({first_line(error)}); "
             "give a directory with config.json and weights, or a hub id"
         ) from None
+    _check_sizes(architecture, encoder_path)
+    return architecture
+
+
+def _check_sizes(architecture: PretrainedConfig, encoder_path: str) -> None:
+    for name in SIZES:
+        size = getattr(architecture, name, None)
+        if not isinstance(size, int) or size < 1:
+            raise _unusable(encoder_path, f"{name} is {size}")
+    heads, hidden = architecture.num_attention_heads, architecture.hidden_size
+    if getattr(architecture, "head_dim", None) is None and hidden % heads:
+        raise _unusable(encoder_path, f"hidden_size {hidden} is not a multiple of {heads} attention heads")
+    shared = getattr(architecture, "num_key_value_heads", None) or heads
+    if heads % shared:
+        raise _unusable(encoder_path, f"{heads} attention heads cannot share {shared} key-value heads")
+
+
+def _unusable(encoder_path: str, reason: str) -> InputError:
+    return InputError(
+        f"model.encoder_path: the config.json of {encoder_path!r} describes no encoder: {reason}"
+    )
 
 
 def empty_encoder(config: RunConfig, encoder_config: PretrainedConfig) -> PreTrainedModel:

@@ -35,3 +35,7 @@ class ConfigError(MetageneError):
     def __init__(self, problems: list[str]):
         self.problems = problems
         super().__init__("\n".join(problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str]]]:
+        # As an exception comes back from another process: made again from what it was made from.
+        return type(self), (self.problems,)

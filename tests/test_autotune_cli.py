@@ -269,6 +269,33 @@ def test_what_is_missing_is_one_message_and_exit_code_2(
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_attention_heads": 7, "num_key_value_heads": 7}, "hidden"),
+        ({"num_key_value_heads": 3}, "4 attention heads cannot share 3 key-value heads"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"hidden_size": "wide"}, "wide"),
+        ({"model_type": "bert"}, "is not a causal encoder"),
+        ({"model_type": "bert", "num_attention_heads": 7}, "hidden_size 64 is not a multiple of 7 attention"),
+    ],
+)
+def test_an_encoder_that_cannot_be_built_is_one_message_and_exit_code_2(
+    changed: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    architecture = tiny_architecture(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=4, num_attention_heads=4
+    )
+    architecture.save_pretrained(tmp_path / "encoder")
+    file = tmp_path / "encoder" / "config.json"
+    facts = json.loads(file.read_text())
+    facts.pop("head_dim", None)
+    file.write_text(json.dumps(facts | changed))
+    assert main(["autotune", "--gpu", "t4", "--encoder", str(file.parent), "-q"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("metagene: error: model.encoder_path: ") and message in line
+
+
 def test_a_cache_that_cannot_be_written_only_makes_it_slower(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
