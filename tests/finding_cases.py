@@ -156,7 +156,8 @@ def _reads() -> Iterator[Case]:
     nothing = Rejected(kind="header", reason="is empty", count=12, examples=(Example(text="line 9"),))
     yield "F07", facts(train=large(rejected=(some, nothing)), **table((0, "a", None)))
     all_reads = header.model_copy(update={"count": 1000})
-    for examples in (("SRR1.7 class=17", "SRR1.8 class=4"), ("contig 7 sample", "contig 9 sample")):
+    for examples in (("SRR1.7 class=17", "SRR1.8 class=4"), ("contig 7 sample", "contig 9 sample"),
+                     ("NC_000913.3-7", "NZ_CP012345.1-8")):  # fmt: skip
         unlike = reads(rejected=(all_reads,), accepted=0, rejected_headers=examples, class_counts={})
         yield "F07", facts(train=unlike)
         yield "F07", with_config({}, train=unlike)

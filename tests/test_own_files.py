@@ -44,6 +44,32 @@ def test_the_class_of_a_whole_file_is_written_into_it_by_the_command_given(
     assert (found.accepted, found.records, dict(found.class_counts)) == (30, 30, {17: 30})
 
 
+GENOMES = ("NC_000913.3", "NZ_CP012345.1", "U49845.1", "GCF_000005845.2", "NC_999999.1")
+BY_GENOME = [(f"{GENOMES[n % 5]}-{n}/1 sampled", s) for n, s in enumerate(sequences(30))]
+FILES_OF_GENOMES = {
+    "FASTA": ("art.fa", fasta(BY_GENOME)),
+    "FASTQ, packed": ("it's art.fq.gz", gzip.compress(fastq(BY_GENOME))),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FILES_OF_GENOMES.values(), ids=FILES_OF_GENOMES)
+def test_classes_of_accessions_are_written_in_by_the_command_given(
+    capsys, tmp_path, monkeypatch, name, content
+):
+    """With and without versions in the table; what the table lacks is told of again, not lost."""
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path / name, content)
+    table = ["NC_000913.3\t562", "NZ_CP012345\t1280", "U49845.1\t4932\tyeast", "GCF_000005845\t562"]
+    written(tmp_path / "accessions.tsv", "\n".join(table).encode())
+    (command,) = findings(capsys, "--fasta", path)["F07"]["remedy"]["commands"]
+    subprocess.run(["bash", "-c", command], check=True)
+    (new,) = set(tmp_path.glob("labelled-*"))
+    found = scan(new, header=HeaderPattern())
+    assert (found.records, dict(found.class_counts)) == (30, {562: 12, 1280: 6, 4932: 6})
+    left = findings(capsys, "--fasta", new)["F07"]
+    assert left["count"] == 6 and "NC_999999.1-4/1 sampled" in left["examples"][0]["text"]
+
+
 def test_headers_that_hold_a_class_are_left_to_the_repair(capsys, tmp_path):
     path = written(
         tmp_path / "x.fa", fasta([(f"lbl | {n % 2} | r{n}", s) for n, s in enumerate(sequences(9))])

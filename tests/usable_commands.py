@@ -16,7 +16,7 @@ from metagene_doctor.repair.plan import ORDER
 from metagene_train.config_file import load_config
 
 PROGRAMS = {
-    "bzip2", "cp", "docker", "dmesg", "export", "gzip", "head", "hf", "ls", "lsof", "modprobe", "nvidia-smi",
+    "awk", "bzip2", "cp", "docker", "dmesg", "export", "gzip", "head", "hf", "ls", "lsof", "modprobe", "nvidia-smi",
     "pip", "ps", "reboot", "rm", "sbatch", "sed", "seqkit", "ulimit", "unset", "xz", "zstd",
 }  # fmt: skip
 """What fixes may start with besides metagene: all of them exist under that name wherever they apply."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from functools import partial
-from pathlib import PurePath
 from shlex import quote
 
 from metagene_doctor.checks.reads.header_layouts import suggest_header
 from metagene_doctor.checks.reads.unseen import bound, not_judged, share_seen, unseen
+from metagene_doctor.checks.reads.written_classes import written_in
 from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
@@ -54,11 +54,7 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         if suggestion:
             remedy = _with_regex(facts, suggestion[0], f"They look like {suggestion[1]}; set this")
         elif total == reads.records and not _mendable(facts, reads):
-            remedy = run(
-                "Give a pattern with a group (?P<class_id>...) as --header-regex. Where a file is all of "
-                "one class, write that into it (here 17)",
-                _class_written_in(reads),
-            )
+            remedy = written_in(reads)
         else:
             remedy = mend(
                 "Give a pattern with a group (?P<class_id>...) as --header-regex, or mend the headers",
@@ -97,25 +93,6 @@ def _mendable(facts: Facts, reads: ReadsFacts) -> bool:
 
     pattern = HeaderPattern(facts.config.dataset.header_regex)
     return any(headers.mend(pattern, header, 0) is not None for header in reads.rejected_headers)
-
-
-_UNPACK = {"gzip": "gzip -cd", "bgzf": "gzip -cd", "zstd": "zstd -cd", "xz": "xz -cd", "bzip2": "bzip2 -cd"}
-
-
-def _class_written_in(reads: ReadsFacts) -> tuple[str, ...]:
-    """A copy of one file whose headers name a class, by the template: no blanks, mates as /1 and /2."""
-    if reads.stream:
-        return ()
-    lines, sign = ("/^>/", ">") if reads.kind == "fasta" else ("1~4", "@")
-    edits = [f"s/^{sign}/{sign}lbl|17|||/"]
-    if any(" " in header for header in reads.rejected_headers):
-        edits += [r"s# ([12]):[YN]:.*#/\1#", "s/[ \\t]/_/g"]
-    edit = f"sed -E '{lines}{{{';'.join(edits)}}}'"
-    path, name = quote(reads.path), PurePath(reads.path).name
-    if reads.compression == "none":
-        return (f"{edit} {path} > {quote(f'labelled-{name}')}",)
-    name = name.rpartition(".")[0] or name
-    return (f"{_UNPACK[reads.compression]} {path} | {edit} > {quote(f'labelled-{name}')}",)
 
 
 def _where(first: Example) -> str:
