@@ -138,9 +138,8 @@ def _read_tree(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if tree is None:
         return {}, {}
     if not isinstance(tree, CommentedMap):
-        raise ConfigError(
-            [f"{path}:1: a config is a list of `key: value` lines, found {type(tree).__name__}"]
-        )
+        found = "a list (lines with -)" if isinstance(tree, CommentedSeq) else f"only {str(tree)[:40]!r}"
+        raise ConfigError([f"{path}:1: a config has lines `key: value`, found {found}"])
     return _plain(tree), dict(_key_lines(tree))
 
 

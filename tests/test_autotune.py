@@ -520,6 +520,10 @@ def test_guides_row_is_compared_on_the_same_card() -> None:
     assert "Tesla T4 has no bf16 arithmetic, which it asks for" in reasons
     assert "its 256 tokens cut 50.0 % of the reads" in reasons
 
+    head_only = search.with_values(RunConfig(), {"model.lora.enabled": False})
+    probe = search.recommend(request(24, base=head_only), made_up)
+    assert not any("adapters" in reason for reason in exploration.guide_row(probe, made_up).reasons)
+
     few = search.recommend(request(24, reads=statistics(36, 40, number=500)), made_up)
     reasons = exploration.guide_row(few, made_up).reasons
     assert any("learning rate of 5e-05 lies below 0.0001 to 0.001" in reason for reason in reasons)

@@ -80,6 +80,7 @@ def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
     assert config.tokenizer.max_length % 8 == 0
     assert config.tokenizer.max_length <= 64  # 60 bases are at most 62 tokens
     assert config.training.max_epochs == 1
+    assert config.device == "cpu"
 
     assert main(["train", "--config", str(output), f"training.output_dir={tmp_path / 'run'}", "--quiet"]) == 0
     assert (tmp_path / "run" / "model").is_dir()
@@ -267,6 +268,40 @@ def test_what_is_missing_is_one_message_and_exit_code_2(
     shown = capsys.readouterr().err
     assert message in shown
     assert "Traceback" not in shown
+
+
+def test_steps_of_the_config_decide_how_long_it_takes_unless_epochs_are_asked_for(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, output = tmp_path / "mine.yaml", tmp_path / "r.yaml"
+    mine.write_text("training:\n  max_steps: 7\n")
+    asked = ["autotune", "--gpu", "t4", *arguments(inputs), "--config", str(mine), "--json"]
+    asked += ["-o", str(output), "--force"]
+    assert main(asked) == 0
+    time = json.loads(capsys.readouterr().out)["time"]
+    assert " for 7 optimizer steps of 16 reads (range " in output.read_text().replace("\n# ", " ")
+    assert time["epochs"] == pytest.approx(7 * 16 / 300)
+    assert main(["estimate", "--config", str(output), "--gpu", "t4", "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)["time"]["hours"]
+    assert [time["hours"], time["hours_at_best"]] == pytest.approx(
+        [whole["expected"], whole["low"]], rel=0.01
+    )
+    assert main([*asked, "--epochs", "2"]) == 0
+    assert " for 2 epochs of 300 reads (range " in output.read_text().replace("\n# ", " ")
+    assert load_config(output).config.training.max_steps is None
+
+
+@pytest.mark.parametrize(
+    ("device", "options"),
+    [("cpu", ["--gpu", "t4"]), ("cpu", ["--gpu-mem", "24"]), ("cuda", ["--device", "cpu"])],
+)
+def test_a_config_for_another_device_is_told(
+    device: str, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"device: {device}\n")
+    assert main(["autotune", "--config", str(config), *options, "-q"]) == 2
+    assert f"{config} says device: {device}, and" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_key_given_under_both_names_with_different_values_is_refused(write):
         ("optimizer:\n  lr: .nan\n", 2, r"optimizer\.lr"),
         ("a: [1\n", 2, "not valid YAML"),
         ("seed: 1\nseed: 2\n", 2, "not valid YAML: found duplicate key"),
-        ("- a\n- b\n", 1, "a config is a list of `key: value` lines"),
+        ("- a\n- b\n", 1, "a config has lines `key: value`, found a list"),
     ],
 )
 def test_a_bad_config_is_one_message_with_file_and_line(write, text, line, message):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from metagene_doctor.tuning.autotune import Result
+from metagene_doctor.tuning.recommended import passes
 from metagene_doctor.tuning.report import verdict
 from metagene_doctor.tuning.search import Candidate, Memory, Recommendation
 from metagene_train import __version__
@@ -22,7 +23,7 @@ def document(result: Result, argv: Sequence[str]) -> dict[str, Any]:
     recommendation, exploration = result.recommendation, result.exploration
     request, best = recommendation.request, recommendation.best
     reads = request.reads
-    expected, fastest, slowest = best.speed.hours(reads.reads or 1e6, best.config.training.max_epochs)
+    expected, fastest, slowest = best.speed.hours(reads.reads or 1e6, passes(recommendation))
     guide = exploration.guide
     return {
         "schema_version": 1,
@@ -63,7 +64,7 @@ def document(result: Result, argv: Sequence[str]) -> dict[str, Any]:
             "hours_at_best": fastest,
             "hours_at_worst": slowest,
             "reads": reads.reads or 1_000_000,
-            "epochs": best.config.training.max_epochs,
+            "epochs": passes(recommendation),
         },
         "disk_bytes": dict(result.disk),
         "candidates": [

@@ -310,7 +310,7 @@ def _against(recommendation: Recommendation, row: Candidate, best: Candidate) ->
     cut = request.reads.cut(theirs.tokenizer.max_length)
     if cut > request.reads.cut(ours.tokenizer.max_length):
         yield f"its {theirs.tokenizer.max_length} tokens cut {percent(cut)} of the reads"
-    if theirs.model.lora.target_modules != ours.model.lora.target_modules:
+    if ours.model.lora.enabled and theirs.model.lora.target_modules != ours.model.lora.target_modules:
         shape = request.architecture
         cost = (
             16

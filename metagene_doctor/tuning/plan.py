@@ -99,6 +99,8 @@ def make(
         plan = plan.with_setting(MAX_TRUNCATION, Setting(max_truncation, "asked for (--max-truncation)"))
     if epochs is not None:
         plan = plan.with_setting("training.max_epochs", Setting(epochs, "asked for (--epochs)"))
+        if plan.value("training.max_steps") is not None:
+            plan = plan.with_setting("training.max_steps", Setting(None, "--epochs is used instead"))
     if policy == "evidence":
         plan = _own_length(plan, book, reads, context, asked=max_truncation is not None)
     elif plan.value("tokenizer.max_length") > context:

@@ -94,15 +94,25 @@ def peak(recommendation: Recommendation) -> str:
     )
 
 
+def passes(recommendation: Recommendation) -> float:
+    """Passes that the run makes over its reads, of which there are taken to be a million where their number
+    is not known; ``max_steps`` ends it, where given."""
+    request, training = recommendation.request, recommendation.config.training
+    if training.max_steps is None:
+        return training.max_epochs
+    return training.max_steps * training.effective_batch * request.devices / (request.reads.reads or 1e6)
+
+
 def duration_of(recommendation: Recommendation) -> str:
     """``4 h 10 min for 3 epochs (3 h ... 6 h)``, per million reads when their number is not known."""
     request, rate = recommendation.request, recommendation.best.speed
-    epochs = recommendation.config.training.max_epochs
-    reads = request.reads.reads
-    expected, best, worst = (
-        quantities.duration(hours * 3600) for hours in rate.hours(reads or 1e6, epochs if reads else 1)
-    )
+    training, reads = recommendation.config.training, request.reads.reads
+    epochs = passes(recommendation) if reads or training.max_steps else 1
+    expected, best, worst = (quantities.duration(hours * 3600) for hours in rate.hours(reads or 1e6, epochs))
     what = "each pass over a million reads"
-    if reads:
+    if training.max_steps:
+        size = training.effective_batch * request.devices
+        what = f"{training.max_steps:,} optimizer steps of {quantities.count(size, 'read')}"
+    elif reads:
         what = f"{epochs:g} {'epoch' if epochs == 1 else 'epochs'} of {quantities.count(reads, 'read')}"
     return f"{expected} for {what} (range {best} to {worst}), without evaluations"

@@ -61,6 +61,12 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
 
     book = rulebook.load(wishes.rules)
     loaded = load_config(wishes.config)
+    if loaded.config.device == "cpu" and (wishes.gpu or wishes.gpu_mem):
+        raise InputError(
+            f"{wishes.config} says device: cpu, and a card is named: take that line out, or name no card"
+        )
+    if loaded.config.device == "cuda" and wishes.cpu:
+        raise InputError(f"{wishes.config} says device: cuda, and --device cpu: take one of them out")
     paths = _paths(wishes, loaded.config, set(loaded.lines))
     try:
         base = with_values(loaded.config, paths)
@@ -71,7 +77,9 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
     architecture = Architecture.of(
         encoder_architecture(base.model.encoder_path, base.model.revision), base.model.encoder_layers
     )
-    target = device.choose(book, gpu=wishes.gpu, gpu_mem=wishes.gpu_mem, cpu=wishes.cpu)
+    target = device.choose(
+        book, gpu=wishes.gpu, gpu_mem=wishes.gpu_mem, cpu=wishes.cpu or base.device == "cpu"
+    )
     classes = _classes(base)
     statistics = (
         read_lengths.measure(base, classes, progress)
@@ -94,7 +102,7 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
 
 
 def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str | list[str]]:
-    """Configuration keys that the paths on the command line set, absolute, so that the file can move."""
+    """Configuration keys that options of the command line set; paths absolute, so that the file can move."""
     from metagene_train.reads.access.data_set import distinct_files
     from metagene_train.reads.records.formats import sniff
 
@@ -106,6 +114,8 @@ def _paths(wishes: Wishes, config: RunConfig, given: set[str]) -> dict[str, str 
         if files:
             absolute = [str(file.absolute()) for file in files]
             values[key] = absolute[0] if len(absolute) == 1 else absolute
+    if wishes.cpu:
+        values["device"] = "cpu"
     if wishes.mapping is not None:
         values["dataset.mapping_tsv"] = str(wishes.mapping.absolute())
     if wishes.encoder is not None:
