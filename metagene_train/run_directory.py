@@ -11,13 +11,14 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from metagene_train.config import RunConfig
 from metagene_train.config_file import dump_config, load_config
-from metagene_train.errors import InputError
+from metagene_train.errors import InputError, RunError
 from metagene_train.labels import LabelMap
 
 CONFIG, LABELS, METRICS, SUMMARY = "config.yaml", "labels.json", "metrics.jsonl", "run.json"
@@ -26,6 +27,9 @@ PREDICTED, DOCTOR = "predicted.json", "doctor.json"
 
 WRITTEN_BEFORE = frozenset({DOCTOR, PREDICTED})
 """Files that may be in the directory of a run that has not started."""
+
+FULL = 2**20
+"""Free bytes below which a failed write had no room: what is written at once is larger."""
 
 RESUMABLE = (
     "device",
@@ -167,7 +171,8 @@ def append_metrics(directory: Path, line: Mapping[str, Any]) -> None:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in line.items()
     }
-    with (directory / METRICS).open("a", encoding="utf-8") as file:
+    path = directory / METRICS
+    with _named_in_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(values) + "\n")
 
 
@@ -195,5 +200,35 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader never sees half of it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with _named_in_errors(path):
+        try:
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _named_in_errors(path: Path) -> Iterator[None]:
+    """The file that a full disk refused is named: Python's message of a failed write does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def not_written(path: Path, error: Exception) -> RunError:
+    """Why a checkpoint or model is not there: by the file system's word, where one is behind ``error``;
+    torch and safetensors have messages of their own for a disk without room."""
+    free = shutil.disk_usage(path.parent).free
+    reason = "the disk is full" if free < FULL else f"{type(error).__name__}: {error}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            reason = cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return RunError(
+        f"{path} could not be written: {reason} ({free / 1e6:,.1f} MB free); make room, then continue "
+        "with --resume"
+    )

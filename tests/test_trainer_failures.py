@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from run_fixtures import checkpoints
 from train_fixtures import change, tiny_config, write_mapping
 
+from metagene_train import run_directory
 from metagene_train.errors import ConfigError, DataError, RunError
 from metagene_train.labels import LabelMap
 from metagene_train.training import training_loop
@@ -89,3 +91,33 @@ def test_reads_of_a_class_outside_the_mapping_stop_the_run(tmp_path):
     )
     summary = train(lenient, quiet=True)
     assert (summary.train_reads, summary.excluded_reads, summary.classes) == (32, 16 + 5, 2)
+
+
+def test_a_checkpoint_without_room_is_told_leaves_nothing_and_is_taken_again(tmp_path):
+    config = tiny_config(tmp_path, training__max_steps=4)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, hard))  # a disk that is full as far as files of more go
+    try:
+        with pytest.raises(RunError, match=r"checkpoint-\d+ could not be written: .*--resume"):
+            train(config, quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    run = tmp_path / "run"
+    assert not list(run.rglob("*.partial")) and not checkpoints(run)
+    document = json.loads((run / "run.json").read_text())
+    assert document["status"] == "failed" and "could not be written" in document["error"]
+    assert train(config, resume=True, quiet=True).status == "finished"
+
+
+def test_a_file_that_a_full_disk_refuses_is_named(tmp_path):
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    (tmp_path / "metrics.jsonl").write_text("x" * 5_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"metrics\.jsonl"):
+            run_directory.append_metrics(tmp_path, {"step": 1})
+        with pytest.raises(OSError, match=r"run\.json"):
+            run_directory.write_json(tmp_path / "run.json", {"error": "x" * 5_000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list(tmp_path.glob("run.json*"))

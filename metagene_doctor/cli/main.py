@@ -32,7 +32,7 @@ COMMANDS = {
 
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-_OF_THE_MACHINE = (*_FORBIDDEN, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+_OF_THE_MACHINE = (*_FORBIDDEN, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a file system says no to; whatever else it says is a bug of ours."""
 
 
@@ -105,9 +105,11 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE or error.filename is None:
+        if error.errno not in _OF_THE_MACHINE:
             return _bug(error)
-        click.echo(f"metagene: error: {error.filename}: {error.strerror}", err=True)
+        # A failed write does not say of which file it was.
+        where = error.filename or "a file of the output, of $METAGENE_CACHE or a temporary one"
+        click.echo(f"metagene: error: {where}: {error.strerror}", err=True)
         return 2 if error.errno in _FORBIDDEN else 1
     except Exception as error:
         return _bug(error)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -131,7 +133,9 @@ def train(
         raise
     finally:
         summary = replace(summary, seconds=time.monotonic() - began, **_progress(trainer, checkpoint))
-        _write_summary(summary)
+        # On a full disk the run has failed already, and why is what has to be told.
+        with suppress(OSError) if summary.status == "failed" else nullcontext():
+            _write_summary(summary)
     return summary
 
 
@@ -309,7 +313,13 @@ def _export(trainer: ReadTrainer, tokenizer: ReadTokenizer, labels: LabelMap) ->
         load_trained(model, checkpoint)
         step = best
     if trainer.is_world_process_zero():
-        save_model(model, tokenizer, labels, trainer.config, trainer.directory / run_directory.MODEL)
+        target = trainer.directory / run_directory.MODEL
+        try:
+            save_model(model, tokenizer, labels, trainer.config, target)
+        except Exception as error:
+            failure = run_directory.not_written(target, error)
+            shutil.rmtree(target, ignore_errors=True)
+            raise failure from error
     return step
 
 

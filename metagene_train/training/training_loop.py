@@ -327,6 +327,18 @@ class ReadTrainer(Trainer):
         began = time.perf_counter()
         final = self.directory / run_directory.CHECKPOINTS / f"checkpoint-{self.state.global_step}"
         partial = final.with_name(f".{final.name}.partial")
+        try:
+            self._write_checkpoint(partial, final)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            failure = run_directory.not_written(final, error)
+            # What is there of it takes the room that the rest of the run directory needs.
+            shutil.rmtree(partial, ignore_errors=True)
+            raise failure from error
+        self.throughput.pause(time.perf_counter() - began)
+
+    def _write_checkpoint(self, partial: Path, final: Path) -> None:
         main = self.is_world_process_zero()
         if main:
             shutil.rmtree(partial, ignore_errors=True)
@@ -348,7 +360,6 @@ class ReadTrainer(Trainer):
             settings = self.config.training.checkpoint
             best = self.state.best_global_step if settings.save_best else None
             run_directory.prune_checkpoints(self.directory, settings.keep, best)
-        self.throughput.pause(time.perf_counter() - began)
 
     def save_now(self) -> None:
         self._save_checkpoint()
