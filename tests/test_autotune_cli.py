@@ -388,11 +388,8 @@ def test_a_narrow_terminal_shows_every_word(inputs: dict[str, Path], tmp_path: P
     from metagene_doctor.tuning import autotune, report
     from metagene_doctor.tuning.request import Wishes, build
 
-    wishes = Wishes(
-        fasta=(inputs["--fasta"],), mapping=inputs["--mapping"], encoder=str(inputs["--encoder"]), cpu=True
-    )
-    result = autotune.run(build(wishes).request)
-    console = ReportConsole(file=StringIO(), width=50, force_terminal=True, no_color=True)
+    result = autotune.run(build(Wishes(encoder=str(inputs["--encoder"]), gpu="t4")).request)
+    console = ReportConsole(file=StringIO(), width=40, force_terminal=True, no_color=True)
     report.render(result, console)
     shown = console.file.getvalue()
     assert "What each knob costs" in shown and "…" not in shown

@@ -193,7 +193,7 @@ def _candidates(recommendation: Recommendation) -> Table:
 
 def _neighbours(neighbours: tuple[Neighbour, ...], best: Candidate) -> Table:
     table = _table("What each knob costs, one at a time", "knob", "from", "to", "GiB", "speed")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for neighbour in neighbours:
         table.add_row(
             _knob(neighbour.knob),

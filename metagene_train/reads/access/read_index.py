@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -77,7 +78,10 @@ class ReadIndex:
                 processes=worthwhile_processes(path),
             )
             if found.problems:
-                raise DataError("\n".join(f"{path}: {_describe(problem)}" for problem in found.problems))
+                damage = "\n".join(f"{path}: {_describe(problem)}" for problem in found.problems)
+                raise DataError(
+                    f"{damage}; `metagene doctor --fasta {shlex.quote(str(path))}` says what to do about it"
+                )
             directory = root / IndexKey.of(path, form, header).directory()
             meta = index_files.load_meta(directory)
             if meta is None:
