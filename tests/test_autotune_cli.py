@@ -47,6 +47,7 @@ def test_own_encoder_and_reads_on_a_cpu_to_a_config_that_trains(
     assert main(["autotune", "--device", "cpu", *arguments(inputs), "--epochs", "1", "-o", str(output)]) == 0
     shown = capsys.readouterr()
     assert " for 1 epoch of 300 reads (range " in shown.out
+    assert "stay free" not in shown.out
     assert "3 classes" in shown.out
     assert "no checkpointing, fp32;" in shown.out
     assert "Memory over length and micro-batch" in shown.out
@@ -246,6 +247,7 @@ def test_a_card_the_rule_book_lacks_gets_the_speed_of_one_of_its_size(
         (["--gpu-mem", "24", "--config", "absent.yaml"], "absent.yaml"),
         (["--gpu-mem", "24", "-o", "absent/r.yaml"], "no directory"),
         (["--gpu-mem", "24", "--mapping", "absent.tsv"], "absent.tsv"),
+        (["--device", "cpu", "--gpus", "2"], "--gpus 2: tuning is for a processor"),
         (["--gpu-mem", "24564"], "not in the range 1<=x<=1024"),
         (["--gpu-mem", "nan"], "'nan' is not a finite number"),
         (["--gpu-mem", "24", "--epochs", "inf"], "'inf' is not a finite number"),

@@ -125,7 +125,12 @@ def _spare(recommendation: Recommendation) -> str:
     request, best = recommendation.request, recommendation.best
     spare = request.device.usable_gib - best.needed_gib
     single = best.config.training.grad_accum_steps == 1
-    if request.goal == "min-memory" or not single or spare < request.device.usable_gib / 2:
+    if (
+        request.device.gpu is None
+        or request.goal == "min-memory"
+        or not single
+        or spare < request.device.usable_gib / 2
+    ):
         return ""
     reads = best.config.training.effective_batch * request.devices
     return (

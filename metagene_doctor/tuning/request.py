@@ -80,6 +80,10 @@ def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) ->
     target = device.choose(
         book, gpu=wishes.gpu, gpu_mem=wishes.gpu_mem, cpu=wishes.cpu or base.device == "cpu"
     )
+    if target.gpu is None and wishes.devices > 1:
+        raise InputError(
+            f"--gpus {wishes.devices}: tuning is for a processor here; name the cards with --gpu or --gpu-mem"
+        )
     classes = _classes(base)
     statistics = (
         read_lengths.measure(base, classes, progress)
