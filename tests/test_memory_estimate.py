@@ -283,10 +283,11 @@ def test_running_out_of_memory_is_a_result_and_no_calibration():
     assert calibration("GeForce RTX 4090") is None
 
 
-def test_a_damaged_calibration_file_is_named():
+@pytest.mark.parametrize("content", ["[{", "{}", "[1]", '[{"gpu": "GeForce RTX 4090"}]'])
+def test_a_damaged_calibration_file_is_named(content):
     path = calibration_file()
     path.parent.mkdir(parents=True)
-    path.write_text("[{")
+    path.write_text(content)
     with pytest.raises(InputError, match=r"calibration\.json is damaged"):
         calibration("GeForce RTX 4090")
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 KEPT = 50
 """Newest measurements kept in the calibration file."""
+READ = {"gpu", "torch", "out_of_memory", "outside_gib", "reserved_gib", "predicted_reserved_gib"}
+"""What later answers read of a measurement."""
 STILL_UNCERTAIN_GIB = 0.1
 """Bound on memory outside the allocator once it was measured: kernels that another workload adds."""
 
@@ -80,11 +82,16 @@ def calibration(gpu: str) -> Calibration | None:
 def _entries(path: Path) -> Sequence[dict[str, Any]]:
     if not path.is_file():
         return []
+    damaged = InputError(f"{path} is damaged: remove it, and measure again")
     try:
         entries = json.loads(path.read_text())
     except ValueError:
-        raise InputError(f"{path} is damaged: remove it, and measure again") from None
-    return list(entries)
+        raise damaged from None
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and entry.keys() >= READ for entry in entries
+    ):
+        raise damaged
+    return entries
 
 
 def _same_card(left: str, right: str) -> bool:
