@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -382,10 +383,26 @@ def test_headers_of_another_pattern_and_a_tokenizer_of_its_own_go_into_the_confi
     assert "--header-regex is not a regular expression" in capsys.readouterr().err
 
 
+def test_a_terminal_is_shown_how_many_bytes_are_read(
+    inputs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr("sys.stderr", shown)
+    assert main(["estimate", "--gpu", "t4", "--fasta", str(inputs["--fasta"])]) in (0, 1)
+    assert re.search(r"Reading .*[\d.]+/[\d.]+ kB", shown.getvalue())
+    before = shown.getvalue()
+    assert main(["estimate", "--gpu", "t4"]) in (0, 1)
+    assert shown.getvalue() == before, "nothing is read, and nothing said to be"
+
+
 def test_a_narrow_terminal_shows_every_word(inputs: dict[str, Path], tmp_path: Path) -> None:
     """Words are broken where a column is too narrow for them, never cut off."""
-    from io import StringIO
-
     from metagene_doctor.report.terminal import ReportConsole
     from metagene_doctor.tuning import autotune, report
     from metagene_doctor.tuning.request import Wishes, build

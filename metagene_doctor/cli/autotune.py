@@ -123,7 +123,7 @@ def command(
     if plot is not None:
         picture.must_be_drawable(plot, force=force)
     wishes = Wishes(cpu=device == "cpu", devices=gpus, **options)
-    with progress_bar("Reading", quiet=quiet or as_json) as progress:
+    with progress_bar("Reading", quiet=quiet or as_json, in_bytes=True) as progress:
         asked = build(wishes, progress)
     for warning in asked.warnings:
         click.echo(f"warning: {warning}", err=True)

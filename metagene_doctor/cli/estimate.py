@@ -56,7 +56,7 @@ def command(
     from metagene_doctor.cli.progress import progress_bar
     from metagene_doctor.memory.costs import request, text
 
-    with progress_bar("Reading", quiet=quiet or as_json) as progress:
+    with progress_bar("Reading", quiet=quiet or as_json, in_bytes=True) as progress:
         prepared = request.prepare(request.Question(config, overrides, gpu, gpu_mem, fasta, gpus), progress)
     for warning in prepared.warnings:
         click.echo(f"warning: {warning}", err=True)

@@ -53,7 +53,7 @@ class Asked:
 
 
 def build(wishes: Wishes, progress: Callable[[int, int], None] | None = None) -> Asked:
-    """Read everything a search needs. ``progress`` is told reads done and in all while a file is indexed.
+    """Read everything a search needs. ``progress`` is told bytes done and in all while a file is indexed.
 
     Raises InputError, ConfigError or DataError for what cannot be read or understood.
     """
