@@ -388,7 +388,9 @@ def _out_of_memory(config: RunConfig, trainer: ReadTrainer | None, memory: str) 
     if config.tokenizer.padding == "max_length":
         remedies.append("tokenizer.padding=longest")
     if config.model.quantization == "none":
-        remedies.append("model.quantization=int8 or nf4 (smaller frozen weights)")
+        remedies.append(
+            "model.quantization=nf4, or int8 from compute capability 7.5 on (smaller frozen weights)"
+        )
     advice = f" In order of effect: {'; '.join(remedies)}." if remedies else ""
     return (
         f"CUDA ran out of memory {where}, {memory}.{advice} "
