@@ -43,6 +43,8 @@ def encoder_architecture(encoder_path: str, revision: str | None = None) -> Pret
         architecture = AutoConfig.from_pretrained(encoder_path, revision=revision)
     except StrictDataclassError as error:
         raise _unusable(encoder_path, str(error).splitlines()[-1].strip().partition(": ")[2]) from None
+    except TypeError as error:  # transformers 5.0 computes with sizes before it checks them
+        raise _unusable(encoder_path, f"its sizes are no numbers ({first_line(error)})") from None
     except (OSError, ValueError) as error:
         raise InputError(
             f"model.encoder_path: no encoder at {encoder_path!r} ({first_line(error)}); "
@@ -58,7 +60,8 @@ def _check_sizes(architecture: PretrainedConfig, encoder_path: str) -> None:
         if not isinstance(size, int) or size < 1:
             raise _unusable(encoder_path, f"{name} is {size}")
     heads, hidden = architecture.num_attention_heads, architecture.hidden_size
-    if getattr(architecture, "head_dim", None) is None and hidden % heads:
+    # transformers 5.0 fills in the quotient where the file has no head_dim.
+    if getattr(architecture, "head_dim", None) in (None, hidden // heads) and hidden % heads:
         raise _unusable(encoder_path, f"hidden_size {hidden} is not a multiple of {heads} attention heads")
     shared = getattr(architecture, "num_key_value_heads", None) or heads
     if heads % shared:

@@ -313,7 +313,7 @@ def test_a_config_for_another_device_is_told(
         ({"num_attention_heads": 7, "num_key_value_heads": 7}, "hidden"),
         ({"num_key_value_heads": 3}, "4 attention heads cannot share 3 key-value heads"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
-        ({"hidden_size": "wide"}, "wide"),
+        ({"hidden_size": "wide"}, "describes no encoder: "),
         ({"model_type": "bert"}, "is not a causal encoder"),
         ({"model_type": "bert", "num_attention_heads": 7}, "hidden_size 64 is not a multiple of 7 attention"),
     ],
