@@ -56,11 +56,11 @@ FILES_OF_GENOMES = {
 def test_classes_of_accessions_are_written_in_by_the_command_given(
     capsys, tmp_path, monkeypatch, name, content
 ):
-    """With and without versions in the table; what the table lacks is told of again, not lost."""
+    """With and without versions in the table, whose lines a spreadsheet ended; what the table lacks is told of again, not lost."""
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path / name, content)
     table = ["NC_000913.3\t562", "NZ_CP012345\t1280", "U49845.1\t4932\tyeast", "GCF_000005845\t562"]
-    written(tmp_path / "accessions.tsv", "\n".join(table).encode())
+    written(tmp_path / "accessions.tsv", "\r\n".join(table).encode())
     (command,) = findings(capsys, "--fasta", path)["F07"]["remedy"]["commands"]
     subprocess.run(["bash", "-c", command], check=True)
     (new,) = set(tmp_path.glob("labelled-*"))

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tuning_fixtures import BOOK, METAGENE, made_up, request, statistics
+from tuning_fixtures import BOOK, METAGENE, made_up, planned, request, statistics
 
 from metagene_doctor.memory.measured import device
-from metagene_doctor.tuning import exploration, plan, recommended, search, speed
+from metagene_doctor.tuning import exploration, recommended, search, speed
 from metagene_train.config import RunConfig
 from metagene_train.config_file import flatten, load_config
 
@@ -168,16 +168,7 @@ def test_recommended_file_has_a_reason_on_every_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("hidden", "rate"), [(4096, 3e-4), (8192, 3e-4), (1024, 1.2e-3), (192, 5e-3)])
 def test_a_narrower_encoder_gets_a_higher_learning_rate_that_says_why(hidden, rate):
-    made = plan.make(
-        "evidence",
-        BOOK,
-        RunConfig(),
-        statistics(36, number=20_000),
-        goal="balanced",
-        gpu_gb=24,
-        context=512,
-        hidden=hidden,
-    )
+    made = planned("evidence", hidden=hidden)
     setting = made.settings["optimizer.lr"]
     assert setting.value == rate
     assert setting.rule == ("EV-LR" if hidden >= 4096 else "EV-LR-WIDTH")

@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tuning_fixtures import BOOK, made_up, request, statistics
+from tuning_fixtures import BOOK, made_up, planned, request, statistics
 
 from metagene_doctor import rulebook
-from metagene_doctor.tuning import plan, recommended, search
+from metagene_doctor.tuning import recommended, search
 from metagene_train.config import RunConfig
 
 
@@ -36,16 +36,7 @@ def test_padding_costs_less_when_batches_are_grouped_by_length() -> None:
 def test_evidence_plan_follows_the_number_of_reads() -> None:
     ranks = {}
     for number in (5_000, 500_000, 5_000_000):
-        made = plan.make(
-            "evidence",
-            BOOK,
-            RunConfig(),
-            statistics(36, number=number),
-            goal="balanced",
-            gpu_gb=24,
-            context=512,
-            hidden=4096,
-        )
+        made = planned("evidence", number=number)
         ranks[number] = made.value("model.lora.r")
         assert made.value("model.lora.alpha") == 2 * ranks[number]
         assert made.value("optimizer.lr") == pytest.approx(3e-4)
@@ -65,16 +56,7 @@ def test_warm_up_does_not_grow_with_the_largest_runs(goal: str) -> None:
 
 
 def test_guide_plan_is_the_guides_row() -> None:
-    made = plan.make(
-        "guide",
-        BOOK,
-        RunConfig(),
-        statistics(36, number=20_000),
-        goal="balanced",
-        gpu_gb=24,
-        context=512,
-        hidden=4096,
-    )
+    made = planned("guide")
     row = BOOK.rule("GM-MEM-24GB")
     assert made.value("training.batch_size") == 1
     assert made.value("training.grad_accum_steps") == 32

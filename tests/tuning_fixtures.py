@@ -10,7 +10,8 @@ import numpy as np
 from metagene_doctor import rulebook
 from metagene_doctor.memory.costs import read_lengths as reads
 from metagene_doctor.memory.measured import device
-from metagene_doctor.tuning import search
+from metagene_doctor.rulebook.schema import Policy
+from metagene_doctor.tuning import plan, search
 from metagene_doctor.tuning.search import Prediction
 from metagene_doctor.tuning.speed import Architecture, Speed
 from metagene_train.config import RunConfig
@@ -62,6 +63,12 @@ def statistics(*lengths: int, number: int | None = 50_000, classes: int = 20) ->
     """Reads of these token lengths, equally frequent."""
     counts = np.bincount(lengths) / len(lengths)
     return reads.ReadStatistics(number, classes, 150, counts, "made up", 0)
+
+
+def planned(policy: Policy, *, number: int = 20_000, hidden: int = 4096) -> plan.Plan:
+    """What the rules say of so many reads of 36 tokens on a 24 GB card."""
+    found = statistics(36, number=number)
+    return plan.make(policy, BOOK, RunConfig(), found, goal="balanced", gpu_gb=24, context=512, hidden=hidden)
 
 
 def request(gpu_mem: float = 24, gpu: str | None = None, **wishes: object) -> search.Request:

@@ -55,7 +55,7 @@ def rate(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
-def measured_rate(per_second: float) -> str:
+def rate_in_table(per_second: float) -> str:
     """Something per second with the digits that tell neighbours in a table apart: 124, 60.0, 4.95, 0.167."""
     decimals = 0 if per_second >= 100 else 1 if per_second >= 10 else 2 if per_second >= 1 else 3
     return f"{per_second:,.{decimals}f}"

@@ -189,8 +189,8 @@ def _candidates(recommendation: Recommendation) -> Table:
             f"{candidate.memory.device_gib:.2f}",
             f"{candidate.memory.margin_gib:.2f}",
             quantities.whole_percent(candidate.needed_gib / usable) + ("" if candidate.fits else " x"),
-            f"{quantities.measured_rate(speed.reads_per_s)} "
-            f"({quantities.measured_rate(speed.slow)}-{quantities.measured_rate(speed.fast)})",
+            f"{quantities.rate_in_table(speed.reads_per_s)} "
+            f"({quantities.rate_in_table(speed.slow)}-{quantities.rate_in_table(speed.fast)})",
             style="bold" if chosen else "" if candidate.fits else "dim",
         )
     return table

@@ -8,8 +8,8 @@ from functools import partial
 from shlex import quote
 
 from metagene_doctor.checks.reads.header_layouts import suggest_header
+from metagene_doctor.checks.reads.headers_without_class import write_classes
 from metagene_doctor.checks.reads.unseen import bound, not_judged, share_seen, unseen
-from metagene_doctor.checks.reads.written_classes import written_in
 from metagene_doctor.checks.remedies import edit, run
 from metagene_doctor.checks.repairs import Purpose, fix, mend
 from metagene_doctor.checks.sizes import INDEX_BYTES_PER_READ, steps_per_epoch
@@ -54,7 +54,7 @@ def header_matches(facts: Facts) -> Iterator[Finding]:
         if suggestion:
             remedy = _with_regex(facts, suggestion[0], f"They look like {suggestion[1]}; set this")
         elif total == reads.records and not _mendable(facts, reads):
-            remedy = written_in(reads)
+            remedy = write_classes(reads)
         else:
             remedy = mend(
                 "Give a pattern with a group (?P<class_id>...) as --header-regex, or mend the headers",

@@ -51,14 +51,34 @@ FASTEST = Assumptions(efficiency=0.8, bandwidth=0.93, launch_s=6e-6)
 SLOWEST = Assumptions(efficiency=0.4, bandwidth=0.7, launch_s=23e-6)
 """The slow end covers the 7-8 iterations per second that users of the guide saw on an RTX 4090 at
 micro-batch 1, 128 tokens, rank 4 on q,v with checkpointing."""
-ON_HOST = (
-    Assumptions(efficiency=0.9, bandwidth=0.7, launch_s=1.8, draw_s=1.05, overlap=False),
-    Assumptions(efficiency=1.1, bandwidth=1.2, launch_s=1.05, draw_s=0.95, overlap=False),
-    Assumptions(efficiency=0.7, bandwidth=0.35, launch_s=2.4, draw_s=1.25, overlap=False),
-)
-"""Expected, fastest and slowest on a processor, as shares and multiples of what was measured there at
-best. Small tensors stay in the caches, which are faster than the memory that was measured. Larger
-operations than those of the smallest step start threads, and a trainer loads batches and keeps account."""
+
+
+class HostShares(NamedTuple):
+    """What a processor reaches of what was measured there at best: shares of the matrix rate and of the
+    memory bandwidth, multiples of the time of a launch and of a random number."""
+
+    efficiency: float
+    bandwidth: float
+    launch: float
+    draw: float
+
+    def of(self, rates: HostRates, strain: float = 1.0) -> Assumptions:
+        """``strain``: how many times as long everything takes for other work on the machine."""
+        return Assumptions(
+            efficiency=self.efficiency / strain,
+            bandwidth=self.bandwidth / strain,
+            launch_s=self.launch * rates.launch_s * strain,
+            draw_s=self.draw * rates.draw_s * strain,
+            overlap=False,
+        )
+
+
+EXPECTED_ON_HOST = HostShares(efficiency=0.9, bandwidth=0.7, launch=1.8, draw=1.05)
+FASTEST_ON_HOST = HostShares(efficiency=1.1, bandwidth=1.2, launch=1.05, draw=0.95)
+SLOWEST_ON_HOST = HostShares(efficiency=0.7, bandwidth=0.35, launch=2.4, draw=1.25)
+"""Chosen on runs of the demo's encoder (`benchmarks/training_speed.py`, docs/memory.md). Small tensors stay
+in the caches, which are faster than the memory that was measured. Larger operations than those of the
+smallest step start threads, and a trainer loads batches and keeps account."""
 DATA_PARALLEL_SHARE = 0.92
 """Share of the throughput of N devices that data parallelism keeps (gradients of adapters only)."""
 PACKED_BYTES = {"int8": 1.0, "nf4": 0.516}
@@ -120,18 +140,11 @@ def _assumptions(card: Gpu) -> tuple[Assumptions, Assumptions, Assumptions]:
     """Expected, fastest, slowest; the last on a processor with as much other work as it was measured with."""
     if not isinstance(card, HostRates):
         return EXPECTED, FASTEST, SLOWEST
-    expected, fastest, slowest = (
-        replace(share, launch_s=share.launch_s * card.launch_s, draw_s=share.draw_s * card.draw_s)
-        for share in ON_HOST
+    return (
+        EXPECTED_ON_HOST.of(card),
+        FASTEST_ON_HOST.of(card),
+        SLOWEST_ON_HOST.of(card, card.strain),
     )
-    strained = Assumptions(
-        slowest.efficiency / card.strain,
-        slowest.bandwidth / card.strain,
-        slowest.launch_s * card.strain,
-        slowest.draw_s * card.strain,
-        overlap=False,
-    )
-    return expected, fastest, strained
 
 
 def throughput(

@@ -21,9 +21,6 @@ from metagene_train.config import RunConfig, TrainingConfig
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-OLDEST = (7, 0)
-"""Compute capability whose trace stands for a processor, which has none
-(`metagene_doctor.memory.tracing.templates`)."""
 SECONDS = 0.5
 FEWEST_ROUNDS = 5
 SIDE = 512
@@ -121,6 +118,7 @@ def _step() -> Probe:
     from metagene_doctor.memory.measured.probe import with_equal_weights
     from metagene_doctor.memory.tracing import rehearsal
     from metagene_doctor.memory.tracing.recorder import record
+    from metagene_doctor.memory.tracing.templates import OLDEST
     from metagene_train.model import build_model
     from metagene_train.training.step import build_optimizer
 

@@ -26,6 +26,8 @@ from metagene_train.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+OLDEST: Capability = (7, 0)
+"""Compute capability that stands for every older one, and for a processor, which has none."""
 MOST_KEPT = 64
 """Templates kept in memory, a megabyte each."""
 
@@ -62,7 +64,7 @@ def templates(structures: Sequence[Workload], capability: Capability, processes:
 def _alike(capability: Capability) -> Capability:
     """The oldest compute capability whose kernels allocate alike: attention changes with 8.0, cuBLAS's
     workspaces with 9.0 (`metagene_doctor.memory.tracing.cuda_semantics`)."""
-    return max((known for known in ((7, 0), (8, 0), (9, 0)) if known <= capability), default=(7, 0))
+    return max((known for known in (OLDEST, (8, 0), (9, 0)) if known <= capability), default=OLDEST)
 
 
 def forget() -> None:

@@ -21,7 +21,7 @@ are of many organisms."""
 _SAME_IN_AWK = "([A-Z]+_)?[A-Z]*[0-9][0-9][0-9][0-9][0-9]+([.][0-9]+)?"
 
 
-def written_in(reads: ReadsFacts) -> Remedy:
+def write_classes(reads: ReadsFacts) -> Remedy:
     """Classes from a table of accessions where headers begin with several, else one for the whole file."""
     found = [_ACCESSION.match(header) for header in reads.rejected_headers]
     if all(found) and len({match[0] for match in found if match}) > 1:
@@ -51,7 +51,7 @@ def _look_up(reads: ReadsFacts) -> str:
     sign = ">" if reads.kind == "fasta" else "@"
     header = "" if reads.kind == "fasta" else "FNR % 4 == 1 && "
     return (
-        "awk 'NR == FNR {class[$1] = $2; next} "
+        'awk \'NR == FNR {sub(/\\r$/, ""); class[$1] = $2; next} '
         f"{header}match($0, /^{sign}{_SAME_IN_AWK}/) {{name = substr($0, 2, RLENGTH - 1); "
         'if (!(name in class)) sub(/[.].*/, "", name); '
         f'if (name in class) {{sub(/^{sign}/, "{sign}lbl|" class[name] "|||"); '
