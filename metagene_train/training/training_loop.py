@@ -336,6 +336,10 @@ class ReadTrainer(Trainer):
             # What is there of it takes the room that the rest of the run directory needs.
             shutil.rmtree(partial, ignore_errors=True)
             raise failure from error
+        if self.is_world_process_zero():
+            settings = self.config.training.checkpoint
+            best = self.state.best_global_step if settings.save_best else None
+            run_directory.prune_checkpoints(self.directory, settings.keep, best)
         self.throughput.pause(time.perf_counter() - began)
 
     def _write_checkpoint(self, partial: Path, final: Path) -> None:
@@ -357,9 +361,6 @@ class ReadTrainer(Trainer):
             self.state.save_to_json(str(partial / "trainer_state.json"))
             shutil.rmtree(final, ignore_errors=True)
             partial.rename(final)
-            settings = self.config.training.checkpoint
-            best = self.state.best_global_step if settings.save_best else None
-            run_directory.prune_checkpoints(self.directory, settings.keep, best)
 
     def save_now(self) -> None:
         self._save_checkpoint()
