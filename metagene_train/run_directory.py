@@ -221,7 +221,8 @@ def _named_in_errors(path: Path) -> Iterator[None]:
 def not_written(path: Path, error: Exception) -> RunError:
     """Why a checkpoint or model is not there: by the file system's word, where one is behind ``error``;
     torch and safetensors have messages of their own for a disk without room."""
-    free = shutil.disk_usage(path.parent).free
+    there = next(parent for parent in path.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(there).free
     reason = "the disk is full" if free < FULL else f"{type(error).__name__}: {error}"
     cause: BaseException | None = error
     while cause is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 from importlib.util import find_spec
@@ -107,6 +108,12 @@ def test_a_checkpoint_without_room_is_told_leaves_nothing_and_is_taken_again(tmp
     document = json.loads((run / "run.json").read_text())
     assert document["status"] == "failed" and "could not be written" in document["error"]
     assert train(config, resume=True, quiet=True).status == "finished"
+
+
+def test_a_checkpoint_whose_directory_cannot_even_be_made_is_told(tmp_path):
+    path = tmp_path / "run" / "checkpoints" / "checkpoint-5"
+    failure = run_directory.not_written(path, OSError(errno.ENOSPC, "No space left on device"))
+    assert f"{path} could not be written: No space left on device (" in str(failure)
 
 
 def test_a_file_that_a_full_disk_refuses_is_named(tmp_path):
